@@ -15,7 +15,6 @@ EXCEPTIONS = {
     "ingress/test_ring.py:test_each_request_and_call_is_told_with_its_parts": "the time in which it is parked is what is tested",
     "ingress/test_slots.py:Careless": "a program that answers late",
     "journeys/test_restarts.py:test_a_kill_at_any_point_of_a_deploy_leaves_the_old_version_or_the_new_one": "it kills at a random moment",
-    "remote.py:RemoteNode": "it connects again after a pause",
     "roles/test_ingress.py:test_the_first_answer_of_each_container_is_told_once_however_many_it_gives": "the request's time is what is tested",
     "runner/servers/test_admission.py:answers": "a user's app, which a test cancels",
     "waiting.py:until": "all other tests call it",

@@ -1,24 +1,18 @@
 """The promises of the node role, kept by the fake and by the agent alike."""
 
-import asyncio
-import contextlib
 import dataclasses
-import sys
-import tempfile
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from homeport.contract.container import State
+from homeport.contract.container import StartOrder, State
 from homeport.contract.errors import NotFound
 from homeport.contract.programs import OUT, Order
 from homeport.node.agent import Agent
 from homeport.settings import Settings
+from tests import orders
 from tests.fakes import FakeNode
+from tests.link.cluster import cluster
 from tests.node.test_agent import REPORT, Watched
-from tests.orders import order
-from tests.remote import RemoteNode
 from tests.waiting import turns, until
 
 RUNNER = """
@@ -35,29 +29,24 @@ else:
 """
 
 
-@contextlib.asynccontextmanager
-async def elsewhere(root: Path, runner: str) -> AsyncIterator[RemoteNode]:
-    """Start an agent's process; yield the connection to it."""
-    with tempfile.TemporaryDirectory() as short:  # a socket's name has room for 107 bytes
-        socket = Path(short) / "s"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.remote", str(root / "home"), "there", str(socket)),
-            runner,
-            cwd=Path(__file__).parents[2],
-        )
-        remote = RemoteNode("there", socket)
-        try:
-            yield remote
-        finally:
-            await remote.close()
-            process.kill()
-            await process.wait()
+class Sources:
+    """Where the orders' source tree is: a node elsewhere fetches it."""
+
+    tree = "/"
+
+
+def order(*args, **changes) -> StartOrder:
+    return orders.order(*args, **{"source": Sources.tree, **changes})
 
 
 @pytest.fixture(params=["fake", "processes", "elsewhere"])
-async def node(request, tmp_path):
-    """The fake, the agent, or an agent in its own process; and what it reports."""
+async def node(request, tmp_path, monkeypatch):
+    """The fake, the agent, or an agent in its own process over mTLS; and what it reports."""
     watched = Watched()
+    tree = tmp_path / "revisions" / "rv-1"
+    tree.mkdir(parents=True)
+    (tree / "script.py").write_text("here = True")
+    monkeypatch.setattr(Sources, "tree", str(tree))
     if request.param == "fake":
         fake = FakeNode(0.01, fails=lambda order: order.function.name == "broken")
         fake.watch(watched.changed, watched.said)
@@ -66,9 +55,10 @@ async def node(request, tmp_path):
     runner = tmp_path / "runner.py"
     runner.write_text(REPORT + RUNNER)
     if request.param == "elsewhere":
-        async with elsewhere(tmp_path, str(runner)) as remote:
+        async with cluster(tmp_path, str(runner)) as made:
+            remote = made.remote("there")
             remote.watch(watched.changed, watched.said)
-            await asyncio.wait_for(remote.connected.wait(), 30)
+            await made.start_agent("there")
             yield remote, watched
             for container in (await remote.list()).containers:
                 await remote.stop(container.id, grace_s=0)
@@ -205,8 +195,6 @@ async def test_a_fenced_node_stops_what_was_ordered_before_and_takes_no_such_ord
 
 async def test_a_program_runs_in_a_container_that_is_ready(node):
     node, watched = node
-    if isinstance(node, RemoteNode):
-        pytest.skip("this connection carries no programs")
     await node.start(order("ta-1"), {})
     await watched.until(State.READY)
     program = await node.execute("ta-1", Order(argv=("cat",)), {"WORD": "sesame"})

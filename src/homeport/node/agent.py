@@ -11,7 +11,15 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 
 import psutil
@@ -103,6 +111,10 @@ class Agent:
     def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
         """Set the functions that are called with changes and log lines."""
         self._changes.hear, self._shared.said = changed, said
+
+    def fetch_sources(self, fetch: Callable[[str], Awaitable[None]]) -> None:
+        """Await `fetch` with the source tree of each container before it starts; `StartError` fails the start."""
+        self._shared.fetch = fetch
 
     async def open(self) -> None:
         """Lock the run directory, and take over the containers that an earlier server left."""

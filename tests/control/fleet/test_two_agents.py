@@ -1,10 +1,9 @@
-"""Two agents on one machine, each a process of its own, under one control plane with a real HAProxy."""
+"""Two agents on one machine, each a process of its own over mTLS, under one control plane with a real HAProxy."""
 
 import asyncio
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from homeport.control.fleet.reconciler import Reconciler
 from homeport.ingress.haproxy import HAProxy
 from homeport.settings import Settings
 from tests.fakes import NoSecrets
-from tests.remote import RemoteNode
+from tests.link.cluster import Cluster
 from tests.waiting import PATIENCE_S, until
 
 GONE_S = 1.0
@@ -54,36 +53,23 @@ class Plane:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.source = root / "source"
-        self.source.mkdir()
+        self.cluster = Cluster(root, root / "revisions")
+        self.source = root / "revisions" / "rv-1"
+        self.source.mkdir(parents=True)
         (self.source / "script.py").write_text(SCRIPT)
         self.settings = Settings(home=root / "home", http_port=0)
         for directory in (self.settings.run_dir, self.settings.socket_dir):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.agents: dict[str, asyncio.subprocess.Process] = {}
-        self.remotes = {name: RemoteNode(name, root / f"{name}.sock") for name in ("a", "b")}
         self.said: list[str] = []
         self.pools = Pools()
 
-    async def start_agent(self, name: str) -> None:
-        """Start the agent's process; return when the control plane is connected to it."""
-        self.agents[name] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.remote"),
-            *(str(self.root / name), name, str(self.root / f"{name}.sock")),
-            cwd=Path(__file__).parents[3],
-        )
-        async with asyncio.timeout(PATIENCE_S):
-            await self.remotes[name].connected.wait()
-
-    async def kill_agent(self, name: str) -> None:
-        self.agents[name].kill()
-        await self.agents[name].wait()
-
     async def open(self, opened: contextlib.AsyncExitStack) -> None:
-        self.nodes = Nodes(self.remotes.values(), said=lambda _line: None, gone_s=GONE_S)
-        for name, remote in self.remotes.items():
-            opened.push_async_callback(remote.close)
-            await self.start_agent(name)
+        remotes = [self.cluster.remote(name) for name in ("a", "b")]
+        self.nodes = Nodes(remotes, said=lambda _line: None, gone_s=GONE_S)
+        await self.cluster.open()
+        opened.push_async_callback(self.cluster.close)
+        for name in ("a", "b"):
+            await self.cluster.start_agent(name)
         await self.nodes.open()
         opened.push_async_callback(self.nodes.close)
         ingress = HAProxy(self.settings, tied=True)
@@ -157,10 +143,6 @@ async def plane():
             await plane.open(opened)
             yield plane
         finally:
-            for agent in plane.agents.values():
-                if agent.returncode is None:
-                    agent.kill()
-                    await agent.wait()
             for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error, OSError):
                     if process.pid != os.getpid() and any(
@@ -187,7 +169,7 @@ async def test_the_containers_of_an_agent_that_is_killed_are_replaced_and_end_wh
             answers.append(await plane.visit())
 
     visitors = [asyncio.create_task(visitor()) for _ in range(2)]
-    await plane.kill_agent("a")
+    await plane.cluster.end_agent("a")
     await until(lambda: plane.nodes.mirrors["a"].health is Health.GONE, "the node to be given up")
     await until(lambda: len(plane.ready("b")) == 2, "the container that replaces the lost ones")
     replaced_at = len(answers)
@@ -197,7 +179,7 @@ async def test_the_containers_of_an_agent_that_is_killed_are_replaced_and_end_wh
     )  # they run, and get no requests
     assert not lost & set(answers[replaced_at + 2 :])
 
-    await plane.start_agent("a")
+    await plane.cluster.start_agent("a")
     await until(
         lambda: not any(psutil.pid_exists(before[name].pid) for name in lost),
         "the lost containers to end",

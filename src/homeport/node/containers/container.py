@@ -15,7 +15,7 @@ from typing import Any
 from homeport import removing
 from homeport.contract import pulse
 from homeport.contract.container import Container, Descriptors, Event, Launch, State
-from homeport.contract.errors import ImageError
+from homeport.contract.errors import ImageError, StartError
 from homeport.node.cells import networks
 from homeport.node.containers import beginning, leftovers, pulses, records
 from homeport.node.containers import door as doors
@@ -74,7 +74,11 @@ class Life:
     async def live(self, secrets: Mapping[str, str]) -> None:
         """Run the container from its turn to its end."""
         try:
+            if self._shared.fetch is not None:
+                await self._shared.fetch(self.launch.order.source)
             await self._started(secrets)
+        except StartError as failure:
+            self._become(State.FAILED, reason=failure.message)
         except OSError as error:
             self._become(State.FAILED, reason=f"cannot start a process: {error.strerror}")
             await self._end()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from homeport.contract.container import Container, LogLine, StartOrder
@@ -34,6 +34,8 @@ class Shared:
     lifeline: int | None = None  # a process that has it ends when the other end closes
     changed: Callable[[Container], None] = lambda _container: None
     said: Callable[[LogLine], None] = lambda _line: None
+    #: Returns when a source tree is here; None: all of them are. Raises `StartError`.
+    fetch: Callable[[str], Awaitable[None]] | None = None
 
 
 class Turn:

@@ -1,0 +1,129 @@
+"""`python -m homeport.node`: this machine as a node of another machine's homeport; `homeport node join` becomes it.
+
+    HOMEPORT_NODE_JOIN    the address of the control plane, a space, and the name that this machine wants
+    HOMEPORT_NODE_TOKEN   the join token; only needed once
+
+SIGINT or SIGTERM ends the containers, and then the agent. SIGHUP ends the agent alone: the next one adopts the
+containers. A kill does the same.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+from homeport import settings as all_settings
+from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
+from homeport.node.agent import RUNNER, Agent
+from homeport.node.joined import dialing, place
+from homeport.node.joined.dialing import Dialer, Removed
+from homeport.node.joined.served import Served
+from homeport.settings import Settings
+
+JOIN, TOKEN = "HOMEPORT_NODE_JOIN", "HOMEPORT_NODE_TOKEN"
+LAST_WORDS_S = 2.0  # for the reports of the containers' ends
+
+log = logging.getLogger("homeport.node")
+
+
+def main() -> int:
+    """Run the agent until a signal; return the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        asked = _asked(os.environ)
+        settings = all_settings.of_server(os.environ)
+        with locked(settings):
+            asyncio.run(run(settings, *asked, runner=tuple(sys.argv[1:]) or RUNNER))
+    except Failure as failure:
+        hint = f"\n\nhint: {failure.hint}" if failure.hint else ""
+        sys.stderr.write(f"error: {failure.message}{hint}\n")
+        return 1
+    return 0
+
+
+async def run(
+    settings: Settings, where: str, name: str, token: str, *, runner: tuple[str, ...]
+) -> None:
+    """Join if this machine has not joined, and be its agent until a signal."""
+    files = place.Place(settings.home)
+    joined = files.read()
+    if joined is None or token:
+        if not token or not where:
+            raise BadRequest(
+                "this machine has not joined a homeport",
+                hint="`homeport node token`, on the machine of the control plane, prints the command",
+            )
+        if joined is not None:
+            log.info("this machine was the node `%s` of %s; it joins again", *joined)
+        await dialing.join(files, place.address(where), name, token)
+        joined = files.read()
+    assert joined is not None
+    ended, alone = asyncio.Event(), asyncio.Event()
+
+    def leave() -> None:
+        alone.set()
+        ended.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, leave)
+    name, address = joined
+    agent = Agent(settings, name=name, runner=runner)
+    served = Served(agent, settings.home)
+    await asyncio.to_thread(served.trees.open)
+    await agent.open()
+    dialer = asyncio.create_task(Dialer(served, files, address).run(), name="connection")
+    ending = asyncio.create_task(ended.wait())
+    await asyncio.wait({dialer, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if dialer.done() and isinstance(dialer.exception(), Removed):
+        log.warning("%s: the containers end", dialer.exception())
+        await agent.close()
+        files.forget()
+        raise dialer.exception() or Removed
+    if not alone.is_set():
+        await agent.close()
+        await served.settled(LAST_WORDS_S)
+    dialer.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await dialer
+    await served.close()
+
+
+@contextlib.contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """Lock the home: neither a server nor another agent may use it."""
+    import fcntl
+
+    for directory in (settings.home, settings.run_dir, settings.socket_dir):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Refuse links: below /tmp another user may have made one.
+        if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+            raise StorageError(f"{directory} belongs to another user, or is a link")
+        directory.chmod(0o700)
+    with Path(settings.home / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise AlreadyExists(
+                f"a server or another agent uses {settings.home}",
+                hint="set HOMEPORT_HOME to another directory",
+            ) from None
+        yield
+
+
+def _asked(environ: MutableMapping[str, str]) -> tuple[str, str, str]:
+    """Return the address, the name and the token, which no container may inherit."""
+    where, _, name = environ.pop(JOIN, "").partition(" ")
+    return where, name, environ.pop(TOKEN, "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

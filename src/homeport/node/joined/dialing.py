@@ -1,0 +1,223 @@
+"""The agent's end of the connection: joins once, connects, and connects again after each loss.
+
+The agent connects to the control plane and not the other way round, so a node behind NAT needs no open port.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import random
+import secrets
+import socket
+import ssl
+from importlib import metadata
+
+from homeport import private
+from homeport.contract.errors import BadRequest, Failure, NodeLost, Unauthorized
+from homeport.link import authority, frames, identity, messages, token
+from homeport.link.calls import OF_CONTROL, OF_NODE
+from homeport.link.frames import Broken
+from homeport.link.listener import HANDSHAKE_S, bound
+from homeport.link.messages import VERSION, Greeting, Hello, Join, Joined, Refused, Welcome
+from homeport.link.session import Lost, Session
+from homeport.node.joined.place import Address, Place
+from homeport.node.joined.served import Served
+
+CONNECT_S = 5.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
+REFUSED_WAIT_S = 5.0
+LOOK_S = 3600.0  # between two looks at the certificate's age
+LOG_EACH_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Removed(Failure):
+    """The control plane does not take this machine back"""
+
+
+class Dialer:
+    """Keeps one agent connected."""
+
+    def __init__(self, served: Served, place: Place, where: Address) -> None:
+        self._served, self._place, self._where = served, place, where
+        self._run = secrets.token_hex(16)
+        self._wait_s = FIRST_WAIT_S
+        self._logged: tuple[str, float] = ("", 0.0)
+
+    async def run(self) -> None:
+        """Connect for ever; raises `Removed` if it makes no sense to connect again."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            while True:
+                why = await self._once()
+                if (refused := self._served.refused) is not None and refused.final:
+                    raise Removed(refused.reason)
+                self._log(why)
+                wait_s = REFUSED_WAIT_S if refused is not None else self._wait_s
+                self._served.refused = None
+                self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)
+                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - nodes must not come all at once
+        finally:
+            renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewing
+
+    async def _once(self) -> str:
+        """Be connected until the connection is lost; return why."""
+        try:
+            self._check_age()
+            context = identity.of_node(self._place.ca, self._place.pair)
+            async with asyncio.timeout(CONNECT_S + HANDSHAKE_S):
+                reader, writer, greeting = await _connected(self._where, context, identity.CONTROL)
+            try:
+                if greeting.version != VERSION:
+                    return f"the control plane speaks version {greeting.version} of the protocol, and this agent {VERSION}"
+                await self._serve(reader, writer)
+            finally:
+                writer.transport.abort()
+        except Lost as lost:
+            return str(lost)
+        except (OSError, EOFError, TimeoutError, Broken, NodeLost, ssl.SSLError) as error:
+            return frames.in_words(error)
+        return "the connection is closed"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = Hello(
+            version=VERSION,
+            run=self._run,
+            host=socket.gethostname(),
+            homeport=metadata.version("homeport"),
+        )
+        first = await _exchange(reader, writer, hello)
+        if isinstance(first, Refused):
+            self._served.refused = first
+            raise Broken(first.reason)
+        if not isinstance(first, Welcome):
+            raise Broken("the control plane does not answer as one")
+        session = Session(
+            reader,
+            writer,
+            asks=OF_CONTROL,
+            serves=OF_NODE,
+            serve=self._served.serve,
+            hear=self._served.hear,
+        )
+        self._wait_s, self._logged = FIRST_WAIT_S, ("", 0.0)
+        log.info("connected to %s as the node `%s`", self._where, first.name)
+        self._served.attach(session)
+        try:
+            await session.run()
+        finally:
+            await self._served.detach()
+
+    def _check_age(self) -> None:
+        pem = self._place.pair.read_bytes()
+        if authority.valid_until(authority.certificate_of(pem)) < dt.datetime.now(dt.UTC):
+            self._served.refused = Refused(
+                final=True, reason="this machine was away for longer than its certificate is valid"
+            )
+            raise Broken(self._served.refused.reason)
+
+    async def _renew(self) -> None:
+        """Ask for a new certificate, with a new key, when half of the time of the present one has passed."""
+        while True:
+            try:
+                pem = authority.certificate_of(self._place.pair.read_bytes())
+                if authority.renew_after(pem) < dt.datetime.now(dt.UTC):
+                    key, csr = authority.request()
+                    renewed: str = await self._served.ask("renew", {"csr": csr})
+                    await asyncio.to_thread(private.write, self._place.pair, key + renewed.encode())
+                    log.info("this node's certificate was renewed")
+                await asyncio.sleep(LOOK_S)
+            except (Failure, OSError, ValueError) as error:
+                log.debug("the certificate is not renewed yet: %s", error)
+                await asyncio.sleep(min(LOOK_S, REFUSED_WAIT_S))
+
+    def _log(self, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if why != self._logged[0] or now - self._logged[1] > LOG_EACH_S:
+            self._logged = why, now
+            log.warning("not connected to %s: %s", self._where, why)
+
+
+async def join(place: Place, where: Address, name: str, text: str) -> None:
+    """Make this machine a node; afterwards it has a certificate. Raises a `Failure` if it may not join."""
+    identity.check_name(name)
+    given = token.parse(text)
+    try:
+        async with asyncio.timeout(3 * (CONNECT_S + HANDSHAKE_S)):
+            await _join(place, where, name, text, given.fingerprint)
+    except (OSError, EOFError, TimeoutError, Broken, ssl.SSLError) as error:
+        raise Failure(
+            f"cannot join {where}: {frames.in_words(error)}",
+            hint="does `homeport up` run there, and does its firewall let this port pass?",
+        ) from None
+
+
+async def _join(place: Place, where: Address, name: str, text: str, fingerprint: str) -> None:
+    # Anybody could answer this first connection. Nothing secret is sent on it: it only fetches the CA.
+    _reader, writer, greeting = await _connected(where, identity.of_stranger(), None)
+    writer.transport.abort()
+    if not secrets.compare_digest(authority.fingerprint(greeting.ca), fingerprint):
+        raise Unauthorized(
+            f"{where} is not the homeport that the token is from",
+            hint="compare the address with the one that `homeport node token` has printed; somebody may be in between",
+        )
+    await asyncio.to_thread(private.write, place.ca, greeting.ca.encode())
+    key, csr = await asyncio.to_thread(authority.request)
+    reader, writer, greeting = await _connected(
+        where, identity.of_node(place.ca, None), identity.CONTROL
+    )
+    try:
+        if greeting.version != VERSION:
+            raise BadRequest(
+                f"the control plane speaks version {greeting.version} of the protocol, and this homeport {VERSION}",
+                hint="install the same version of homeport on both machines",
+            )
+        asked = Join(version=VERSION, name=name, token=text, csr=csr)
+        answer = await _exchange(reader, writer, asked)
+    finally:
+        writer.transport.abort()
+    if isinstance(answer, Refused):
+        raise Unauthorized(answer.reason, hint="`homeport node token` makes a new token")
+    if not isinstance(answer, Joined):
+        raise Broken("the control plane does not answer as one")
+    await asyncio.to_thread(place.write, name, where, key + answer.certificate.encode())
+
+
+async def _connected(
+    where: Address, context: ssl.SSLContext, name: str | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Greeting]:
+    """Connect, and return both ends and the greeting."""
+    reader, writer = await asyncio.open_connection(
+        where.host,
+        where.port,
+        limit=2**16,
+        ssl=context,
+        server_hostname=name or "",
+        ssl_handshake_timeout=HANDSHAKE_S,
+        ssl_shutdown_timeout=1.0,
+        happy_eyeballs_delay=0.25,
+    )
+    try:
+        bound(writer.get_extra_info("socket"))
+        body = await frames.read(reader, frames.FIRST_MAX_BYTES, silent_s=HANDSHAKE_S)
+        greeting = messages.read(body)
+        if not isinstance(greeting, Greeting):
+            raise Broken("it does not greet as a control plane does")
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return reader, writer, greeting
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: object
+) -> object:
+    writer.write(frames.framed(messages.write(message)))
+    await writer.drain()
+    body = await frames.read(reader, frames.FIRST_MAX_BYTES, silent_s=2 * HANDSHAKE_S)
+    answer: object = messages.read(body)
+    return answer

@@ -1,0 +1,79 @@
+"""What a machine keeps of its joining, in the home's directory `cluster`: the CA, its key and certificate, the address.
+
+The key is made here, has mode 0600, and never leaves the machine.
+"""
+
+import json
+from pathlib import Path
+
+from homeport import private
+from homeport.contract.dataclass import dataclass
+from homeport.contract.errors import BadRequest
+from homeport.link import identity
+
+PORT = 7600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the control plane listens for nodes."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def address(text: str) -> Address:
+    """Return the address in a text; `BadRequest` for any other text.
+
+    >>> str(address("10.0.0.1")), str(address("https://[::1]:99/")), str(address("a.example:1"))
+    ('10.0.0.1:7600', '[::1]:99', 'a.example:1')
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text if "//" in text else f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or (port is not None and not 0 < port < 65536):
+        raise BadRequest(
+            f"`{text[:100]}` is no address", hint="such as 10.0.0.1, or control.example.com:7600"
+        )
+    return Address(host=host, port=port or PORT)
+
+
+class Place:
+    """The files of one machine."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = home / "cluster"
+        self.ca = self.directory / "joined-ca.pem"
+        self.pair = self.directory / "node.pem"
+        self._told = self.directory / "joined.json"
+
+    def read(self) -> tuple[str, Address] | None:
+        """Return the node's name and the control plane's address; None if this machine has not joined."""
+        try:
+            told = json.loads(self._told.read_text())
+            return identity.check_name(str(told["name"])), address(str(told["address"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            raise BadRequest(
+                f"{self._told} is damaged", hint="remove it, and let the machine join again"
+            ) from None
+
+    def write(self, name: str, where: Address, pair: bytes) -> None:
+        """Keep the name, the address, and the pair of key and certificate: as the last step of joining."""
+        private.write(self.pair, pair)
+        told = json.dumps({"name": name, "address": str(where)})
+        private.write(self._told, told.encode())
+
+    def forget(self) -> None:
+        """Delete everything: the machine was removed."""
+        for path in (self._told, self.pair, self.ca):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""A control plane's end with its port on loopback, and agents as processes that join it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from homeport.contract.errors import AlreadyExists, Unauthorized
+from homeport.link import token
+from homeport.link.authority import Authority
+from homeport.link.identity import Identity
+from homeport.link.listener import Listener
+from homeport.link.remote import RemoteNode
+from tests.waiting import PATIENCE_S
+
+
+class Registry:
+    """The nodes that have joined, in memory."""
+
+    def __init__(self) -> None:
+        self.tokens: set[str] = set()
+        self.nodes: dict[str, str] = {}
+
+    def id_of(self, name: str) -> str | None:
+        return self.nodes.get(name)
+
+    async def join(self, digest: str, node: Identity) -> None:
+        if digest not in self.tokens:
+            raise Unauthorized("the token is unknown, was used, or is too old")
+        if node.name in self.nodes:
+            raise AlreadyExists(f"there is a node `{node.name}`")
+        self.tokens.remove(digest)
+        self.nodes[node.name] = node.id
+
+
+class Cluster:
+    """The control plane's end, and the processes of its agents."""
+
+    def __init__(self, root: Path, sources: Path, runner: str = "") -> None:
+        self.root, self.sources, self.runner = root, sources, runner
+        self.authority = Authority(root / "control" / "cluster")
+        self.registry = Registry()
+        self.remotes: dict[str, RemoteNode] = {}
+        self.agents: dict[str, asyncio.subprocess.Process] = {}
+        self.port = 0
+        self.listener = self._listener()
+
+    def _listener(self) -> Listener:
+        return Listener(self.authority, self.registry, node_of=self.remotes.get)
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self.authority.open)
+        self.port = await self.listener.open("127.0.0.1", self.port)
+
+    async def open_again(self) -> None:
+        """Close the port and all connections, and open the same port, as another control plane does."""
+        await self.listener.close()
+        self.listener = self._listener()
+        await self.open()
+
+    def remote(self, name: str) -> RemoteNode:
+        """Return the role of a node, whose containers are on this machine, so that the ingress reaches them."""
+        if name not in self.remotes:
+            self.remotes[name] = RemoteNode(name, self.sources, reached=True)
+        return self.remotes[name]
+
+    def token(self) -> str:
+        """Return a join token."""
+        text, digest = token.make(self.authority.fingerprint)
+        self.registry.tokens.add(digest)
+        return text
+
+    async def start_agent(self, name: str, *, port: int = 0, wait: bool = True) -> None:
+        """Start an agent, which joins at its first start; return when it is connected."""
+        remote = self.remote(name)
+        environ = os.environ | {
+            "HOMEPORT_HOME": str(self.root / name),
+            "HOMEPORT_ISOLATION": "off",
+            "HOMEPORT_CGROUP": "off",
+        }
+        if name not in self.registry.nodes:
+            environ["HOMEPORT_NODE_JOIN"] = f"127.0.0.1:{port or self.port} {name}"
+            environ["HOMEPORT_NODE_TOKEN"] = self.token()
+        self.agents[name] = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "homeport.node"),
+            *([self.runner] if self.runner else []),
+            cwd=Path(__file__).parents[2],
+            env=environ,
+        )
+        if wait:
+            async with asyncio.timeout(PATIENCE_S):
+                await remote.connected.wait()
+
+    async def end_agent(self, name: str, number: int = signal.SIGKILL) -> int:
+        """End an agent by a signal; return its exit code."""
+        self.agents[name].send_signal(number)
+        return await self.agents[name].wait()
+
+    async def close(self) -> None:
+        for agent in self.agents.values():
+            if agent.returncode is None:
+                agent.kill()
+                await agent.wait()
+        await self.listener.close()
+
+
+@contextlib.asynccontextmanager
+async def cluster(root: Path, runner: str = "") -> AsyncIterator[Cluster]:
+    """Yield a control plane's end whose port is open; its source trees are in `root/revisions`."""
+    made = Cluster(root, root / "revisions", runner)
+    (root / "revisions").mkdir(parents=True, exist_ok=True)
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+class Partition:
+    """A proxy between agents and the control plane, which can stop to pass bytes without closing anything."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._may_pass = asyncio.Event()
+        self._may_pass.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def begin(self) -> None:
+        self._may_pass.clear()
+
+    def heal(self) -> None:
+        self._may_pass.set()
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers += [writer, there]
+        for source, target in ((reader, there), (there_reader, writer)):
+            task = asyncio.create_task(self._pass(source, target))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(2**16):
+                await self._may_pass.wait()
+                target.write(data)
+                await target.drain()
+        await self._may_pass.wait()  # nor does the end of a connection pass
+        target.transport.abort()
+
+
+def free_port() -> int:
+    """Return a port at which nothing listens."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])

@@ -1,0 +1,218 @@
+"""Agents as processes over mTLS: killed, cut off, removed, and flooded by their containers."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from homeport.contract.container import State
+from homeport.contract.image import Image
+from homeport.contract.supplies import BuildSecret, Supplies
+from homeport.control.fleet.mirror import Health
+from homeport.control.fleet.nodes import Nodes
+from tests import orders
+from tests.link.cluster import Partition
+from tests.link.cluster import cluster as make_cluster
+from tests.node.test_agent import REPORT, Watched
+from tests.waiting import until
+
+SECRET = "sesame-" + "7f3a9c" * 4
+RUNNER = """
+say(kind="ready")
+name = order["function"]["name"]
+if name == "counts":
+    for number in range(3000):
+        print(f"line {number}", flush=True)
+        if number % 100 == 99:
+            time.sleep(0.02)
+elif name == "floods":
+    while True:
+        print("x" * 500, flush=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+async def cluster(tmp_path):
+    runner = tmp_path / "runner.py"
+    runner.write_text(REPORT + RUNNER)
+    tree = tmp_path / "revisions" / "rv-1"
+    tree.mkdir(parents=True)
+    (tree / "script.py").write_text("here = True")
+    async with make_cluster(tmp_path, str(runner)) as made:
+        yield made
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and str(tmp_path) in process.environ().get(
+                "HOMEPORT_HOME", ""
+            ):
+                process.kill()
+        except psutil.Error:
+            pass
+
+
+def order(cluster, container: str = "ta-1", **changes):
+    return orders.order(container, **{"source": str(cluster.sources / "rv-1"), **changes})
+
+
+async def started(cluster, **changes) -> Watched:
+    """Start an agent, and a container on it; return what is told of it."""
+    watched = Watched()
+    cluster.remote("a").watch(watched.changed, watched.said)
+    await cluster.start_agent("a")
+    await cluster.remote("a").start(order(cluster, **changes), {"PASSWORD": SECRET})
+    await watched.until(State.READY)
+    return watched
+
+
+async def test_a_secret_reaches_the_container_and_no_file_of_the_node(cluster, tmp_path):
+    watched = await started(cluster)
+    supplies = Supplies(secrets=(BuildSecret(name="s", values={"PASSWORD": SECRET}),))
+    await cluster.remote("a").prepare(
+        Image(), str(cluster.sources / "rv-1"), supplies, lambda _line: None
+    )
+    process = psutil.Process(watched.containers[-1].pid)
+    searched = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+
+    assert SECRET == process.environ()["PASSWORD"]
+    assert (tmp_path / "a" / "revisions" / "rv-1" / "script.py") in searched
+    assert [] == [path for path in searched if SECRET.encode() in path.read_bytes()]
+
+
+async def test_an_agent_that_is_killed_comes_back_with_its_containers(cluster):
+    watched = await started(cluster)
+    pid = watched.containers[-1].pid
+    await cluster.end_agent("a")
+    await until(lambda: not cluster.remote("a").connected.is_set(), "the loss")
+    await cluster.start_agent("a")
+    listing = await cluster.remote("a").list()
+
+    assert [(order(cluster), pid, State.READY)] == [
+        (each.order, each.pid, each.state) for each in listing.containers
+    ]
+
+
+async def test_an_agent_that_is_asked_to_end_ends_its_containers_and_says_so(cluster):
+    watched = await started(cluster)
+    pid = watched.containers[-1].pid
+
+    assert 0 == await cluster.end_agent("a", signal.SIGTERM)
+    assert not psutil.pid_exists(pid)
+    assert State.GONE is watched.states[-1]
+
+
+async def test_an_agent_that_hangs_up_leaves_its_containers(cluster):
+    watched = await started(cluster)
+    pid = watched.containers[-1].pid
+
+    assert 0 == await cluster.end_agent("a", signal.SIGHUP)
+    assert psutil.pid_exists(pid)
+
+
+async def test_a_second_agent_of_the_same_home_does_not_start(cluster):
+    await cluster.start_agent("a")
+    first = cluster.agents["a"]
+    await cluster.start_agent("a", wait=False)
+
+    assert 1 == await cluster.agents["a"].wait()
+    assert first.returncode is None
+    cluster.agents["first"] = first
+
+
+async def test_a_node_that_is_removed_ends_its_containers_and_forgets_its_certificate(
+    cluster, tmp_path
+):
+    watched = await started(cluster)
+    del cluster.registry.nodes["a"]
+    cluster.listener.remove("a")
+
+    assert 1 == await cluster.agents["a"].wait()
+    assert not psutil.pid_exists(watched.containers[-1].pid)
+    assert [] == list((tmp_path / "a" / "cluster").iterdir())
+
+
+async def test_a_container_whose_files_are_gone_fails_and_says_why(cluster):
+    watched = Watched()
+    cluster.remote("a").watch(watched.changed, watched.said)
+    await cluster.start_agent("a")
+    await cluster.remote("a").start(order(cluster, source=str(cluster.sources / "rv-2")), {})
+    failed = await watched.until(State.FAILED)
+
+    assert "its files could not be fetched: `rv-2` is not there any more" == failed.reason
+
+
+async def test_each_line_comes_once_and_in_order_over_a_loss_of_the_connection(cluster):
+    watched = await started(cluster, function="counts")
+    await watched.line("line 500")
+    await cluster.open_again()
+    await watched.line("line 2999")
+    numbers = [int(line.text.split()[1]) for line in watched.lines if line.source == "output"]
+
+    assert list(range(3000)) == numbers
+
+
+async def test_a_flood_of_lines_does_not_hold_up_a_command(cluster):
+    watched = await started(cluster, function="floods")
+    loop, took = asyncio.get_running_loop(), []
+    await until(lambda: len(watched.lines) > 100, "the flood")
+    for _ in range(50):
+        began = loop.time()
+        await cluster.remote("a").mark()
+        took.append(loop.time() - began)
+    await cluster.remote("a").stop("ta-1", grace_s=0)
+    await watched.until(State.GONE)
+
+    assert sorted(took)[25] < 0.2
+
+
+async def test_after_a_partition_a_node_is_fenced_and_nothing_runs_twice(cluster):
+    wall = Partition(cluster.port)
+    await wall.open()
+    nodes = Nodes([cluster.remote("a")], said=lambda _line: None, gone_s=0.5)
+    changes = []
+    nodes.watch(changes.append)
+    try:
+        await cluster.start_agent("a", port=wall.port)
+        await nodes.open()
+        mirror = nodes.mirrors["a"]
+        await until(lambda: mirror.health is Health.READY, "the node")
+        await nodes.start("a", order(cluster, "ta-old"), {})
+        await until(lambda: [c for c in changes if c.state is State.READY], "a container")
+        pid = changes[-1].pid
+        wall.begin()
+        await until(lambda: mirror.health is Health.GONE, "the node to be given up")
+        assert State.LOST is changes[-1].state
+        assert psutil.pid_exists(pid)
+        wall.heal()
+        await until(lambda: mirror.health is Health.READY, "the node to be back")
+        await until(lambda: not psutil.pid_exists(pid), "the container that was replaced to end")
+        await nodes.start("a", order(cluster, "ta-new"), {})
+        await until(
+            lambda: [c for c in changes if c.state is State.READY and c.id == "ta-new"],
+            "a container of the new generation",
+        )
+        listing = await cluster.remote("a").list()
+
+        assert [("ta-new", 1)] == [(c.id, c.order.generation) for c in listing.containers]
+    finally:
+        await nodes.close()
+        await wall.close()
+
+
+async def test_a_machine_that_has_not_joined_says_what_to_do(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "homeport.node"),
+        env=os.environ | {"HOMEPORT_HOME": str(tmp_path)},
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    )
+    _, said = await process.communicate()
+
+    assert 1 == process.returncode
+    assert "this machine has not joined a homeport" in said.decode()
+    assert "`homeport node token`" in said.decode()
