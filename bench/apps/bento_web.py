@@ -1,6 +1,7 @@
 """`web.py` on BentoML: one worker that takes all connections."""
 
 import bentoml
+
 from web import web
 
 

@@ -1,6 +1,7 @@
 """`web.py` on homeport: one container that takes all connections."""
 
 import modal
+
 from web import web
 
 app = modal.App("bench")

@@ -5,6 +5,7 @@ import sys
 
 import ray
 from ray import serve
+
 from web import web
 
 # without it the replica would import `web.py` and find no such module: it is sent by value instead
