@@ -265,9 +265,9 @@ class FakeIngress(FakeGuards, Recorded, FakeLog):
         self.certificates: dict[str, tuple[bytes, tuple[str, ...]]] = {}
         self.held: dict[str, int] = {}
         self.park: Callable[[PoolKey], Awaitable[None]] | None = None
-        self.rouse: Callable[[], None] = lambda: None  # what `awake` does
+        self.rouse: Callable[[PoolKey], None] = lambda _pool: None  # what `awake` does
         self.most: dict[str, int] = {}
-        self._dozes = False
+        self.quiet: set[PoolKey] = set()
         self._answered: Callable[[str, float], None] = lambda _container, _ms: None
         self._unanswered: set[str] = set()
         self._pools: dict[PoolKey, _Pool] = {}
@@ -314,9 +314,9 @@ class FakeIngress(FakeGuards, Recorded, FakeLog):
         async with self._call("remove_certificate", name):
             self.certificates.pop(name, None)
 
-    async def doze(self) -> None:
+    async def doze(self, pools: Collection[PoolKey]) -> None:
         async with self._call("doze"):
-            self._dozes = True
+            self.quiet |= set(pools)
 
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
         return None
@@ -341,14 +341,15 @@ class FakeIngress(FakeGuards, Recorded, FakeLog):
     ) -> str:
         """Send one request to a pool or an endpoint; return the container that answered, or raise a `Failure`."""
         assert self.park is not None
-        if self._dozes:
-            self._dozes = False
-            self.rouse()
         while not (pool := self._pools.get(self._leads(where))) or not pool.open:
             cold = True
             await self.park(self._leads(where))
             if not (pool := self._pools.get(self._leads(where))) or not pool.open:
                 await asyncio.sleep(0.05)  # as HAProxy does before it looks again
+        key = self._leads(where)
+        if key in self.quiet:
+            self.quiet.discard(key)
+            self.rouse(replace(key, parameters=""))
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         pool.queue.append(turn)
         self._assign(pool)

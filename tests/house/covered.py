@@ -191,6 +191,7 @@ COVERED = {
     "control/deploys/endpoints": "control/deploys/test_deployer.py",
     "control/deploys/parts": "control/deploys/test_rollout.py",
     "control/deploys/versions": "control/deploys/test_deployer.py",
+    "control/fleet/naps": "control/fleet/test_calm.py",
     "control/fleet/lines": "control/fleet/test_reconciler.py",
     "control/fleet/mirror": "control/fleet/test_nodes.py",
     "control/fleet/orders": "control/fleet/test_reconciler.py",

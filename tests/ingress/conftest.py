@@ -66,7 +66,7 @@ class Activator:
         self._path = path
         self.parked: list[str] = []
         self.lists = True  # whether visitors may see which URLs there are
-        self.roused = 0
+        self.roused: list[str] = []
         self.lines: list[list[str]] = []
         self.answer: Callable[[str], Awaitable[str]] = self._refuse
         self._server: asyncio.Server | None = None
@@ -83,8 +83,8 @@ class Activator:
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = (await reader.readline()).decode().split()
-        if line == ["awake"]:
-            self.roused += 1
+        if line[0] == "awake":
+            self.roused.append(line[1])
             writer.close()
             return
         self.lines.append(line)

@@ -54,11 +54,8 @@ class Fake:
         self.ingress.park = self._park
         self.may_go = asyncio.Event()
         self.on_park = None
-        self.roused = 0
-        self.ingress.rouse = self._rouse
-
-    def _rouse(self) -> None:
-        self.roused += 1
+        self.roused: list[PoolKey] = []
+        self.ingress.rouse = self.roused.append
 
     async def attach(self, name: str, slots: int) -> None:
         await self.ingress.attach(POOL, name, f"unix:/{name}", slots)
@@ -95,8 +92,8 @@ class Real:
         self._activator = activator
 
     @property
-    def roused(self) -> int:
-        return self._activator.roused
+    def roused(self) -> list[PoolKey]:
+        return [PoolKey.parse(pool) for pool in self._activator.roused]
 
     async def attach(self, name: str, slots: int) -> None:
         made = self._upstreams[name] = await self._make(name)
@@ -287,21 +284,28 @@ async def test_every_request_is_kept_once_with_what_an_endpoint_and_a_container_
     assert 1 == len({r.endpoint for r in records} - {"", "-"})
 
 
-async def test_the_next_request_is_told_of_when_it_begins_and_only_once(house):
+async def test_the_next_request_to_a_pool_is_told_of_when_it_begins_and_only_once(house):
+    other = PoolKey("app", "other", "rv-1")
     await house.attach("one", 5)
-    await house.ingress.doze()
+    await house.ingress.attach(other, "two", "unix:/nobody", 5)
+    await house.ingress.doze([POOL, other, PoolKey("app", "unknown", "rv-1")])
+    await house.ingress.doze([POOL])  # twice is once
     first = house.ask()
     await until(lambda: house.roused, "the line")
     assert not first.done()
     second = house.ask()
     await load(house, 2, 0)
-    await house.ingress.doze()
-    assert 1 == house.roused
+    assert [POOL] == house.roused
+    await house.ingress.doze([other])
     third = house.ask()
-    await until(lambda: 2 == house.roused, "the next line")
+    await load(house, 3, 0)
+    assert [POOL] == house.roused
+    await house.ingress.doze([POOL])
+    fourth = house.ask()
+    await until(lambda: [POOL, POOL] == house.roused, "the next line")
     house.may_go.set()
 
-    assert ["one"] * 3 == await asyncio.gather(first, second, third)
+    assert ["one"] * 4 == await asyncio.gather(first, second, third, fourth)
     assert [] == house.parked
 
 

@@ -181,9 +181,10 @@ class Ingress(Protocol):
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
         """Return the present load of these pools; unknown pools are left out."""
 
-    async def doze(self) -> None:
-        """Send the activator `awake` when the next request to an endpoint begins, once; `IngressError` if it cannot.
+    async def doze(self, pools: Collection[PoolKey]) -> None:
+        """Send the activator `awake <pool>` when the next request to each of these pools begins, once; `IngressError` if it cannot.
 
+        The line names the pool without its class parameters.
         The line may be lost when the ingress restarts. Requests to a pool without containers park as ever.
         """
 

@@ -126,8 +126,7 @@ async def open_fleet(
     ports = await state.store.local_ports()
     ingress = new_ingress(settings, tied, ports.values())
     pools = Pools(settings.max_parameter_pools)
-    capacities = nodes.capacities()
-    pools.own_ports = bool(capacities) and all(each.own_ports for each in capacities)
+    pools.own_ports = bool(there := nodes.capacities()) and all(each.own_ports for each in there)
     reconciler = Reconciler(
         pools,
         nodes,
@@ -152,6 +151,7 @@ async def open_fleet(
         settings.activator_socket,
         pools,
         wake=reconciler.wake,
+        rouse=reconciler.rouse,
         alias=ingress.alias,
         say=state.logs.write,
         alone=lambda: state.environments.is_alone,

@@ -27,6 +27,7 @@ MAPS = (
     "timeouts",
     "retries",
     "backends",
+    "quiet",  # changed in the running process alone: its file is empty
     "tokens",
     *("covered", "challenges"),  # these two with TLS alone
 )

@@ -20,6 +20,7 @@ from homeport.undo import Undo
 
 # Seconds after `drain`: a request that looked its pool up just before has arrived by then.
 SETTLE_S = 0.05
+MOST_COMMANDS = 50  # in a line of the Runtime API, which must fit HAProxy's buffer
 
 log = logging.getLogger(__name__)
 
@@ -176,15 +177,25 @@ class Containers(Publisher):
             key: backends.load(pool, rows[pool.backend], unknown) for key, pool in known.items()
         }
 
-    async def doze(self) -> None:
-        """Let park.lua tell the activator of the next request; a new process of HAProxy does not do it."""
+    async def doze(self, pools: Collection[PoolKey]) -> None:
+        """Let park.lua tell the activator of the next request to each of these pools; a new process of HAProxy does not do it."""
         if (runtime := self._supervisor.runtime) is None:
             raise IngressError("HAProxy does not run")
-        told = await runtime.ask(
-            ("experimental-mode", "on"), ("set", "var", rules.DOZES, "fmt", "yes")
-        )
-        if told.strip():
-            raise IngressError(f"HAProxy refused `set var`: {told.strip()}")
+        found = [self._picture.pools[pool].backend for pool in pools if pool in self._picture.pools]
+        for start in range(0, len(found), MOST_COMMANDS):
+            some = found[start : start + MOST_COMMANDS]
+            # The entry may still be there: `add map` would add a second one.
+            commands = [
+                command
+                for backend in some
+                for command in (
+                    ("del", "map", rules.QUIET, backend),
+                    ("add", "map", rules.QUIET, backend, "1"),
+                )
+            ]
+            told = await runtime.ask(*commands)
+            if refused := told.replace("Key not found.", "").strip():
+                raise IngressError(f"HAProxy refused `add map {rules.QUIET}`: {refused[:200]}")
 
     async def _pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
         known = self._picture.pools.get(pool) or self._picture.reclaim(pool, kind, undo)

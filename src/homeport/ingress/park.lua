@@ -1,7 +1,7 @@
 -- Parks cold requests: asks the activator (control/fleet/activator.py), one line each way:
 --   park <pool> <request id> [here | call]   ->   go | go waited | no <status> <why>
 --   list                                     ->   go | no <status> <why>
---   awake                                    ->   nothing
+--   awake <pool>                             ->   nothing
 -- Writes the answers that no backend gives: an unknown host, and errors, for browsers in HTML.
 -- HAProxy's working directory is the directory of this file.
 
@@ -188,11 +188,12 @@ local function park(txn)
     end
 end
 
--- The first request since the control plane has set the variable (`Ingress.doze`). The request does not wait.
+-- The first request to a pool since the control plane has asked for it (`Ingress.doze`). The request does not wait.
 core.register_action("awake", { "http-req" }, function(txn)
-    txn:unset_var("proc.dozes")
+    core.del_map("quiet.map", txn:get_var("txn.backend"))
+    local pool = txn:get_var("txn.pool"):match("^[^?]*")
     core.register_task(function()
-        asked("awake", 10) -- there is no answer: it returns once the other side has read it
+        asked("awake " .. pool, 10) -- there is no answer: it returns once the other side has read it
     end)
 end)
 

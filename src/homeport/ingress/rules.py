@@ -10,7 +10,7 @@ from homeport.contract.sizes import MAX_BODY_BYTES
 from homeport.ingress import guards, remote, secure, traces, unusual
 
 BURST_S = 5
-DOZES = "proc.dozes"  # a variable: the control plane waits for the next request (park.lua)
+QUIET = "quiet.map"  # backends whose next request park.lua tells the control plane of
 HOPS = 100  # re-entries without a wait for a container
 AGAIN = "again"  # the server in every backend that sends requests to the re-entry frontend
 # In effect no limit. It must be one: `set maxconn` makes a server with a limit take its backend's queue.
@@ -333,13 +333,13 @@ def _of_a_proxy(scheme: str) -> list[str]:
 def to_pool() -> list[str]:
     """Return the rules that send a request to its endpoint's pool, or park it."""
     return [
-        f"  http-request lua.awake if {{ var({DOZES}) -m found }}",
         "  # which pool, and is a container there",
         *_set("parameters", "var(txn.endpoint),map_str(parameters.map)"),
         *_set("pool", "var(txn.endpoint),map_str(pools.map)"),
         "  http-request lua.parameters if { var(txn.parameters) -m found }",
         *_set("backend", "var(txn.pool),map_str(backends.map)"),
         "  acl usable var(txn.backend) -m found",
+        f"  http-request lua.awake if usable {{ var(txn.backend),map_str({QUIET}) -m found }}",
         "  http-request lua.park unless usable",
         *_set("timeout", "var(txn.endpoint),map_str_int(timeouts.map)"),
         "  use_backend %[var(txn.backend)] if usable",

@@ -46,11 +46,12 @@ class Fleet:
             None,
             self.pools,
             wake=self.reconciler.wake,
+            rouse=self.reconciler.rouse,
             alias=self.ingress.alias,
             say=self.said.append,
         )
         self.ingress.park = self.activator.park
-        self.ingress.rouse = self.reconciler.wake
+        self.ingress.rouse = self.reconciler.rouse
         self.nodes.watch(self.reconciler.changed)
 
     async def __aenter__(self) -> Self:

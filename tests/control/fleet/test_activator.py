@@ -26,6 +26,7 @@ class House:
     def __init__(self, directory: Path) -> None:
         self.pools = Pools()
         self.woken = asyncio.Event()
+        self.roused: list[PoolKey] = []
         self.aliases: list[tuple[str, PoolKey]] = []
         self.socket = directory / "a.sock"
         self.lines: list[LogLine] = []
@@ -33,7 +34,8 @@ class House:
         self.activator = Activator(
             self.socket,
             self.pools,
-            wake=self.woken.set,
+            wake=lambda _pool: self.woken.set(),
+            rouse=self.roused.append,
             alias=self.note_alias,
             say=self.lines.append,
             alone=lambda: self.alone,

@@ -8,7 +8,7 @@ import pytest
 from homeport.contract.errors import IngressError
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet import calm
-from homeport.control.fleet.calm import IDLE_PASS_S
+from homeport.control.fleet.agenda import WHOLE_S
 from homeport.control.fleet.member import Member, Stage
 from tests.control.fleet.house import KEY, House, elapsed, faulty
 from tests.waiting import until, virtually
@@ -27,7 +27,10 @@ def passes(house: House) -> list[float]:
 
 
 async def settled(house: House) -> None:
-    await until(lambda: house.reconciler._naps.dozes, "a loop that waits for a request")
+    await until(
+        lambda: house.pool.members and not house.reconciler._agenda._noted,
+        "a loop that waits for a request",
+    )
 
 
 def test_a_pool_is_calm_once_its_containers_are_those_that_it_shall_have():
@@ -80,12 +83,12 @@ def test_an_idle_container_is_looked_at_seldom_and_ends_when_its_window_is_over(
             await until(lambda: not house.pool.members, "no container")
 
             assert 58.0 < elapsed() - began < 60.5
-            assert len(times) < 60.0 / IDLE_PASS_S + 20
+            assert len(times) < 60.0 / WHOLE_S + 20
 
     virtually(story())
 
 
-@pytest.mark.parametrize(("is_told", "most_s"), [(True, 0.5), (False, IDLE_PASS_S + 0.1)])
+@pytest.mark.parametrize(("is_told", "most_s"), [(True, 0.5), (False, WHOLE_S + 0.1)])
 def test_requests_to_an_idle_container_are_scaled_for_at_once_or_one_pass_later(is_told, most_s):
     """The line about the first request may be lost."""
 
@@ -94,7 +97,7 @@ def test_requests_to_an_idle_container_are_scaled_for_at_once_or_one_pass_later(
             await until(lambda: house.pool.ready, "a container")
             await settled(house)
             if not is_told:
-                house.ingress.rouse = lambda: None
+                house.ingress.rouse = lambda _pool: None
             began = elapsed()
 
             visits = house.visits(3, 30.0)
@@ -137,7 +140,7 @@ def test_the_ingress_error_is_logged(caplog):
     async def story():
         async with House(min_containers=1) as house:
 
-            async def refuse():
+            async def refuse(_pools):
                 raise IngressError("HAProxy refused `set var`")
 
             house.ingress.doze = refuse

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from homeport.control.fleet.calm import IDLE_PASS_S
+from homeport.control.fleet.agenda import WHOLE_S
 from tests.control.fleet.house import House, faulty
 from tests.fakes import no_fault
 from tests.waiting import virtually
@@ -44,7 +44,7 @@ def test_an_ingress_that_does_not_answer_is_logged_once_each_time(caplog):
         async with House(min_containers=1) as house:
             for _ in range(2):
                 failed = faulty(house, "load")
-                await asyncio.sleep(IDLE_PASS_S + 2)
+                await asyncio.sleep(WHOLE_S + 2)
                 assert len(failed) > 2
                 house.ingress.fault = no_fault
                 await asyncio.sleep(2)

@@ -87,6 +87,7 @@ class Plane:
             self.settings.activator_socket,
             self.pools,
             wake=self.reconciler.wake,
+            rouse=self.reconciler.rouse,
             alias=ingress.alias,
             say=lambda line: self.said.append(line.text),
         )

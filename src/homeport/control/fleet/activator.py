@@ -4,7 +4,7 @@ Called by ingress/park.lua over a Unix socket, one line each way:
     park <pool> <request id> [here | call]   the request stays in HAProxy; only its head has been read
     go | go waited | no <status> <why>
     list                                     may a visitor on this machine see which URLs there are?  go | no <status> <why>
-    awake                                    the first request since `Ingress.doze` begins; there is no answer
+    awake <pool>                             the first request to this pool since `Ingress.doze` begins; there is no answer
 `here` means that the visitor is on this machine, `call` that another function calls. A closed socket means that the visitor hung up.
 `waited` means that the request waited here for a container, so its re-entries count from 0 again.
 """
@@ -41,7 +41,8 @@ class Activator:
         socket: Path,
         pools: Pools,
         *,
-        wake: Callable[[], None],
+        wake: Callable[[Pool], None],
+        rouse: Callable[[PoolKey], None],
         alias: Callable[[str, PoolKey], Awaitable[None]],
         say: Callable[[LogLine], None],
         alone: Callable[[], bool] = lambda: True,
@@ -50,7 +51,8 @@ class Activator:
         self._alone = alone
         self._socket = socket
         self._pools = pools
-        self._wake = wake
+        self._wake = wake  # a request waits for a container of this pool
+        self._rouse = rouse  # a request has begun in a container
         self._alias = alias
         self._say = say
         self._said_at: dict[PoolKey, float] = {}  # when a reason was last written to the app's log
@@ -94,7 +96,7 @@ class Activator:
             raise TooMany(f"{MOST_PARKED} requests wait for `{pool.key.function}`; try again")
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         pool.parked[waiting] = now()
-        self._wake()
+        self._wake(pool)
         try:
             await waiting
         finally:
@@ -132,12 +134,12 @@ class Activator:
         verb, *words = line.split()
         if verb == "list":
             return "go\n" if self._alone() else "no 403 the server has several workspaces\n"
-        if verb == "awake":
-            self._wake()
-            return ""
-        if verb != "park" or not words:
+        if verb not in {"awake", "park"} or not words:
             return "no 400 unknown verb\n"
         key = PoolKey.parse(words[0])
+        if verb == "awake":
+            self._rouse(key)
+            return ""
         try:
             waited = await self.park(key)
         except Failure as failure:

@@ -1,49 +1,13 @@
-"""Says how long the control loop may sleep: until a pool changes by itself, or the ingress tells of a request."""
+"""Says when a pool changes by itself, without a request."""
 
-import logging
 import math
-from collections.abc import Sequence
 
-from homeport.contract.roles import Ingress
 from homeport.control.fleet import autoscaler
 from homeport.control.fleet.member import Stage
-from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.pool import Pool
 
 PASS_S = 0.05
-IDLE_PASS_S = 5.0  # between passes while no container has a request
-CALM_S = 1.0  # after the last request, the loop looks often for so long
-
-log = logging.getLogger(__name__)
-
-
-class Naps:
-    """The sleeps of the control loop between two passes."""
-
-    def __init__(self, ingress: Ingress, meter: Meter) -> None:
-        self._ingress = ingress
-        self._meter = meter
-        self.dozes = False  # the ingress says when the next request begins
-
-    def woken(self) -> None:
-        """Note that something has woken the loop; it may have been the request that the ingress told of."""
-        self.dozes = False
-
-    async def next_s(self, pools: Sequence[Pool], now: float) -> float:
-        """Return how many seconds to sleep before the next pass."""
-        at = min((until(pool, now) for pool in pools), default=math.inf)
-        if at <= now or self._meter.is_blind:
-            self.dozes = False
-            return PASS_S
-        if self.dozes or not any(pool.members for pool in pools):
-            return min(max(at - now, PASS_S), IDLE_PASS_S)
-        try:
-            await self._ingress.doze()
-        except Exception:
-            log.exception("the ingress cannot tell of requests; its load is read all the time")
-            return PASS_S
-        self.dozes = True
-        return 0.0  # a request may have begun since the load was read
+CALM_S = 0.25  # after the last request, the loop looks often for so long
 
 
 def until(pool: Pool, now: float) -> float:

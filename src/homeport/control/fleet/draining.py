@@ -30,7 +30,7 @@ class Draining:
         tasks: Tasks,
         *,
         say: Callable[[LogLine], None],
-        wake: Callable[[], None],  # makes the next pass of the control loop at once
+        wake: Callable[[Pool], None],  # makes the next pass of the control loop at once
     ) -> None:
         self._pools = pools
         self._nodes = nodes
@@ -64,7 +64,7 @@ class Draining:
             await self._ingress.drain(pool.key, member.id)
         finally:
             self._nodes.stop(member.id)
-        self._wake()
+        self._wake(pool)
 
     async def shrink(self, pool: Pool, surplus: int) -> None:
         """Drain so many idle containers."""
@@ -87,7 +87,7 @@ class Draining:
                 True  # the load of this pass may be from before the endpoints changed
             )
             pool.drain_until = now() + pool.drain_s
-            self._wake()
+            self._wake(pool)
             return
         # A draining server takes no request from its queue, so wait until the queue is empty.
         queue_is_empty = not pool.load.queued or now() >= pool.drain_until

@@ -33,6 +33,7 @@ class Pools:
         self._past: dict[str, tuple[Owner, PoolKey]] = {}
         self.on_added: list[Callable[[Pool], None]] = []  # called with each new pool
         self.on_removed: list[Callable[[Pool], None]] = []  # called with each removed pool
+        self.on_retired: list[Callable[[Pool], None]] = []  # called with each pool that makes way
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(list(self._pools.values()))
@@ -193,7 +194,10 @@ class Pools:
                 f"too many values of the class parameters of `{base.key.function}` are in use "
                 "at once; try again"
             )
-        min(idle, key=lambda pool: pool.used_at).retire(RETIRED_DRAIN_S)
+        oldest = min(idle, key=lambda pool: pool.used_at)
+        oldest.retire(RETIRED_DRAIN_S)
+        for tell in self.on_retired:
+            tell(oldest)
 
 
 def _family(key: PoolKey) -> tuple[str, str]:

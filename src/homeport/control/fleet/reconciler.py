@@ -1,16 +1,17 @@
 """The control loop: starts and stops containers until each pool has as many as the autoscaler wants.
 
-A pass runs every 50 ms, and at once when woken. While no container has a request, it runs when a pool is due, or
-after 5 s; the ingress then says when the next request begins. A pass asks the
+A pass runs every 50 ms, and at once when woken; while nothing is under way, when a pool is due, or after 5 s. It looks
+at the pools on the `agenda`; the ingress tells when a request to another pool begins. A pass asks the
 autoscaler how many containers and `room` where, and calls the node and the ingress. It looks at the
 present state and not at events, and compares it with the node's own list, so a lost event delays a change by
-a pass or two. Two changes do not wait for a pass: a container that becomes ready is attached, and one that
+a few seconds. Two changes do not wait for a pass: a container that becomes ready is attached, and one that
 ends is removed. If the pass of a pool fails, the error is logged and the pool pauses; others continue.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Collection
@@ -20,11 +21,13 @@ from homeport.contract.errors import Failure, NodeLost, StartError
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import autoscaler, lines, orders, starts
-from homeport.control.fleet.calm import PASS_S, Naps
+from homeport.control.fleet.agenda import Agenda
+from homeport.control.fleet.calm import PASS_S
 from homeport.control.fleet.draining import Draining
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.mirror import ENDED
+from homeport.control.fleet.naps import Naps
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool, now
@@ -35,6 +38,7 @@ from homeport.state.scope import Scope, Scoped
 from homeport.state.secrets import SecretBox
 from homeport.supervised import Tasks, supervised
 
+COMPARE_S = 1.0  # between two comparisons with the nodes' lists
 EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
 
@@ -63,7 +67,8 @@ class Reconciler:
         self._ingress = ingress
         self._secrets = secrets
         self._key = key
-        self._rooms = Rooms(pools, nodes, ingress, note=self._note)
+        self._agenda = Agenda(pools)
+        self._rooms = Rooms(pools, nodes, ingress, note=self._note, drained=self._agenda.note)
         self._say = say
         self._started = started
         self._woken = asyncio.Event()
@@ -71,9 +76,10 @@ class Reconciler:
         #: Returns whether an app is still being restored; its containers must not be ended.
         self.spares: Callable[[Owner], bool] = lambda _app: False
         self._draining = Draining(pools, nodes, ingress, self._tasks, say=say, wake=self.wake)
+        self._compared_at = -math.inf
         self._unwanted: set[str] = set()  # containers without a pool that were asked to stop
         self._meter = Meter(ingress)
-        self._naps = Naps(ingress, self._meter)
+        self._naps = Naps(ingress, self._meter, self._agenda)
         self._pauses: dict[
             PoolKey, tuple[float, float]
         ] = {}  # failing pools: pause until, its length
@@ -94,8 +100,19 @@ class Reconciler:
         """Stop the control loop; containers stay as they are."""
         await self._tasks.close()
 
-    def wake(self) -> None:
-        """Make the next pass at once."""
+    def wake(self, pool: Pool | None = None) -> None:
+        """Make the next pass at once, and look at this pool; None: at all pools."""
+        if pool is None:
+            self._agenda.note_all()
+        else:
+            self._agenda.note(pool)
+        self._woken.set()
+
+    def rouse(self, key: PoolKey) -> None:
+        """Make the next pass at once: a request to the function has begun. The key has no class parameters."""
+        for pool in self._pools.of_revision(key.app, key.revision):
+            if pool.key.function == key.function and pool.members:
+                self._agenda.rouse(pool)
         self._woken.set()
 
     def end(self, container: str) -> None:
@@ -113,11 +130,11 @@ class Reconciler:
             self._tasks.start(f"attach {member.id}", self._welcome(pool, member, container))
         elif container.state in ENDED:
             self._ended(pool, member, container)
-            self.wake()
+            self.wake(pool)
         elif container.leaving and member.stage is Stage.READY:
             member.stage = Stage.DRAINING
             self._tasks.start(f"drain {member.id}", self._ingress.drain(pool.key, member.id))
-            self.wake()
+            self.wake(pool)
         elif container.cuts != member.cuts:
             member.cuts = container.cuts
             age_s = pool.function.timeout_s - EARLY_S
@@ -128,13 +145,15 @@ class Reconciler:
                 self._tasks.start(f"hold {member.id}", self._hold(pool, member))
 
     async def step(self) -> None:
-        """Make one pass over all pools that are not asleep."""
-        self._compare()
-        for pool in self._pools:
+        """Make one pass over the pools on the agenda."""
+        if self._agenda.is_whole(now()) or now() >= self._compared_at + COMPARE_S:
+            self._compare()
+        looked_at = self._agenda.begin(now())
+        for pool in looked_at:
             if pool.expired(now()):
                 pool.retire(0.0)
         # Pools without requests and containers must not make a pass slower.
-        awake = [pool for pool in self._pools if not pool.asleep]
+        awake = [pool for pool in looked_at if not pool.asleep]
         await self._meter.read(awake)
         for pool in awake:
             until, pause_s = self._pauses.get(pool.key, (0.0, PASS_S))
@@ -149,6 +168,7 @@ class Reconciler:
             else:
                 self._pauses.pop(pool.key, None)
         self._pauses = {key: pause for key, pause in self._pauses.items() if self._pools.get(key)}
+        self._agenda.end(looked_at, now())
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Return whether there is room for one more container of each of these pools."""
@@ -162,6 +182,7 @@ class Reconciler:
 
     def _compare(self) -> None:
         """Compare with the nodes' lists, in case an event was lost."""
+        self._compared_at = now()
         listed = {container.id: container for container in self._nodes.containers()}
         for name, container in listed.items():
             if self._pools.of_container(name) is not None:
@@ -199,18 +220,17 @@ class Reconciler:
     def _enlisted(self, pool: Pool, container: Container) -> Member:
         member = Member(id=container.id, stage=Stage.ATTACHING, held=container.held)
         self._pools.enlist(pool, member)
+        self._agenda.note(pool)
         return member
 
     async def _run(self) -> None:
         while True:
             await self.step()
-            if (wait_s := await self._naps.next_s(list(self._pools), now())) > 0:
+            if (wait_s := await self._naps.next_s(now())) > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._woken.wait()
-            if self._woken.is_set():
-                self._woken.clear()
-                self._naps.woken()
+            self._woken.clear()
 
     async def _scale(self, pool: Pool) -> None:
         wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now()))
@@ -250,7 +270,7 @@ class Reconciler:
         except NodeLost as failure:  # the next pass finds another node
             self._pools.discharge(order.id)
             self._note(pool, f"a start is tried again: {failure.message}")
-            self.wake()
+            self.wake(pool)
             return False
         except Exception as error:
             log.exception("cannot start a container of %s", pool.key)
@@ -293,7 +313,7 @@ class Reconciler:
             member.stage = Stage.READY
             pool.unsettled = True
             pool.succeeded(now())
-            self.wake()
+            self.wake(pool)
             if member.held:
                 await self._hold(pool, member)
         return ""
@@ -305,7 +325,7 @@ class Reconciler:
         await self._nodes.confirm_held(member.id, held)
         if pool.open:
             pool.let_in()
-        self.wake()
+        self.wake(pool)
 
     def _ended(self, pool: Pool, member: Member, container: Container | None) -> None:
         """A container has ended; None: the node does not know it any more."""

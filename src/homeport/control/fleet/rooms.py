@@ -28,11 +28,13 @@ class Rooms:
         ingress: Ingress,
         *,
         note: Callable[[Pool, str], None],
+        drained: Callable[[Pool], None],
     ) -> None:
         self._pools = pools
         self._nodes = nodes
         self._ingress = ingress
         self._note = note  # writes one line to the log of the pool's app
+        self._drained = drained  # called with a pool one of whose containers makes room
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Return whether there is room for one more container of each of these pools."""
@@ -103,6 +105,7 @@ class Rooms:
                     other.rest()
                     await self._ingress.drain(other.key, member.id)
                     member.stage = Stage.DRAINING
+                    self._drained(other)
                     return
         full = all(scheduler.full(room) for room, _ in offers)
         if full and self._pools.of_container(pool.promised) is None:
@@ -120,6 +123,7 @@ class Rooms:
                 member = min(ready, key=lambda m: other.load.per_container.get(m.id, 0))
                 await self._ingress.drain(other.key, member.id)
                 member.stage, pool.promised = Stage.DRAINING, member.id
+                self._drained(other)
                 return
 
     def _others_come_first(self, pool: Pool) -> bool:
