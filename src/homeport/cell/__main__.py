@@ -34,7 +34,7 @@ def main() -> int:
         return _failed(error)
 
 
-def _mounts(wanted: dict[str, tuple[str, str]]) -> Pairs:
+def _mounts(by_target: dict[str, tuple[str, str]]) -> Pairs:
     """Open the mounts that a container's node would send, in the host's view."""
     opener = keeper.Opener()
     try:
@@ -43,14 +43,14 @@ def _mounts(wanted: dict[str, tuple[str, str]]) -> Pairs:
                 mounts.Mount(target, mounts.Access(access)),
                 opener.open(source, writable=access == mounts.Access.WRITE.value),
             )
-            for target, (source, access) in wanted.items()
+            for target, (source, access) in by_target.items()
         ]
     finally:
         opener.close()
 
 
-def _trees(given: list[tuple[dict[str, str], int]]) -> Pairs:
-    return [(codec.decode(mounts.Mount, mount), tree) for mount, tree in given]
+def _trees(pairs: list[tuple[dict[str, str], int]]) -> Pairs:
+    return [(codec.decode(mounts.Mount, fields), tree) for fields, tree in pairs]
 
 
 def _inside(cell: Cell, order: dict[str, Any], pairs: Pairs) -> int:

@@ -8,7 +8,7 @@
 
 The host's root opens the trees before it gives up its rights, because a user of the cell cannot walk
 through a directory of mode 700 such as /root. An ordinary user opens them in its user namespace, where
-it may. Both happen before pivot_root, after which nothing of the host is left.
+it may. Both happen before pivot_root, after which the process can reach no file of the host.
 """
 
 import contextlib
@@ -83,19 +83,21 @@ def fork(cell: Cell, owned: Sequence[int] = ()) -> int:
 
 
 def view(cell: Cell) -> list[Bind]:
-    """Return the host's mounts that the cell shows, the outermost first; a mount inside another comes with it."""
+    """Return the host's mounts that the cell shows, the outermost first. A mount inside another
+    comes with it, and is left out.
+    """
     listed = [b for b in cell.binds if os.path.exists(b.source)]
     if not cell.layers:
         listed += [Bind(f"/etc/{n}") for n in cell.etc if os.path.isdir(f"/etc/{n}")]
     if os.path.isdir("/sys/devices/system"):  # libc counts processors there
         listed.append(Bind("/sys/devices/system"))
-    found: list[Bind] = []
+    shown: list[Bind] = []
     for bind in sorted(listed, key=lambda bind: bind.place):
-        outer = next((o for o in found if bind.place.startswith(f"{o.place}/")), None)
+        outer = next((o for o in shown if bind.place.startswith(f"{o.place}/")), None)
         same = outer is not None and bind.source == outer.source + bind.place[len(outer.place) :]
-        if not (same or any(bind.place == other.place for other in found)):
-            found.append(bind)
-    return found
+        if not (same or any(bind.place == placed.place for placed in shown)):
+            shown.append(bind)
+    return shown
 
 
 def _opened(cell: Cell, shown: list[Bind]) -> dict[str, int]:
@@ -158,8 +160,8 @@ def settle(cell: Cell) -> None:
 def lower(cell: Cell, top: str = HIDDEN) -> str:
     """Return the layers below a private cell's own files, the uppermost first, as overlayfs takes them."""
     layers = [f"{top}/{LAYERS}/{n}" for n in reversed(range(len(cell.layers)))]
-    written = f"{top}/{UP}/{mounts.WRITTEN}"  # by the nested cell that this one is below
-    above = [written] if os.path.isdir(written) else []
+    written_above = f"{top}/{UP}/{mounts.WRITTEN}"  # by the nested cell that this one is below
+    above = [written_above] if os.path.isdir(written_above) else []
     return ":".join([*above, f"{top}/{SKELETON}", *layers])
 
 
@@ -208,7 +210,7 @@ def reap(
             os._exit(code)
     before()
     code = 0
-    with contextlib.suppress(ChildProcessError):  # nobody is left
+    with contextlib.suppress(ChildProcessError):  # no child is left
         while True:
             ended, status = os.wait()
             if ended == worker:
@@ -221,7 +223,7 @@ def reap(
 def linger() -> NoReturn:
     """As pid 1: reap processes until the last process of the cell has ended."""
     _stand_by(linger=True)
-    with contextlib.suppress(ChildProcessError):  # nobody is left
+    with contextlib.suppress(ChildProcessError):  # no child is left
         while True:
             os.wait()
     os._exit(0)
@@ -243,18 +245,18 @@ def _put(target: str, tree: int) -> None:
 def _read_etc(cell: Cell) -> dict[str, bytes]:
     """Read the files of /etc that a cell gets as copies, so that it may change them."""
     names = ("resolv.conf", "hosts") if cell.layers else cell.etc
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     for name in names:
         with contextlib.suppress(OSError), open(f"/etc/{name}", "rb") as file:
-            found[name] = file.read()
-    if cell.network is not Network.HOST and b"127.0.0.53" in found.get("resolv.conf", b""):
+            files[name] = file.read()
+    if cell.network is not Network.HOST and b"127.0.0.53" in files.get("resolv.conf", b""):
         with contextlib.suppress(OSError), open(RESOLVED, "rb") as file:
-            found["resolv.conf"] = file.read()
-    found["hosts"] = found.get("hosts") or b"127.0.0.1 localhost\n::1 localhost\n"
-    found["hostname"] = cell.hostname.encode() + b"\n"
+            files["resolv.conf"] = file.read()
+    files["hosts"] = files.get("hosts") or b"127.0.0.1 localhost\n::1 localhost\n"
+    files["hostname"] = cell.hostname.encode() + b"\n"
     if not cell.layers:
-        found["passwd"], found["group"] = USERS.encode(), GROUPS.encode()
-    return found
+        files["passwd"], files["group"] = USERS.encode(), GROUPS.encode()
+    return files
 
 
 def _write_skeleton(cell: Cell, root: str, etc: dict[str, bytes]) -> None:

@@ -1,4 +1,5 @@
-"""`python -m homeport.cell.enter CONTROL PIDFD ORDER`: runs a program in a container that runs already, for its user.
+"""`python -m homeport.cell.enter CONTROL PIDFD ORDER`: runs a program in a running container, for
+the container's user.
 
     the node ──▶ this process ──setns──▶ fork ──▶ the program, in the container's namespaces, sealed as the runner is
 
@@ -59,11 +60,11 @@ F_ADD_SEALS = 1033
 
 def main() -> int:
     """Read the order, and run it."""
-    control, pidfd, given = (int(word) for word in sys.argv[1:])
+    control, pidfd, order_file = (int(word) for word in sys.argv[1:])
     node = socket.socket(fileno=control)
     try:
-        order = json.loads(os.pread(given, os.fstat(given).st_size, 0))
-        _copied(order)
+        order = json.loads(os.pread(order_file, os.fstat(order_file).st_size, 0))
+        _run_sealed_copy(order)
         child = _start(order, node, pidfd)
     except OSError as error:
         _answer(node, {"error": f"{error.strerror or error} ({error.filename or 'enter'})"})
@@ -71,8 +72,10 @@ def main() -> int:
     return _wait(child, node)
 
 
-def _copied(order: dict[str, Any]) -> None:
-    """Go on in a copy of the interpreter that nobody can write, if the container's root could write the interpreter."""
+def _run_sealed_copy(order: dict[str, Any]) -> None:
+    """Execute a copy of the interpreter that cannot be written, unless the container's root could
+    not write the interpreter.
+    """
     if order["cell"] is None or COPY in os.readlink("/proc/self/exe"):
         return
     cell: Cell = codec.decode(Cell, order["cell"])
@@ -81,9 +84,9 @@ def _copied(order: dict[str, Any]) -> None:
         return
     copy = os.memfd_create(COPY, MFD_CLOEXEC | MFD_ALLOW_SEALING)
     with open("/proc/self/exe", "rb") as file:
-        left = own.st_size
-        while left > 0:
-            left -= os.sendfile(copy, file.fileno(), own.st_size - left, left)
+        left_bytes = own.st_size
+        while left_bytes > 0:
+            left_bytes -= os.sendfile(copy, file.fileno(), own.st_size - left_bytes, left_bytes)
     fcntl.fcntl(copy, F_ADD_SEALS, ALL_SEALS)
     library = sysconfig.get_config_var("LIBDIR") or ""
     path = ":".join(filter(None, (library, os.environ.get("LD_LIBRARY_PATH", ""))))
@@ -104,23 +107,25 @@ def _start(order: dict[str, Any], control: socket.socket, pidfd: int) -> int:
     if cell is not None:
         seccomp.program()  # made now, and kept
         _enter(order["pid"], pidfd)
-    told, tells = os.pipe()
+    failure_reader, failure_writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(told)
-        _run(order, cell, control, tells)
-    os.close(tells)
+        os.close(failure_reader)
+        _run(order, cell, control, failure_writer)
+    os.close(failure_writer)
     if cell is not None:
-        seal.seal_init(cell)  # it only waits, from now on
-    with open(told, "rb") as failure:
-        if text := failure.read():
+        seal.seal_init(cell)  # from now on this process only waits
+    with open(failure_reader, "rb") as reader:
+        if text := reader.read():
             os.waitpid(child, 0)
             raise OSError(0, text.decode(errors="replace"), "enter")
     return child
 
 
 def _enter(pid: int, pidfd: int) -> None:
-    """Enter the namespaces of a process that differ from this one's (man 2 setns); nothing is imported any more."""
+    """Enter the namespaces of a process that differ from this one's (man 2 setns). Nothing can be
+    imported afterwards.
+    """
     flags = 0
     for name, flag in NAMESPACES.items():
         theirs, own = os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")
@@ -132,16 +137,20 @@ def _enter(pid: int, pidfd: int) -> None:
     kernel.setns(pidfd, flags)
 
 
-def _run(order: dict[str, Any], cell: Cell | None, control: socket.socket, tells: int) -> NoReturn:
+def _run(
+    order: dict[str, Any], cell: Cell | None, control: socket.socket, failure_writer: int
+) -> NoReturn:
     """In the child: become the program. Never returns."""
     code = NOT_RUN
     try:
         try:
             _become(order, cell, control)
         except OSError as error:
-            os.write(tells, f"{error.strerror or error} ({error.filename or 'enter'})".encode())
+            os.write(
+                failure_writer, f"{error.strerror or error} ({error.filename or 'enter'})".encode()
+            )
             os._exit(code)
-        os.close(tells)
+        os.close(failure_writer)
         kernel.close_from(3)
         os.execvpe(order["argv"][0], order["argv"], order["environ"])  # noqa: S606
     except FileNotFoundError:
@@ -154,7 +163,7 @@ def _run(order: dict[str, Any], cell: Cell | None, control: socket.socket, tells
 
 
 def _become(order: dict[str, Any], cell: Cell | None, control: socket.socket) -> None:
-    """Be a process of the container's root, with a session, a terminal and the limits of its own."""
+    """Change into a process of the container's root, with a session, a terminal and the limits of the container."""
     os.setsid()
     if cell is not None:
         with contextlib.suppress(OSError):  # with one id there is nothing to change
@@ -174,14 +183,16 @@ def _become(order: dict[str, Any], cell: Cell | None, control: socket.socket) ->
 
 
 def _settle(terminal: "tuple[int, int] | None", control: socket.socket) -> None:
-    """Tell the node that it starts, and have a terminal of the container's own as the standard streams."""
+    """Report to the node that the program starts; if it has a terminal, make one of the container's
+    its standard streams.
+    """
     if terminal is None:
         _answer(control, {"started": True})
         return
     place = "/dev/pts/ptmx" if os.path.exists("/dev/pts/ptmx") else "/dev/ptmx"
     master = os.open(place, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    found = os.fstat(master)
-    if not stat.S_ISCHR(found.st_mode) or os.major(found.st_rdev) != 5:
+    status = os.fstat(master)
+    if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != 5:
         raise OSError(25, "it is not a terminal", place)
     fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("4H", *terminal, 0, 0))
@@ -195,7 +206,7 @@ def _settle(terminal: "tuple[int, int] | None", control: socket.socket) -> None:
 
 
 def _usual_signals() -> None:
-    """Undo what Python changes, for the program would inherit it."""
+    """Undo what Python changes in signals, because the program would inherit it."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
@@ -207,7 +218,7 @@ def _wait(child: int, control: socket.socket) -> int:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(handle, select.POLLIN)
-    rest = b""
+    partial_line = b""
     while True:
         ready = {descriptor for descriptor, _ in poll.poll()}
         if handle in ready:
@@ -220,7 +231,7 @@ def _wait(child: int, control: socket.socket) -> int:
             poll.unregister(control)
             signal.pidfd_send_signal(handle, signal.SIGKILL)
             continue
-        *lines, rest = (rest + data).split(b"\n")
+        *lines, partial_line = (partial_line + data).split(b"\n")
         for line in lines:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child, json.loads(line)["signal"])
@@ -234,7 +245,7 @@ def _answer(control: socket.socket, answer: dict[str, Any]) -> None:
     control.sendall(json.dumps(answer).encode() + b"\n")
 
 
-#: Modules that the standard library imports when it needs them: here, because nothing can be imported later.
+#: Modules that the standard library imports when it needs them: imported here, because nothing can be imported later.
 _NEEDED = (resource, warnings)
 
 if __name__ == "__main__":

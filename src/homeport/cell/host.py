@@ -13,23 +13,24 @@ TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
 def cell(paths: Iterable[str], *, binds: Iterable[Bind] = ()) -> Cell:
-    """A cell with /usr and `paths` read-only where they are, and `binds`; `dataclasses.replace` for the rest.
+    """Return a cell with /usr and `paths` read-only where they are, and `binds`; use
+    `dataclasses.replace` to change more.
 
-    Every interpreter in `paths` has to be named with all it is made of: a virtual environment, and the
+    Name every interpreter in `paths` with all that it consists of: a virtual environment, and the
     installation that it was made from.
     """
-    found = {"/usr": Bind("/usr")}
+    binds_by_place = {"/usr": Bind("/usr")}
     links = []
     for name in TOP:
         if os.path.islink(f"/{name}"):
             links.append((f"/{name}", os.readlink(f"/{name}")))
         elif os.path.isdir(f"/{name}"):
-            found[f"/{name}"] = Bind(f"/{name}")
+            binds_by_place[f"/{name}"] = Bind(f"/{name}")
     for path in paths:
-        found[path] = Bind(path)
+        binds_by_place[path] = Bind(path)
     for bind in binds:
-        found[bind.place] = bind
-    return Cell(binds=tuple(found.values()), links=tuple(links), etc=ETC)
+        binds_by_place[bind.place] = bind
+    return Cell(binds=tuple(binds_by_place.values()), links=tuple(links), etc=ETC)
 
 
 def interpreter(python: str) -> list[str]:

@@ -11,7 +11,7 @@ FIRST_ID = 0x10000 * 32
 
 
 def own() -> Ids | None:
-    """The ids of this user's cells, and of the files in the layers that they stand on.
+    """Return the ids that this user's cells and their layers' files have.
 
     None: there is one id only, which is root inside.
     """
@@ -33,16 +33,16 @@ def lend(pid: int, ids: Ids) -> None:
         import subprocess  # for a node alone; it costs a container 10 ms
 
         words = [helper, str(pid), *(str(word) for row in rows for word in row)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise OSError(1, done.stderr.strip() or "it failed", helper)
+        result = subprocess.run(words, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise OSError(1, result.stderr.strip() or "it failed", helper)
 
 
 def subordinate() -> Ids | None:
     """The ids that /etc/subuid and /etc/subgid lend to this user; None without them or newuidmap."""
     if not (shutil.which("newuidmap") and shutil.which("newgidmap")):
         return None
-    import pwd  # not every interpreter has a user database
+    import pwd  # not every interpreter has this module
 
     try:
         names = {str(os.getuid()), pwd.getpwuid(os.getuid()).pw_name}
@@ -82,7 +82,7 @@ def nested() -> Ids | None:
 
 
 def _write(path: str, text: str) -> None:
-    """The whole text by one write(2), which these files ask for."""
+    """Write the whole text by one write(2), as these files require."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode() + b"\n")

@@ -94,9 +94,9 @@ class Opener:
         assert self._socket is not None
         with self._lock:
             socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
-            message, found, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 1)
-        _answer(message, found)
-        return found
+            message, received, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 1)
+        _answer(message, received)
+        return received
 
     def close(self) -> None:
         """End the keeper; mounts that it has opened stay."""
@@ -124,7 +124,7 @@ def serve(control: socket.socket) -> None:
                 socket.send_fds(control, [b"{}"], [tree])
                 os.close(tree)
             else:
-                _have_done(request, descriptors[0])
+                _do_in_child(request, descriptors[0])
                 control.send(b"{}")
         except OSError as error:
             _refuse(control, error)
@@ -132,7 +132,7 @@ def serve(control: socket.socket) -> None:
             os.close(descriptor)
 
 
-def _have_done(request: dict[str, str], writer: int) -> None:
+def _do_in_child(request: dict[str, str], writer: int) -> None:
     if os.fork():
         return
     try:
@@ -148,16 +148,16 @@ def _have_done(request: dict[str, str], writer: int) -> None:
 def _answer(message: bytes, descriptors: list[int]) -> None:
     if not message:
         raise OSError(0, "the keeper has ended", "keeper")
-    told = json.loads(message)
-    if told:
-        raise OSError(told["errno"], told["text"], told["what"])
+    answer = json.loads(message)
+    if answer:
+        raise OSError(answer["errno"], answer["text"], answer["what"])
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
 
 
 def _refuse(control: socket.socket, error: OSError) -> None:
-    what = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
-    control.send(json.dumps(what).encode())
+    failure = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
+    control.send(json.dumps(failure).encode())
 
 
 def main() -> int:

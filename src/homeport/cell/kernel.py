@@ -56,7 +56,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def number(name: str) -> int:
-    """The number of a system call on this machine; `OSError` (ENOSYS) if it is not known here."""
+    """Return the number of a system call on this machine; `OSError` (ENOSYS) if this table does not have it."""
     if name in _NUMBERS:
         return _NUMBERS[name]
     try:
@@ -103,7 +103,7 @@ def pivot_root(new: str) -> None:
 
 
 def open_tree(path: str, *, recursive: bool = True) -> int:
-    """A copy of the mount at `path` that is mounted nowhere, as a descriptor (man 2 open_tree)."""
+    """Return a copy of the mount at `path` that is mounted nowhere, as a descriptor (man 2 open_tree)."""
     flags = OPEN_TREE_CLONE | os.O_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     return _syscall("open_tree", AT_FDCWD, os.fsencode(path), flags, what=f"open_tree {path}")
 
@@ -129,30 +129,32 @@ def mount_setattr(tree: int, attributes: int, users: int = 0, *, recursive: bool
     With ATTR_IDMAP, `users` is a descriptor of the user namespace whose first id becomes root's
     files: an id-mapped mount, for root only.
     """
-    given = ctypes.create_string_buffer(struct.pack("<QQQQ", attributes, 0, 0, users), 32)
+    structure = ctypes.create_string_buffer(struct.pack("<QQQQ", attributes, 0, 0, users), 32)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    _syscall("mount_setattr", tree, b"", flags, given, 32, what=f"mount_setattr {attributes:#x}")
+    _syscall(
+        "mount_setattr", tree, b"", flags, structure, 32, what=f"mount_setattr {attributes:#x}"
+    )
 
 
 def prctl(option: int, value: int = 0, second: int = 0) -> int:
-    """One of the many things that man 2 prctl lists."""
+    """Set one of the many attributes of a process that man 2 prctl lists."""
     zero = ctypes.c_ulong(0)
     args = ctypes.c_ulong(value), ctypes.c_ulong(second), zero, zero
     return _checked(_libc.prctl(option, *args), f"prctl {option}")
 
 
-def set_capabilities(kept: int) -> None:
-    """Have these capabilities and no others, now and after any exec (man 7 capabilities).
+def set_capabilities(allowed: int) -> None:
+    """Give the process these capabilities and no others, also after any exec (man 7 capabilities).
 
-    `kept` has the bit 1 << n for each capability n that stays.
+    `allowed` has the bit 1 << n for each capability n that stays.
     """
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         last = int(file.read())
     for capability in range(last + 1):
-        if not kept >> capability & 1:
+        if not allowed >> capability & 1:
             prctl(PR_CAPBSET_DROP, capability)
-    low, high = kept & 0xFFFFFFFF, kept >> 32
+    low, high = allowed & 0xFFFFFFFF, allowed >> 32
     header = struct.pack("<Ii", CAPABILITY_VERSION_3, 0)
     # effective, permitted, inheritable: nothing is inheritable, as with Docker since CVE-2022-24769
     data = struct.pack("<6I", low, low, 0, high, high, 0)
@@ -168,8 +170,8 @@ def seccomp(program: bytes) -> None:
     count, address = len(program) // 8, ctypes.addressof(code)
     filter_ = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", count, address), 16)
     flags = SECCOMP_TSYNC | SECCOMP_SPEC_ALLOW
-    left = _syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, filter_, what="seccomp")
-    if left:  # TSYNC answers with the thread that could not be filtered
+    unfiltered = _syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, filter_, what="seccomp")
+    if unfiltered:  # TSYNC answers with the thread that could not be filtered
         raise OSError(1, "a thread has a filter of its own", "seccomp")
 
 
@@ -182,12 +184,13 @@ def landlock_abi() -> int:
 
 
 def landlock_scope(scopes: int) -> None:
-    """Reach no abstract socket, or no process by a signal, outside this process and its children.
+    """Refuse this process and its children a connection to abstract sockets, or a signal to
+    processes, outside of them.
 
     From ABI 6 (Linux 6.12). It needs no_new_privs, and no mount can be changed afterwards.
     """
-    given = ctypes.create_string_buffer(struct.pack("<QQQ", 0, 0, scopes), 24)
-    rules = _syscall("landlock_create_ruleset", given, 24, 0, what="landlock_create_ruleset")
+    structure = ctypes.create_string_buffer(struct.pack("<QQQ", 0, 0, scopes), 24)
+    rules = _syscall("landlock_create_ruleset", structure, 24, 0, what="landlock_create_ruleset")
     try:
         _syscall("landlock_restrict_self", rules, 0, what="landlock_restrict_self")
     finally:
@@ -200,8 +203,8 @@ def close_from(first: int) -> None:
 
 
 def _syscall(name: str, *args: object, what: str) -> int:
-    given = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
-    return _checked(int(_libc.syscall(ctypes.c_long(number(name)), *given)), what)
+    arguments = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
+    return _checked(int(_libc.syscall(ctypes.c_long(number(name)), *arguments)), what)
 
 
 def _checked(result: int, what: str) -> int:

@@ -23,21 +23,21 @@ FOLDERS = (
 )
 
 
-def of(asked: Mapping[str, Any]) -> "partial[None] | None":
-    """Return what lays the links of a request, for `mounts.place`; None if there are none."""
-    return partial(lay, asked["links"]) if asked.get("links") else None
+def of(request: Mapping[str, Any]) -> "partial[None] | None":
+    """Return the function that makes the links of a request, for `mounts.place`; None if it has no links."""
+    return partial(lay, request["links"]) if request.get("links") else None
 
 
-def lay(wanted: Mapping[str, Mapping[str, str]], storage: str) -> None:
+def lay(links_by_kind: Mapping[str, Mapping[str, str]], storage: str) -> None:
     """Make the links in the root that this process sees, in place of what the image has there.
 
-    `wanted` has for each kind a name -> target. A directory of the image stays. A root without the GNU C library gets
-    no libraries.
+    `links_by_kind` has for each kind a name -> target. A directory of the image stays. A root
+    without the GNU C library gets no libraries.
     """
-    links = {f"/usr/bin/{name}": to for name, to in wanted.get(PROGRAMS, {}).items()}
+    links = {f"/usr/bin/{name}": to for name, to in links_by_kind.get(PROGRAMS, {}).items()}
     if folder := next((f for f in FOLDERS if os.path.exists(f"{f}/{LIBC}")), None):
-        links |= {f"{folder}/{name}": to for name, to in wanted.get(LIBRARIES, {}).items()}
-    links |= wanted.get(PATHS, {})
+        links |= {f"{folder}/{name}": to for name, to in links_by_kind.get(LIBRARIES, {}).items()}
+    links |= links_by_kind.get(PATHS, {})
     for position, folder in enumerate({os.path.dirname(path): None for path in links}):
         mounts.make_writable(folder, f"links{position}", storage)
     for path, to in links.items():

@@ -1,4 +1,5 @@
-"""Mounts that travel: opened where the host's files can be seen, put in place inside a cell.
+"""Mounts that one process opens and another puts in place: opened where the host's files can be
+seen, placed inside a cell.
 
 `opened` runs in the node (as root) or in the keeper (for an ordinary user), and its descriptors go by
 SCM_RIGHTS to the process that is about to become a container, which calls `place`.
@@ -101,8 +102,8 @@ def place(
     """Put opened trees in their places, inside a private cell, once; closes the descriptors.
 
     A tree on /root must not hide an interpreter at /root/.pyenv, so what the cell shows below a target is
-    taken up first and put back on top. At the end the cell's storage is out of its sight, unless it
-    `stays`, in a nested cell. Before that, `last` is called with it.
+    taken up first and put back on top. At the end the cell's storage is unmounted, unless it
+    `stays`, in a nested cell. Before that, `last` is called with the storage.
     """
     shown = read_places()
     storage = f"{STAGE}/up" if stays else STAGE
@@ -144,10 +145,10 @@ def still_shown(target: str, shown: Sequence[str]) -> Iterator[None]:
     """After the block, show again the files that the cell shows below a target, above the new mount."""
     above = [(path, kernel.open_tree(path)) for path in _shown_below(target, shown)]
     yield
-    for path, kept in above:
-        point(path, directory=is_directory(kept))
-        kernel.move_mount(kept, path)
-        os.close(kept)
+    for path, tree in above:
+        point(path, directory=is_directory(tree))
+        kernel.move_mount(tree, path)
+        os.close(tree)
 
 
 def _merge(position: int, tree: int, storage: str, shown: Sequence[str]) -> None:
@@ -170,10 +171,11 @@ def _merge(position: int, tree: int, storage: str, shown: Sequence[str]) -> None
 def targets(tree: str) -> list[str]:
     """Return the directories for the files of a tree, as relative paths: as few and as deep as possible.
 
-    A directory that holds only another one is passed over: `/srv/www/a.css` goes to /srv/www. A path that
-    cannot be made where it belongs, because a directory above it is read-only, is the business of `_merge`.
+    A directory that holds only another one is passed over: `/srv/www/a.css` goes to /srv/www.
+    `_merge`
+    handles a path that cannot be made because a directory above it is read-only.
     """
-    found = []
+    directories = []
     for entry in sorted(os.scandir(tree), key=lambda entry: entry.name):
         path = entry.name
         while os.path.isdir(f"{tree}/{path}"):
@@ -182,8 +184,8 @@ def targets(tree: str) -> list[str]:
             if not (only and os.path.isdir(f"{tree}/{only}") and os.path.isdir(f"/{only}")):
                 break
             path = only
-        found.append(path)
-    return found
+        directories.append(path)
+    return directories
 
 
 def _copy(source: str, target: str) -> None:
@@ -212,7 +214,9 @@ def point(path: str, *, directory: bool) -> None:
 
 
 def _point(position: int, path: str, storage: str, *, directory: bool) -> None:
-    """Make it below a read-only directory of the image, such as /usr, which becomes writable here."""
+    """Make a mount point. Below a read-only directory of the image, such as /usr, make that
+    directory writable first.
+    """
     try:
         point(path, directory=directory)
     except OSError as error:
@@ -274,6 +278,6 @@ def _pointed(name: str, target: str, tree: int, storage: str, inner: Sequence[st
 
 def _overlay(target: str, lower: Sequence[str], name: str, storage: str) -> None:
     # What the nested cell, which this one is below, has written there.
-    written = f"{STAGE}/{BELOW}/above{name}/files"
-    above = [written] if os.path.isdir(written) else []
+    written_above = f"{STAGE}/{BELOW}/above{name}/files"
+    above = [written_above] if os.path.isdir(written_above) else []
     overlay(target, [*above, *lower], f"{storage}/above{name}")

@@ -44,28 +44,31 @@ def fork(network: Network, ids: Ids | None, prepare: Callable[[int], None] | Non
     theirs.close()
     with ours:
         try:
-            _heard(ours)
+            _receive(ours)
             if ids is not None:
                 identity.lend(between, ids)
             if prepare is not None:
                 with _namespace(between) as users:
                     prepare(users)
             ours.send(b"{}")
-            child = _heard(ours)["child"]
+            child = _receive(ours)["child"]
         except BaseException:
             ours.close()  # else the go-between would wait for ever
             os.waitpid(between, 0)
             raise
         os.waitpid(between, 0)
-        # Only now is the child the caller's own: before, PR_SET_PDEATHSIG would mean the go-between.
+        # Only now is the child the caller's own: before, PR_SET_PDEATHSIG would watch the
+        # go-between.
         ours.send(b"{}")
         return child
 
 
 def leave_for_mounts(ids: Ids | None) -> None:
-    """In this process: a user namespace where ids are what they were, and mounts of its own (one thread only).
+    """Move this process into a user namespace with the same ids, and a mount namespace of its own
+    (one thread only).
 
-    With its own id, and those of `ids` that it was lent. What others mount later still comes through.
+    It has its own id, and those of `ids` that were lent to it. What others mount later still
+    appears here.
     """
     user, group = os.geteuid(), os.getegid()
     if ids is None:
@@ -83,10 +86,10 @@ def leave_for_mounts(ids: Ids | None) -> None:
 
 
 def lock() -> None:
-    """In this process: what is mounted can't be taken away any more, not even by its own root.
+    """Lock this process's mounts, so that even its own root cannot remove them.
 
-    Mounts that come from another user namespace are locked (man 7 mount_namespaces), so this leaves for a new
-    one with the same ids. One thread only.
+    Mounts that come from another user namespace are locked (man 7 mount_namespaces), so this moves
+    into a new one with the same ids. One thread only.
     """
     ids = identity.nested()
     if ids is None:
@@ -98,7 +101,7 @@ def lock() -> None:
 
 
 def _lent(ids: Ids) -> None:
-    """In this process: a new user namespace with these ids. Another process writes the map."""
+    """Move this process into a new user namespace with these ids. Another process writes the map."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     helper = os.fork()
     if helper == 0:
@@ -119,7 +122,7 @@ def _lent(ids: Ids) -> None:
 
 
 def _go_between(theirs: socket.socket, network: Network, ids: Ids | None) -> int:
-    """The child's pid in the go-between; 0 in the child. Never an exception."""
+    """Make the namespaces and fork: return the child's pid in the go-between, and 0 in the child. Never raises."""
     try:
         user, group = os.geteuid(), os.getegid()
         kernel.unshare(kernel.NEWUSER)
@@ -140,22 +143,22 @@ def _go_between(theirs: socket.socket, network: Network, ids: Ids | None) -> int
             theirs.send(json.dumps({"child": child}).encode())
         return child
     except OSError as error:
-        what = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
-        theirs.send(json.dumps(what).encode())
+        failure = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
+        theirs.send(json.dumps(failure).encode())
         os._exit(1)
     except BaseException as error:  # every error must reach the caller
         theirs.send(json.dumps({"errno": 0, "text": repr(error), "what": "fork"}).encode())
         os._exit(1)
 
 
-def _heard(ours: socket.socket) -> dict[str, int]:
+def _receive(ours: socket.socket) -> dict[str, int]:
     message = ours.recv(MAX_MESSAGE)
     if not message:
         raise OSError(0, "the process ended before it had its namespaces", "fork")
-    told = json.loads(message)
-    if "errno" in told:
-        raise OSError(told["errno"], told["text"], told["what"])
-    return dict(told)
+    answer = json.loads(message)
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["text"], answer["what"])
+    return dict(answer)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from homeport.cell import base, identity, kernel, mounts, namespaces, private
 from homeport.cell.description import Cell, Network
 
 TMPS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - places to mount on
-#: A zygote finds an import that keeps the process id by the number; a small number means something else too often.
+#: A zygote finds an import that keeps the process id by looking for the number; a small number has other meanings too often.
 HIGH = 30_000
 
 
@@ -55,7 +55,9 @@ def fork(
 
 
 def _count_from(pid: int) -> None:
-    """Give the next processes of this cell ids above `pid`, where the kernel allows it (man 7 pid_namespaces)."""
+    """Make the kernel count the process ids of this cell from above `pid`, where it allows that
+    (man 7 pid_namespaces).
+    """
     with contextlib.suppress(OSError), open("/proc/sys/kernel/ns_last_pid", "w") as file:
         file.write(str(pid))
 

@@ -21,7 +21,7 @@ ERROR = 2
 
 
 def add_pair(name: str, peer: str) -> None:
-    """Two interfaces that are the ends of one cable (man 4 veth)."""
+    """Add two interfaces that are the ends of one cable (man 4 veth)."""
     end = _link() + _text(IFNAME, peer)
     info = _text(INFO_KIND, "veth") + _attribute(INFO_DATA, _attribute(VETH_PEER, end))
     body = _link() + _text(IFNAME, name) + _attribute(LINKINFO, info)
@@ -65,7 +65,7 @@ def add_default_route(name: str, gateway: str) -> None:
 
 
 def _link(index: int = 0, *, flags: int = 0) -> bytes:
-    """struct ifinfomsg; what `flags` has is what changes."""
+    """Return a struct ifinfomsg; only the `flags` given change."""
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, flags)
 
 

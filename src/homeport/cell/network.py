@@ -34,22 +34,22 @@ class Cable:
 
     @property
     def name(self) -> str:
-        """The host's end."""
+        """The name of the host's end."""
         return f"{PREFIX}{self.number}"
 
     @property
     def gateway(self) -> str:
-        """The host's address on it."""
+        """The host's address on the cable."""
         return str(ipaddress.ip_network(self.subnet)[2 * self.number])
 
     @property
     def address(self) -> str:
-        """The cell's address."""
+        """The cell's address on the cable."""
         return str(ipaddress.ip_network(self.subnet)[2 * self.number + 1])
 
 
 def lay(cable: Cable) -> None:
-    """Make a cable, ahead of time: both ends are still on the host. Root only."""
+    """Make a cable ahead of time, with both ends on the host. Root only."""
     netlink.add_pair(cable.name, f"{cable.name}-in")
     netlink.add_address(cable.name, cable.gateway, 31)  # two addresses suffice (RFC 3021)
     netlink.up(cable.name)
@@ -73,10 +73,11 @@ def remove(cable: Cable) -> None:
 
 
 def rules(subnet: str = SUBNET, first_id: int = FIRST_ID) -> str:
-    """The firewall, in nft's language (man 8 nft): replaces what an earlier server had made.
+    """Return the firewall's rules, in nft's language (man 8 nft); they replace those of an earlier
+    server.
 
-    The chain `own` is for cells with the host's network: by their ids, they do not get the credentials of the
-    machine from its cloud.
+    The chain `own` is for cells with the host's network: it refuses them, by their ids, the
+    addresses where clouds give a machine its credentials.
     """
     cells = f"meta skuid {first_id}-{first_id + 65535}"
     return f"""table ip {TABLE}
@@ -117,11 +118,11 @@ table ip6 {TABLE} {{
 
 def guard(subnet: str = SUBNET) -> None:
     """Set the firewall up. Root only; `OSError` without `nft`."""
-    done = subprocess.run(
+    result = subprocess.run(
         ["nft", "-f", "-"], input=rules(subnet), capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise OSError(1, done.stderr.strip() or "it failed", "nft")
+    if result.returncode:
+        raise OSError(1, result.stderr.strip() or "it failed", "nft")
 
 
 def open_gate(subnet: str = SUBNET) -> None:
@@ -132,7 +133,8 @@ def open_gate(subnet: str = SUBNET) -> None:
 
 
 def helper(network: str, users: str) -> list[str] | None:
-    """The command that gives an ordinary user's cell a way out; None if neither program is here.
+    """Return the command that connects an ordinary user's cell to the network; None if neither
+    program is installed.
 
     `network` and `users` are paths of its namespaces (/proc/PID/ns/net, /proc/PID/ns/user). The caller
     ends the program with the cell. By default both programs open the host's loopback; here they do not.

@@ -34,7 +34,7 @@ def fork(cell: Cell, name: str) -> int:
 def build(cell: Cell, name: str, *, nests: bool = False) -> None:
     """Build the cell in new namespaces: its root, /proc and /dev, and nothing else of the base cell.
 
-    With `nests` it keeps what it takes to build private cells below it.
+    With `nests`, keep the directories that are needed to build private cells below this one.
     """
     kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
     shown = mounts.read_places()

@@ -17,7 +17,7 @@ from homeport.cell import base, host, identity, kernel, private, seal
 from homeport.cell.description import Bind, Cell, Ids, Network, range_of_ids
 from homeport.contract.dataclass import dataclass
 
-TRIAL_IDS = 231072  # any range will do: the trial's files are gone afterwards
+TRIAL_IDS = 231072  # any range works: the trial's files are deleted afterwards
 HELPERS = ("pasta", "slirp4netns")
 
 
@@ -26,34 +26,34 @@ class Report:
     """The parts of a cell that this machine allows."""
 
     possible: bool
-    why: str = ""  # of what is not possible
+    why: str = ""  # the reason, if it is not possible
     hint: str = ""
-    overlay: bool = False  # else what a container writes is in memory
+    overlay: bool = False  # if not, the files that a container writes are in memory
     ids: int = 0  # user ids that a cell has; with one, a program cannot change its user
     network: bool = False  # namespaces of their own
-    abstract_sockets: bool = False  # kept apart without such a namespace, by Landlock
-    helper: str = ""  # what gives an ordinary user's cell a way out
+    abstract_sockets: bool = False  # kept apart without a network namespace, by Landlock
+    helper: str = ""  # the program that connects an ordinary user's cell to the network
 
 
 def report(directory: str = "/var/tmp") -> Report:  # noqa: S108 - a directory of its own is made in it
     """Try a cell as a container would have it, whose files are in `directory`."""
     ids = range_of_ids(TRIAL_IDS) if os.geteuid() == 0 else identity.subordinate()
-    error, ids = _with(directory, ids)
+    error, ids = _try_with(directory, ids)
     if error is not None:
         why, hint = obstacle(error, _read)
         return Report(possible=False, why=why, hint=hint)
     return Report(
         possible=True,
-        overlay=_tried(directory, Network.HOST, ids, overlay=True) is None,
+        overlay=_trial_error(directory, Network.HOST, ids, overlay=True) is None,
         ids=1 if ids is None else sum(row[2] for row in ids.users),
-        network=_tried(directory, Network.NONE, ids, overlay=False) is None,
+        network=_trial_error(directory, Network.NONE, ids, overlay=False) is None,
         abstract_sockets=kernel.landlock_abi() >= seal.SCOPES_ABI,
         helper=helper(),
     )
 
 
 def helper() -> str:
-    """Return the program that gives an ordinary user's cell a way out; empty if there is none."""
+    """Return the program that connects an ordinary user's cell to the network; empty if there is none."""
     return next((name for name in HELPERS if shutil.which(name)), "")
 
 
@@ -91,15 +91,17 @@ def obstacle(error: OSError, read: Callable[[str], str]) -> tuple[str, str]:
     )
 
 
-def _with(directory: str, ids: Ids | None) -> tuple[OSError | None, Ids | None]:
-    """The trial's error, and the ids that it worked with: if need be, one id only."""
-    error = _tried(directory, Network.HOST, ids, overlay=False)
+def _try_with(directory: str, ids: Ids | None) -> tuple[OSError | None, Ids | None]:
+    """Return the trial's error, and the ids that it used: one id only, if more were refused."""
+    error = _trial_error(directory, Network.HOST, ids, overlay=False)
     if error is not None and ids is not None and os.geteuid() != 0:
-        return _tried(directory, Network.HOST, None, overlay=False), None
+        return _trial_error(directory, Network.HOST, None, overlay=False), None
     return error, ids
 
 
-def _tried(directory: str, network: Network, ids: Ids | None, *, overlay: bool) -> OSError | None:
+def _trial_error(
+    directory: str, network: Network, ids: Ids | None, *, overlay: bool
+) -> OSError | None:
     """Return None if a container could run in such a cell; otherwise the error."""
     with tempfile.TemporaryDirectory(prefix="homeport-cell-", dir=directory) as storage:
         owned = [Bind(directory, owned=True)] if os.geteuid() == 0 else []
@@ -114,17 +116,17 @@ def _tried(directory: str, network: Network, ids: Ids | None, *, overlay: bool) 
             _try(cell, writer)
         os.close(writer)
         with open(reader, encoding="utf-8") as answer:
-            told = answer.read()
+            result = answer.read()
         os.waitpid(trial, 0)
         # It has directories that only the cell's root could enter.
         removing.discard(storage)
         os.makedirs(storage, exist_ok=True)
-    if told == "sealed":
+    if result == "sealed":
         return None
-    if told.startswith("{"):
-        what = json.loads(told)
-        return OSError(what["errno"], what["text"], what["what"])
-    return OSError(0, told or "the trial ended without a word", "cell")
+    if result.startswith("{"):
+        failure = json.loads(result)
+        return OSError(failure["errno"], failure["text"], failure["what"])
+    return OSError(0, result or "the trial ended without an answer", "cell")
 
 
 def _try(cell: Cell, writer: int) -> None:
@@ -137,24 +139,24 @@ def _try(cell: Cell, writer: int) -> None:
         os._exit(0)
 
     try:
-        os._exit(base.run(cell, lambda: _telling(container, writer)))
+        os._exit(base.run(cell, lambda: _reporting(container, writer)))
     except BaseException as error:
-        _tell(error, writer)
+        _report_error(error, writer)
     os._exit(1)
 
 
-def _telling(function: Callable[[], int], writer: int) -> int:
+def _reporting(function: Callable[[], int], writer: int) -> int:
     try:
         return function()
     except BaseException as error:
-        _tell(error, writer)
+        _report_error(error, writer)
         return 1
 
 
-def _tell(error: BaseException, writer: int) -> None:
+def _report_error(error: BaseException, writer: int) -> None:
     if isinstance(error, OSError):
-        what = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
-        os.write(writer, json.dumps(what).encode())
+        failure = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
+        os.write(writer, json.dumps(failure).encode())
     else:
         os.write(writer, repr(error).encode())
 

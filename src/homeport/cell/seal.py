@@ -42,21 +42,24 @@ def seal_init(cell: Cell) -> None:
 
 def limit(limits: Limits) -> None:
     """Set the hard limits of resources (man 2 getrlimit), never above the present ones."""
-    for what, wanted in (
+    for resource_id, new_hard in (
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_NOFILE, limits.files),
         (resource.RLIMIT_CORE, limits.core_bytes),
     ):
-        soft, hard = resource.getrlimit(what)
-        top = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        usual = top if soft == resource.RLIM_INFINITY else min(soft, top)
+        soft, hard = resource.getrlimit(resource_id)
+        top = new_hard if hard == resource.RLIM_INFINITY else min(new_hard, hard)
+        new_soft = top if soft == resource.RLIM_INFINITY else min(soft, top)
         # A soft limit of descriptors stays small: programs that use select() or close all of them
         # suffer from a large one.
-        resource.setrlimit(what, (usual if what == resource.RLIMIT_NOFILE else top, top))
+        resource.setrlimit(
+            resource_id, (new_soft if resource_id == resource.RLIMIT_NOFILE else top, top)
+        )
 
 
 def _close(cell: Cell, capabilities: int) -> None:
-    # Only now, because the container's cgroup becomes the root of what it sees of them.
+    # Only now: a new cgroup namespace shows the process's present cgroup, the container's, as the
+    # root.
     kernel.unshare(kernel.NEWCGROUP)
     os.umask(0o022)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

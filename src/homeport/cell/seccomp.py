@@ -48,13 +48,13 @@ _ALLOWED = (syscalls.FILES, syscalls.EVENTS, syscalls.MEMORY, syscalls.PROCESSES
 
 
 def allowed(machine: str) -> dict[str, int]:
-    """The calls that are allowed whatever their arguments are, with their numbers."""
+    """Return the calls that are allowed whatever their arguments are, with their numbers."""
     return {k: v for table in _ALLOWED for k, v in _numbers(table, machine).items()}
 
 
 @functools.cache
 def program(machine: str | None = None) -> bytes:
-    """The filter, as instructions of classic BPF (man 2 seccomp). `OSError` on other machines."""
+    """Return the filter, as instructions of classic BPF (man 2 seccomp). `OSError` on other machines."""
     machine = machine or platform.machine()
     if machine not in AUDIT_ARCH:
         raise OSError(ENOSYS, f"no table of system calls for {machine}", "seccomp")
@@ -81,12 +81,12 @@ def _clone() -> list[bytes]:
 
 
 def _clone3() -> list[bytes]:
-    # Its flags are behind a pointer, which a filter cannot follow. libc then uses clone().
+    # A filter cannot read its flags, which are behind a pointer. With ENOSYS, libc uses clone().
     return [_refuse(ENOSYS)]
 
 
 def _ioctl() -> list[bytes]:
-    # The kernel looks at the low half of the request alone, and so does this.
+    # The kernel reads only the low half of the request, and so does this filter.
     return [
         _step(LOAD, ARGUMENT[1]),
         _step(EQUAL, TIOCSTI, yes=1),
@@ -127,17 +127,17 @@ _RULES = {
 
 
 def _numbers(table: str, machine: str) -> dict[str, int]:
-    found = {}
+    numbers = {}
     for word in table.split():
         name, _, pair = word.partition(":")
         number = pair.split("/")[machine == "aarch64"]
         if number != "-":
-            found[name] = int(number)
-    return found
+            numbers[name] = int(number)
+    return numbers
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Runs of consecutive numbers: first and last."""
+    """Return the runs of consecutive numbers: the first and the last of each."""
     runs: list[tuple[int, int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][1] + 1:
@@ -148,7 +148,7 @@ def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def _step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
-    """One instruction (struct sock_filter); jumps are relative to the next one."""
+    """Return one instruction (struct sock_filter); jumps are relative to the next one."""
     return struct.pack("<HBBI", code, yes, no, value)
 
 

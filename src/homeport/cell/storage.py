@@ -18,7 +18,9 @@ def measured(path: str) -> int:
     Files that are deleted meanwhile do not count. A tree deeper than `MAX_DEPTH` is taken to be larger than any limit.
     """
     total = 0
-    levels: list[tuple[int, list[str]]] = []  # a directory, and what is still to be counted in it
+    levels: list[
+        tuple[int, list[str]]
+    ] = []  # a directory, and the entries that are not counted yet
     try:
         _descend(levels, path, None)
         while levels:
