@@ -67,7 +67,7 @@ def test_a_socket_has_room_in_its_address(home, letter, length, monkeypatch):
 
 
 def test_what_a_server_tells_of_its_settings_has_no_secret(home):
-    told = load(home, HOMEPORT_TOKEN="s3cret", HOMEPORT_RATE_LIMIT="7").told()
+    told = load(home, HOMEPORT_TOKEN="s3cret", HOMEPORT_RATE_LIMIT="7").shown()
 
     assert 7 == told["rate_limit"]
     assert "s3cret" not in str(told)
@@ -120,4 +120,4 @@ def test_a_tsig_key_has_an_algorithm_and_no_server_tells_it(home):
     told = load(home, HOMEPORT_DNS_KEY="homeport:czNjcmV0")
 
     assert "hmac-sha256:homeport:czNjcmV0" == told.dns_key
-    assert "czNjcmV0" not in f"{told} {told.told()}"
+    assert "czNjcmV0" not in f"{told} {told.shown()}"

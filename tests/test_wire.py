@@ -103,8 +103,8 @@ def serve(tmp_path):
         return servers[-1]
 
     yield serve
-    blocking._kept.connection and blocking._kept.connection.close()
-    blocking._kept.connection = None
+    blocking._own.connection and blocking._own.connection.close()
+    blocking._own.connection = None
     for server in servers:
         server.close()
 
@@ -320,8 +320,8 @@ def certified(tmp_path, monkeypatch):
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(60)
-    blocking._kept.connection and blocking._kept.connection.close()
-    blocking._kept.connection = None
+    blocking._own.connection and blocking._own.connection.close()
+    blocking._own.connection = None
     address.tls.cache_clear()
 
 

@@ -310,7 +310,7 @@ COVERED = {
     "sdk/outside": "sdk/objects/test_volume.py",
     "sdk/preload/effects": "sdk/preload",
     "sdk/preload/hooks": "sdk/preload",
-    "sdk/preload/kept": "sdk/preload",
+    "sdk/preload/record": "sdk/preload",
     "sdk/preload/loaded": "sdk/preload",
     "sdk/preload/patches": "sdk/preload",
     "sdk/preload/registries": "sdk/preload",

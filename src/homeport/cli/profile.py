@@ -98,10 +98,10 @@ def use(profile: NAME) -> None:
     home = _home()
     told = profiles.read(home)
     if profile != LOCAL:
-        told.one(profile)
+        told.get(profile)
     current = "" if profile == LOCAL else profile
     profiles.write(home, dataclasses.replace(told, current=current))
-    output.say(f"✓ Commands go to {told.one(profile).server if current else 'this machine'} now")
+    output.say(f"✓ Commands go to {told.get(profile).server if current else 'this machine'} now")
 
 
 @app.command()
@@ -109,7 +109,7 @@ def remove(profile: NAME) -> None:
     """Forget a server and its token."""
     home = _home()
     told = profiles.read(home)
-    gone = told.one(profile)
+    gone = told.get(profile)
     known = {name: each for name, each in told.known.items() if name != profile}
     current = "" if told.current == profile else told.current
     profiles.write(home, dataclasses.replace(told, current=current, known=known))

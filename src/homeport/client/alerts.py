@@ -23,17 +23,17 @@ class Alerts:
     async def every(self) -> tuple[Alert, ...]:
         return (await self._connection.ask(AlertList, "GET", "/v1/alerts")).alerts
 
-    async def add(self, wanted: NewAlert) -> AddedAlert:
-        return await self._connection.ask(AddedAlert, "POST", "/v1/alerts", wanted)
+    async def add(self, alert: NewAlert) -> AddedAlert:
+        return await self._connection.ask(AddedAlert, "POST", "/v1/alerts", alert)
 
     async def remove(self, name: str) -> None:
         await self._connection.call("DELETE", f"/v1/alerts/{quote(name, safe='')}")
 
     async def test(self, name: str) -> AlertTest:
-        """Send a test message; return how that went."""
+        """Send a test message; return whether it was delivered."""
         path = f"/v1/alerts/{quote(name, safe='')}/test"
         return await self._connection.ask(AlertTest, "POST", path)
 
     async def findings(self) -> tuple[Finding, ...]:
-        """Return what is wrong, the worst first."""
+        """Return the problems that the server finds, the worst first."""
         return (await self._connection.ask(FindingList, "GET", "/v1/findings")).findings

@@ -34,12 +34,12 @@ class Apps:
         """Return an app's versions, the newest first."""
         return (await self._connection.ask(History, "GET", f"/v1/apps/{name}/history")).revisions
 
-    async def changes(self, name: str, wanted: ChangesQuery) -> Changes:
+    async def changes(self, name: str, versions: ChangesQuery) -> Changes:
         """Return what differs between two versions of an app."""
-        path = f"/v1/apps/{name}/changes?{query.encode(wanted)}"
+        path = f"/v1/apps/{name}/changes?{query.encode(versions)}"
         return await self._connection.ask(Changes, "GET", path)
 
-    async def cold_starts(self, name: str, wanted: ColdStartQuery) -> tuple[ColdStart, ...]:
-        """Return how containers of an app have started, the oldest first."""
-        path = f"/v1/apps/{name}/cold-starts?{query.encode(wanted)}"
+    async def cold_starts(self, name: str, starts: ColdStartQuery) -> tuple[ColdStart, ...]:
+        """Return the starts of an app's containers, the oldest first."""
+        path = f"/v1/apps/{name}/cold-starts?{query.encode(starts)}"
         return (await self._connection.ask(ColdStartList, "GET", path)).cold_starts

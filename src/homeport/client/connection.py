@@ -192,7 +192,7 @@ class Connection:
                     shown = text.decode(errors="replace")
                     raise self._failure(response.status_code, shown) from None
                 if line.get("event") == "error":
-                    raise _told(self._read(as_(Refusal), line).error)
+                    raise _as_exception(self._read(as_(Refusal), line).error)
                 if (value := self._read(decode, line)) is not None:
                     yield value
         except httpx.TransportError as error:
@@ -210,7 +210,7 @@ class Connection:
     def _failure(self, status: int, text: str) -> Exception:
         """Return the error that an answer describes, or an error if the answer is not homeport's."""
         try:
-            return _told(codec.loads(Refusal, text).error)
+            return _as_exception(codec.loads(Refusal, text).error)
         except (ValueError, KeyError, TypeError):
             if self._remote:
                 return ServerUnreachable(
@@ -272,14 +272,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _told(fault: Fault) -> Exception:
+def _as_exception(fault: Fault) -> Exception:
     if fault.kind == BUG:
         return ServerBug(f"{fault.message}\nhint: {fault.hint}")
     return fault.failure()
 
 
 def as_(cls: type[T]) -> Callable[[Any], T]:
-    """Return what reads a `cls`."""
+    """Return the function that reads a `cls`."""
     return functools.partial(codec.decode, cls)
 
 
@@ -289,14 +289,14 @@ def content_of(body: object) -> bytes | None:
 
 
 async def _split(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield lines. httpx's own would part them at every line separator that a text may hold."""
-    rest = bytearray()
+    """Yield lines. httpx's own function would also split at other line separators, which a text may hold."""
+    partial_line = bytearray()
     async for piece in pieces:
-        rest += piece
+        partial_line += piece
         if b"\n" in piece:
-            *lines, last = rest.split(b"\n")
+            *lines, last = partial_line.split(b"\n")
             for line in lines:
                 yield bytes(line)
-            rest = last
-    if rest:
-        yield bytes(rest)
+            partial_line = last
+    if partial_line:
+        yield bytes(partial_line)

@@ -21,15 +21,15 @@ class Deploys:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def deploy(self, name: str, wanted: Deploy) -> AsyncIterator[events.Event]:
-        return self._events(f"/v1/apps/{name}/deploy", wanted)
+    def deploy(self, name: str, order: Deploy) -> AsyncIterator[events.Event]:
+        return self._events(f"/v1/apps/{name}/deploy", order)
 
-    def rollback(self, name: str, wanted: Rollback) -> AsyncIterator[events.Event]:
-        return self._events(f"/v1/apps/{name}/rollback", wanted)
+    def rollback(self, name: str, order: Rollback) -> AsyncIterator[events.Event]:
+        return self._events(f"/v1/apps/{name}/rollback", order)
 
-    async def every(self, wanted: DeployQuery) -> tuple[DeployRecord, ...]:
+    async def every(self, deploys: DeployQuery) -> tuple[DeployRecord, ...]:
         """Return deploys, rollbacks and stops, the newest first."""
-        path = f"/v1/deploys?{query.encode(wanted)}"
+        path = f"/v1/deploys?{query.encode(deploys)}"
         return (await self._connection.ask(DeployList, "GET", path)).deploys
 
     def progress(self, number: int) -> AsyncIterator[events.Event]:
@@ -37,10 +37,10 @@ class Deploys:
         return self._events(f"/v1/deploys/{number}/progress", method="GET")
 
     async def _events(
-        self, path: str, wanted: object = None, method: str = "POST"
+        self, path: str, body: object = None, method: str = "POST"
     ) -> AsyncIterator[events.Event]:
         stream: AbstractAsyncContextManager[AsyncIterator[events.Event]]
-        stream = self._connection.stream(events.read, method, path, wanted)
+        stream = self._connection.stream(events.read, method, path, body)
         async with stream as lines:
             async for event in lines:
                 yield event

@@ -26,8 +26,8 @@ class Environments:
     async def every(self) -> tuple[EnvironmentInfo, ...]:
         return (await self._connection.ask(EnvironmentList, "GET", PATH)).environments
 
-    async def create(self, wanted: NewEnvironment) -> EnvironmentInfo:
-        return await self._connection.ask(EnvironmentInfo, "POST", PATH, wanted)
+    async def create(self, environment: NewEnvironment) -> EnvironmentInfo:
+        return await self._connection.ask(EnvironmentInfo, "POST", PATH, environment)
 
     async def update(self, name: str, change: EnvironmentChange) -> EnvironmentInfo:
         return await self._connection.ask(EnvironmentInfo, "POST", _of(PATH, name), change)
@@ -41,8 +41,8 @@ class Environments:
     async def workspaces(self) -> tuple[WorkspaceInfo, ...]:
         return (await self._connection.ask(WorkspaceList, "GET", WORKSPACES)).workspaces
 
-    async def create_workspace(self, wanted: NewWorkspace) -> WorkspaceInfo:
-        return await self._connection.ask(WorkspaceInfo, "POST", WORKSPACES, wanted)
+    async def create_workspace(self, workspace: NewWorkspace) -> WorkspaceInfo:
+        return await self._connection.ask(WorkspaceInfo, "POST", WORKSPACES, workspace)
 
     async def delete_workspace(self, name: str) -> int:
         """Return how many containers ended."""

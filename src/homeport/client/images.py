@@ -17,7 +17,7 @@ class Images:
         return (await self._connection.ask(ImageList, "GET", "/v1/images")).images
 
     async def log(self, key: str) -> str:
-        """Return what the build of a layer has told."""
+        """Return the output of a layer's build."""
         path = f"/v1/images/{quote(key, safe='')}/log"
         return (await self._connection.ask(BuildLog, "GET", path)).text
 

@@ -14,9 +14,9 @@ class Logs:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def read(self, name: str, wanted: LogQuery) -> AsyncIterator[LogLine]:
+    async def read(self, name: str, lines_query: LogQuery) -> AsyncIterator[LogLine]:
         """Yield an app's log lines, the oldest first."""
-        path = f"/v1/apps/{name}/logs?{query.encode(wanted)}"
+        path = f"/v1/apps/{name}/logs?{query.encode(lines_query)}"
         async with self._connection.stream(as_(LogLine), "GET", path) as lines:
             async for line in lines:
                 yield line

@@ -19,31 +19,31 @@ PATH = "/v1/programs"
 
 
 class Programs:
-    """Runs them."""
+    """Runs programs in containers."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @asynccontextmanager
     async def run(self, order: Order, **where: str) -> AsyncIterator["Running"]:
-        """Run one as long as the block lasts. `where` is `container`, or `app`, `function` and `session`."""
+        """Run a program until the block ends. `where` is `container`, or `app`, `function` and `session`."""
         path = f"{PATH}?{urlencode({name: text for name, text in where.items() if text})}"
         async with self._connection.websocket(path) as socket:
             await socket.send(json.dumps(codec.encode(order)))
             running = Running(socket)
-            running.container = (await running.told())["started"]
+            running.container = (await running.next_text())["started"]
             yield running
 
 
 class Running:
-    """A program that runs, at the end of its socket."""
+    """A running program, reached by its WebSocket."""
 
     def __init__(self, socket: "ClientConnection") -> None:
         self._socket = socket
         self.container = ""
 
     async def write(self, data: bytes) -> None:
-        """Give it input; without bytes its input ends."""
+        """Give it input; empty data ends its input."""
         await self._socket.send(data)
 
     async def resize(self, rows: int, columns: int) -> None:
@@ -55,18 +55,18 @@ class Running:
         await self._socket.send(json.dumps({"signal": int(number)}))
 
     async def outputs(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Yield what it writes, and where (contract/programs.py); the last item is its exit code, as (0, b"7")."""
+        """Yield its output, and the stream (contract/programs.py); the last item is its exit code, as (0, b"7")."""
         while True:
             message = await self._message()
             if isinstance(message, bytes):
                 yield message[0], message[1:]
                 continue
-            told = _read(message)
-            yield 0, str(told["code"]).encode()
+            ending = _read(message)
+            yield 0, str(ending["code"]).encode()
             return
 
-    async def told(self) -> dict[str, Any]:
-        """Return the next text; raise the failure that it tells of."""
+    async def next_text(self) -> dict[str, Any]:
+        """Return the next text message; raise the failure that it describes."""
         message = await self._message()
         return _read(message if isinstance(message, str) else "{}")
 
@@ -80,8 +80,8 @@ class Running:
 
 
 def _read(text: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(text)
-    if "error" in told:
-        fault: Fault = codec.decode(Fault, told["error"])
+    data: dict[str, Any] = json.loads(text)
+    if "error" in data:
+        fault: Fault = codec.decode(Fault, data["error"])
         raise fault.failure()
-    return told
+    return data

@@ -55,7 +55,7 @@ def endpoint_id(
 ) -> str:
     """Return the id of a function's endpoint for calls; callers and server compute it alike, without a look-up.
 
-    `key` is the key of the app's environment. Who does not have it cannot find the id, so code of another environment
+    `key` is the key of the app's environment. Without it the id cannot be computed, so code of another environment
     cannot call the function. `scope` is the id of a `serve` or `run` session; empty: the deployed app. `version` is a
     number of `app history`; None: whichever version serves. `variant` is `variants.Options.digest`; empty: none.
 
@@ -96,7 +96,8 @@ class Retries:
 
     @property
     def text(self) -> str:
-        """The policy as a field of a response: whole numbers, milliseconds and thousandths.
+        """The policy as one field of a response: the number of retries, two delays in milliseconds, the backoff in
+        thousandths.
 
         >>> Retries(max_retries=3).text
         '3.1000.2000.60000'
@@ -106,7 +107,7 @@ class Retries:
 
     @staticmethod
     def parse(text: str) -> "Retries | None":
-        """Return the policy that `text` told; None if it is not one.
+        """Return the policy that `text` describes; None if it describes none.
 
         >>> Retries.parse("3.1000.2000.60000")
         Retries(max_retries=3, initial_delay_s=1.0, backoff=2.0, max_delay_s=60.0)
@@ -125,7 +126,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Why a call failed: the exception in words, and itself if it could be pickled."""
+    """Why a call failed: the exception as text, and as a pickle if it could be pickled."""
 
     type: str  # `ValueError`, or `shop.OutOfStock`
     text: str  # str() of it
@@ -133,13 +134,13 @@ class Failed:
     pickled: bytes = b""  # the exception with its causes; empty: it cannot be pickled
     python: str = ""  # the container's, `3.12`
 
-    def told(self) -> "dict[str, str]":
-        """Return it in words, for JSON."""
+    def described(self) -> "dict[str, str]":
+        """Return the exception as text, for JSON."""
         return {"type": self.type, "message": self.text, "traceback": self.traceback}
 
     def encode(self) -> bytes:
-        """Return the body of an outcome `error`: the words' length in 4 bytes, the words as JSON, the pickle."""
-        words = json.dumps({**self.told(), "python": self.python}).encode()
+        """Return the body of an outcome `error`: the length of the text in 4 bytes, the text as JSON, the pickle."""
+        words = json.dumps({**self.described(), "python": self.python}).encode()
         return len(words).to_bytes(4, "big") + words + self.pickled
 
     @staticmethod
@@ -148,7 +149,7 @@ class Failed:
         end = 4 + int.from_bytes(body[:4], "big")
         words = json.loads(body[4:end])
         if not isinstance(words, dict):
-            raise ValueError("the words of an error are not an object")  # noqa: TRY004 - as JSON raises
+            raise ValueError("the text of an error is not an object")  # noqa: TRY004 - as JSON raises
         return Failed(
             type=str(words.get("type", "")),
             text=str(words.get("message", "")),

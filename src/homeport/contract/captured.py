@@ -1,4 +1,4 @@
-"""A request that was captured with its response, and how long it is kept. All of it is what others wrote: data."""
+"""A request that was captured with its response, and how long it is kept. Others wrote its content: it is data."""
 
 from dataclasses import field
 
@@ -6,12 +6,12 @@ from homeport.contract.dataclass import dataclass
 
 KEPT_S = 24 * 3600.0
 MOST_BODY_BYTES = 1024 * 1024  # that may be asked for
-#: Fields that show who asks: a request with one of them is not sent to code that is being edited.
+#: Fields with credentials: a request with one of them is not sent to code that is being edited.
 CREDENTIALS = frozenset(
     ("authorization", "proxy-authorization", "cookie", "modal-key", "modal-secret", "x-api-key")
 )
 SAFE = ("GET", "HEAD")  # methods that change nothing (RFC 9110, 9.2.1)
-OF = 10_000  # shares of requests are parts of this
+OF = 10_000  # a share of the requests is given in ten-thousandths
 HEAD_BYTES = 256 * 1024  # of a request's and a response's fields together
 
 Fields = tuple[tuple[str, str], ...]

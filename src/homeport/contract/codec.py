@@ -52,12 +52,12 @@ def encode(value: Any, *, brief: bool = False) -> Any:
     if kind is dict:
         return {str(key): encode(item, brief=brief) for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
-        told = {}
+        fields = {}
         for name, default in _fields(kind):
             item = getattr(value, name)
             if not brief or item != default:
-                told[name] = encode(item, brief=brief)
-        return told
+                fields[name] = encode(item, brief=brief)
+        return fields
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, bytes):
@@ -88,8 +88,8 @@ def decode(annotation: Any, data: Any) -> Any:
         if not isinstance(data, dict):
             raise TypeError(f"{annotation} from {type(data).__name__}")
         hints = _hints(typing.cast(Any, annotation))
-        known = {key: decode(hints[key], item) for key, item in data.items() if key in hints}
-        return typing.cast(Any, annotation)(**known)
+        fields = {key: decode(hints[key], item) for key, item in data.items() if key in hints}
+        return typing.cast(Any, annotation)(**fields)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return annotation(data)
     if annotation is bytes:
@@ -102,9 +102,9 @@ def decode(annotation: Any, data: Any) -> Any:
 def _decode_union(args: tuple[Any, ...], data: Any) -> Any:
     if data is None:
         return None
-    rest = [arg for arg in args if arg is not type(None)]
-    if len(rest) == 1:
-        return decode(rest[0], data)
+    kinds = [arg for arg in args if arg is not type(None)]
+    if len(kinds) == 1:
+        return decode(kinds[0], data)
     return _bytes_or_same(data)  # a union of plain values, such as a class parameter's
 
 
@@ -133,8 +133,8 @@ def _fields(cls: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
-    made = field.default_factory
-    return field.default if made is dataclasses.MISSING else made()
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
 
 
 @functools.cache

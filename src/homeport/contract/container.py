@@ -7,7 +7,8 @@ each part of the start, then `ready` or `failed` once, and after `ready` the mod
 Its output is the container's log. SIGTERM ends it: requests in flight finish, lifespans shut down, exit hooks
 run. A second SIGTERM cuts requests in flight. It exits with 0 if it was asked to end.
 
-Between the two is the container's *init* (runner/init.py), the parent of everything in the container.
+Between the node and the runner is the container's *init* (runner/init.py), the parent of every process in the
+container.
 """
 
 import dataclasses
@@ -56,7 +57,7 @@ class StartOrder:
     key: str = field(default="", repr=False)  # of that environment: see `calls.KEY`
     devices: tuple[str, ...] = ()  # the ids of this container's accelerators
     exit_grace_s: float = EXIT_GRACE_S  # from SIGTERM to SIGKILL, for drain and exit hooks together
-    generation: int = 0  # of the node: it refuses, and ends, what an earlier one has ordered
+    generation: int = 0  # of the node: the node refuses orders of an earlier generation, and ends their containers
 
 
 def without_secrets(function: FunctionSpec) -> FunctionSpec:
@@ -106,8 +107,8 @@ def sent(launch: Launch) -> dict[str, Any]:
 
     Leaves out fields that equal their defaults, and fields that the runner never reads.
     """
-    told: dict[str, Any] = codec.encode(launch, brief=True)
-    function = told["order"]["function"]
+    data: dict[str, Any] = codec.encode(launch, brief=True)
+    function = data["order"]["function"]
     for name in UNREAD:
         function.pop(name, None)
     for web in function.get("web", ()):
@@ -116,7 +117,7 @@ def sent(launch: Launch) -> dict[str, Any]:
     for step in function.get("image", {}).get("steps", ()):
         if step["name"] not in CONFIG_STEPS:
             step.pop("args", None)
-    return told
+    return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ class Descriptors:
     lifeline: int | None = None  # a pipe: the container ends when the other end closes
 
     def in_order(self) -> tuple[int, ...]:
-        """As `of` takes them."""
+        """The descriptors in the order that `of` expects."""
         ours = (self.output, self.report, self.door, self.pulse)
         return ours if self.lifeline is None else (*ours, self.lifeline)
 
@@ -148,10 +149,10 @@ class Descriptors:
 
     def environ(self) -> dict[str, str]:
         """Return variables with the numbers, for a fresh interpreter; its output is its stdout."""
-        told = {"REPORT": self.report, "DOOR": self.door, "PULSE": self.pulse}
+        numbers = {"REPORT": self.report, "DOOR": self.door, "PULSE": self.pulse}
         if self.lifeline is not None:
-            told["LIFELINE"] = self.lifeline
-        return {f"HOMEPORT_{name}_FD": str(number) for name, number in told.items()}
+            numbers["LIFELINE"] = self.lifeline
+        return {f"HOMEPORT_{name}_FD": str(number) for name, number in numbers.items()}
 
 
 # `busy`: another program has a web_server's port. `again`: the start begins again in a fresh interpreter;

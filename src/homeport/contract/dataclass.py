@@ -18,7 +18,7 @@ else:
 
     def dataclass(cls: type | None = None, /, **options: bool) -> Any:
         """Make a dataclass; the options are `frozen`, `slots`, `kw_only`, `order`, `eq` and `repr`."""
-        return _made(cls, **options) if cls is not None else functools.partial(_made, **options)
+        return _make(cls, **options) if cls is not None else functools.partial(_make, **options)
 
 
 Method = Callable[..., Any]
@@ -37,7 +37,7 @@ class _Signature:
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
-_waiting: list[Callable[[], None]] = []  # compile a method each
+_waiting: list[Callable[[], None]] = []  # functions that compile one method each
 
 
 def complete() -> None:
@@ -46,7 +46,7 @@ def complete() -> None:
         _waiting.pop()()
 
 
-def _made(
+def _make(
     cls: type,
     *,
     frozen: bool = False,
@@ -62,103 +62,103 @@ def _made(
     decorate: Callable[[type], type] = dataclasses.dataclass(
         init=False, repr=False, eq=False, slots=slots, kw_only=kw_only
     )
-    made = decorate(cls)
+    decorated = decorate(cls)
 
     def add(name: str, value: object) -> None:
         if name not in own:
-            setattr(made, name, value)
+            setattr(decorated, name, value)
 
-    add("__init__", _late(made, "__init__", functools.partial(_init, made, frozen)))
+    add("__init__", _late(decorated, "__init__", functools.partial(_init, decorated, frozen)))
     add("__signature__", _Signature())
     if repr:
         add("__repr__", _repr)
     if eq:
-        add("__eq__", _late(made, "__eq__", functools.partial(_comparison, made, "==")))
+        add("__eq__", _late(decorated, "__eq__", functools.partial(_comparison, decorated, "==")))
         if frozen:
-            add("__hash__", _late(made, "__hash__", functools.partial(_hash, made)))
+            add("__hash__", _late(decorated, "__hash__", functools.partial(_hash, decorated)))
         else:
             add("__hash__", None)
     if order:
         for name, sign in {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items():
             dunder = f"__{name}__"
-            add(dunder, _late(made, dunder, functools.partial(_comparison, made, sign)))
+            add(dunder, _late(decorated, dunder, functools.partial(_comparison, decorated, sign)))
     if frozen:
-        _freeze(made)
+        _freeze(decorated)
         if slots:  # such an object cannot be unpickled or copied by assignments
             add("__getstate__", _state)
             add("__setstate__", _set_state)
-    return made
+    return decorated
 
 
-def _late(made: type, name: str, compiled: Callable[[], Method]) -> Method:
+def _late(owner: type, name: str, compiled: Callable[[], Method]) -> Method:
     """Return a stand-in, which replaces itself by what `compiled` returns."""
 
     def replace() -> None:
-        if vars(made).get(name) is stand_in:
-            setattr(made, name, compiled())
+        if vars(owner).get(name) is stand_in:
+            setattr(owner, name, compiled())
 
     def stand_in(self: Any, *args: Any, **values: Any) -> Any:
         replace()
-        return vars(made)[name](self, *args, **values)
+        return vars(owner)[name](self, *args, **values)
 
-    stand_in.__name__, stand_in.__qualname__ = name, f"{made.__qualname__}.{name}"
+    stand_in.__name__, stand_in.__qualname__ = name, f"{owner.__qualname__}.{name}"
     _waiting.append(replace)
     return stand_in
 
 
 def _compiled(
-    made: type, name: str, parameters: str, body: list[str], names: dict[str, Any]
+    owner: type, name: str, parameters: str, body: list[str], names: dict[str, Any]
 ) -> Method:
     text = "\n ".join([f"def {name}({parameters}):", *(body or ["pass"])])
     exec(text, names)  # noqa: S102 - the text has the names of the class's fields, and nothing else
     method: Method = names[name]
-    method.__qualname__, method.__module__ = f"{made.__qualname__}.{name}", made.__module__
+    method.__qualname__, method.__module__ = f"{owner.__qualname__}.{name}", owner.__module__
     return method
 
 
-def _init(made: type, frozen: bool) -> Method:
+def _init(owner: type, frozen: bool) -> Method:
     names: dict[str, Any] = {"__missing": dataclasses.MISSING, "__assign": object.__setattr__}
     positional, keywords, body = ["self"], list[str](), list[str]()
-    for field in dataclasses.fields(made):
+    for field in dataclasses.fields(owner):
         name, default = field.name, f"__default_{field.name}"
         has_factory = field.default_factory is not dataclasses.MISSING
         has_default = has_factory or field.default is not dataclasses.MISSING
         names[default] = field.default_factory if has_factory else field.default
         value = name
         if field.init:
-            given = (
+            declared = (
                 f"{name}=__missing" if has_factory else f"{name}={default}" if has_default else name
             )
-            (keywords if field.kw_only else positional).append(given)
+            (keywords if field.kw_only else positional).append(declared)
             value = f"{default}() if {name} is __missing else {name}" if has_factory else name
         elif has_default:
             value = f"{default}()" if has_factory else default
         else:
             continue
         body.append(f"__assign(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
-    if hasattr(made, "__post_init__"):
+    if hasattr(owner, "__post_init__"):
         body.append("self.__post_init__()")
     parameters = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
-    method = _compiled(made, "__init__", parameters, body, names)
-    method.__annotations__ = {f.name: f.type for f in dataclasses.fields(made) if f.init}
+    method = _compiled(owner, "__init__", parameters, body, names)
+    method.__annotations__ = {f.name: f.type for f in dataclasses.fields(owner) if f.init}
     return method
 
 
-def _comparison(made: type, sign: str) -> Method:
-    names = [field.name for field in dataclasses.fields(made) if field.compare]
-    mine, theirs = (_tuple(owner, names) for owner in ("self", "other"))
-    body = ["if other.__class__ is self.__class__:", f"  return {mine} {sign} {theirs}"]
+def _comparison(owner_class: type, sign: str) -> Method:
+    names = [field.name for field in dataclasses.fields(owner_class) if field.compare]
+    own_values, other_values = (_tuple(owner, names) for owner in ("self", "other"))
+    body = ["if other.__class__ is self.__class__:", f"  return {own_values} {sign} {other_values}"]
     name = {"==": "__eq__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}[sign]
-    return _compiled(made, name, "self, other", [*body, "return NotImplemented"], {})
+    return _compiled(owner_class, name, "self, other", [*body, "return NotImplemented"], {})
 
 
-def _hash(made: type) -> Method:
+def _hash(owner: type) -> Method:
     names = [
         field.name
-        for field in dataclasses.fields(made)
+        for field in dataclasses.fields(owner)
         if (field.compare if field.hash is None else field.hash)
     ]
-    return _compiled(made, "__hash__", "self", [f"return hash({_tuple('self', names)})"], {})
+    return _compiled(owner, "__hash__", "self", [f"return hash({_tuple('self', names)})"], {})
 
 
 def _tuple(owner: str, names: list[str]) -> str:
@@ -170,20 +170,20 @@ def _repr(self: Any) -> str:
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-def _freeze(made: Any) -> None:
-    names = frozenset(field.name for field in dataclasses.fields(made))
+def _freeze(owner: Any) -> None:
+    names = frozenset(field.name for field in dataclasses.fields(owner))
 
     def __setattr__(self: Any, name: str, value: Any) -> None:  # noqa: N807
-        if type(self) is made or name in names:
+        if type(self) is owner or name in names:
             raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
-        super(made, self).__setattr__(name, value)
+        super(owner, self).__setattr__(name, value)
 
     def __delattr__(self: Any, name: str) -> None:  # noqa: N807
-        if type(self) is made or name in names:
+        if type(self) is owner or name in names:
             raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
-        super(made, self).__delattr__(name)
+        super(owner, self).__delattr__(name)
 
-    made.__setattr__, made.__delattr__ = __setattr__, __delattr__
+    owner.__setattr__, owner.__delattr__ = __setattr__, __delattr__
 
 
 def _state(self: Any) -> list[Any]:

@@ -10,9 +10,9 @@ from dataclasses import field
 
 from homeport.contract.dataclass import dataclass
 
-#: They say something about containers that are started by Docker, and nothing about the files.
+#: Instructions for containers that Docker starts; they change no files.
 IGNORED = frozenset({"CMD", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "STOPSIGNAL", "VOLUME"})
-#: As in the original, containers run as root of their own.
+#: As in the original, the program of a container runs as its root.
 USERS = frozenset({"USER"})
 KNOWN = (
     frozenset({"ADD", "ARG", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN", "SHELL", "WORKDIR"})
@@ -20,9 +20,9 @@ KNOWN = (
     | USERS
 )
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?\s+")
-#: A word of its own: `$((1<<2))` and `<<<` are the shell's.
+#: A word of its own: `$((1<<2))` and `<<<` are shell syntax.
 _HEREDOC = re.compile(r"(?<!\S)\d*<<(-?)\s*(['\"]?)([A-Za-z_]\w*)\2(?!\S)")
-#: Kinds of `RUN --mount`; those that need an agent of the builder's own machine are not there.
+#: Kinds of `RUN --mount`. `ssh` needs an agent on the builder's own machine, and is not supported.
 MOUNTS = frozenset({"bind", "cache", "secret", "tmpfs"})
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
@@ -31,12 +31,12 @@ _PAIR = re.compile(r"""([\w.-]+)=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*)"
 
 
 class UnfitError(ValueError):
-    """The text is no Dockerfile, or uses what is not there"""
+    """The text is not a Dockerfile, or uses an instruction that is not supported"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """One of them: `COPY --chmod=755 a b` has the value `a b`."""
+    """One instruction: `COPY --chmod=755 a b` has the value `a b`."""
 
     name: str
     value: str
@@ -46,20 +46,20 @@ class Instruction:
 
     @property
     def text(self) -> str:
-        """As a person reads it."""
+        """The instruction as a person reads it."""
         return f"{self.name} {self.value}"
 
     @property
     def mounts(self) -> list[dict[str, str]]:
-        """The `--mount` flags of a RUN; `type` is always there."""
-        found = []
+        """The `--mount` flags of a RUN; `type` is always set."""
+        mounts = []
         for text in self.flags.get("mount", "").split():
             pairs = [part.partition("=") for part in text.split(",")]
-            found.append({"type": "bind", **{name: value or "true" for name, _, value in pairs}})
-        return found
+            mounts.append({"type": "bind", **{name: value or "true" for name, _, value in pairs}})
+        return mounts
 
     def words(self) -> list[str]:
-        """The value as words: a JSON list, or what blanks divide."""
+        """The value as words: a JSON list, or the text split at blanks."""
         return self.listed() or self.value.split()
 
     def listed(self) -> list[str] | None:
@@ -67,26 +67,26 @@ class Instruction:
         if not self.value.startswith("["):
             return None
         try:
-            found = json.loads(self.value)
+            words = json.loads(self.value)
         except ValueError:
             return None
-        return found if all(isinstance(word, str) for word in found) else None
+        return words if all(isinstance(word, str) for word in words) else None
 
     def pairs(self) -> list[tuple[str, str]]:
         """`ENV A=1 B="two words"`, or `ENV A the rest`: names and values with their quotes taken off."""
-        found = [(name, _unquoted(value)) for name, value in _PAIR.findall(self.value)]
-        if found and _PAIR.match(self.value):
-            return found
-        name, _, rest = self.value.partition(" ")
-        if not name or not rest:
+        pairs = [(name, _unquoted(value)) for name, value in _PAIR.findall(self.value)]
+        if pairs and _PAIR.match(self.value):
+            return pairs
+        name, _, single = self.value.partition(" ")
+        if not name or not single:
             raise UnfitError(f"line {self.line}: `{self.text}` has no value")
-        return [(name, rest.strip())]
+        return [(name, single.strip())]
 
 
 def parse(text: str) -> list[Instruction]:
-    """The instructions in order; `UnfitError` names the line that cannot be carried out."""
+    """Return the instructions in order; `UnfitError` names the line that cannot be carried out."""
     lines = text.splitlines()
-    found: list[Instruction] = []
+    instructions: list[Instruction] = []
     position = 0
     while position < len(lines):
         begin = position
@@ -112,38 +112,38 @@ def parse(text: str) -> list[Instruction]:
         for mark in _HEREDOC.finditer(value) if name in ("RUN", "COPY", "ADD") else ():
             text, position = _document(lines, position, mark, begin + 1)
             documents.append((mark[3], text))
-        found.append(
+        instructions.append(
             Instruction(
                 name=name, value=value, line=begin + 1, flags=flags, documents=tuple(documents)
             )
         )
-    for instruction in found:
+    for instruction in instructions:
         _check(instruction)
-    return found
+    return instructions
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """The text with `$NAME`, `${NAME}`, `${NAME:-other}` and `${NAME:+other}` replaced.
+    """Return the text with `$NAME`, `${NAME}`, `${NAME:-other}` and `${NAME:+other}` replaced.
 
     >>> expand("$A/${B:-b}/${A:+c}/\\\\$A", {"A": "a"})
     'a/b/c/$A'
     """
 
-    def value(found: "re.Match[str]") -> str:
-        if found[0] == "\\$":
+    def value(match: "re.Match[str]") -> str:
+        if match[0] == "\\$":
             return "$"
-        known = variables.get(found[1] or found[2], "")
-        if found[3] == ":-":
-            return known or found[4]
-        if found[3] == ":+":
-            return found[4] if known else ""
-        return known
+        current = variables.get(match[1] or match[2], "")
+        if match[3] == ":-":
+            return current or match[4]
+        if match[3] == ":+":
+            return match[4] if current else ""
+        return current
 
     return _VARIABLE.sub(value, text)
 
 
 def copied(instruction: Instruction) -> tuple[list[str], str]:
-    """The sources and the destination of a COPY or ADD."""
+    """Return the sources and the destination of a COPY or ADD."""
     *sources, target = instruction.words()
     return sources, target
 
@@ -166,16 +166,16 @@ def _document(lines: list[str], position: int, mark: "re.Match[str]", line: int)
     for number in range(position, len(lines)):
         text = lines[number].lstrip("\t") if mark[1] else lines[number]
         if text == mark[3]:
-            return "".join(f"{each}\n" for each in body), number + 1
+            return "".join(f"{text_line}\n" for text_line in body), number + 1
         body.append(text)
-    raise UnfitError(f"line {line}: `{mark[3]}` does not come again")
+    raise UnfitError(f"line {line}: the here-document has no end: `{mark[3]}` is missing")
 
 
 def _flags(value: str) -> tuple[dict[str, str], str]:
     flags: dict[str, str] = {}
     while match := _FLAG.match(value + " "):
-        kept = flags.get(match[1])
-        flags[match[1]] = f"{kept} {match[2]}" if kept else match[2] or ""
+        earlier = flags.get(match[1])
+        flags[match[1]] = f"{earlier} {match[2]}" if earlier else match[2] or ""
         value = value[match.end() :].strip()
     return flags, value
 
@@ -183,20 +183,22 @@ def _flags(value: str) -> tuple[dict[str, str], str]:
 def _check(instruction: Instruction) -> None:
     name, flags, line = instruction.name, instruction.flags, instruction.line
     if not instruction.value:
-        raise UnfitError(f"line {line}: `{name}` says nothing")
+        raise UnfitError(f"line {line}: `{name}` has no value")
     if name in ("COPY", "ADD"):
         sources, _ = copied(instruction)
         if not sources:
             raise UnfitError(f"line {line}: `{instruction.text}` has no destination")
         if any(source.startswith("git@") or source.endswith(".git") for source in sources):
-            raise UnfitError(f"line {line}: `{name}` of a repository is not there: use `RUN git`")
+            raise UnfitError(
+                f"line {line}: `{name}` of a repository is not supported: use `RUN git`"
+            )
         if name == "COPY" and any("://" in source for source in sources):
             raise UnfitError(f"line {line}: `COPY` takes no URL: use `ADD`")
         if (checksum := flags.get("checksum")) and not _CHECKSUM.fullmatch(checksum):
             raise UnfitError(f"line {line}: `--checksum` is `sha256:` and 64 digits")
     for mount in instruction.mounts if name == "RUN" else ():
         if mount["type"] not in MOUNTS:
-            raise UnfitError(f"line {line}: `RUN --mount=type={mount['type']}` is not there")
+            raise UnfitError(f"line {line}: `RUN --mount=type={mount['type']}` is not supported")
         if mount["type"] == "secret" and not (mount.get("id") or mount.get("target")):
             raise UnfitError(f"line {line}: a mounted secret needs an `id`")
         if mount["type"] != "secret" and not _target(mount):
@@ -208,12 +210,12 @@ def _target(mount: Mapping[str, str]) -> str:
 
 
 def mounted(mount: Mapping[str, str]) -> tuple[str, str]:
-    """Return a mount's path in the image, and the file of the directory or stage that it shows."""
+    """Return the path where a mount is shown in the image, and the path that it shows of the directory or stage."""
     return _target(mount), mount.get("source") or mount.get("src") or "."
 
 
 def _unquoted(text: str) -> str:
-    """A word without its quotes and backslashes, but `\\$`, which `expand` understands."""
+    """Return a word without its quotes and backslashes; `\\$` stays, because `expand` reads it."""
     out, quote, position = [], "", 0
     while position < len(text):
         letter = text[position]

@@ -1,4 +1,4 @@
-"""Reads how long something lasts, as people write it."""
+"""Reads a length of time as people write it: `90d`, `12h`."""
 
 import re
 
@@ -11,7 +11,7 @@ def seconds(text: str) -> float:
     >>> seconds("90d")
     7776000.0
     """
-    found = re.fullmatch(r"([0-9]{1,6})([smhdw])", text.strip())
-    if found is None:
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text.strip())
+    if match is None:
         raise ValueError("a time such as 90d, 12h or 30m is needed")
-    return int(found[1]) * UNITS_S[found[2]]
+    return int(match[1]) * UNITS_S[match[2]]

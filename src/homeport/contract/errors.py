@@ -7,13 +7,13 @@
     ├── PortTaken           a port that a `web_server` or the ingress wants is in use
     ├── LabelTaken          a URL belongs to another app
     ├── SecretMissing       a secret, or a key in it, is not in the store
-    ├── NotFound            no app, revision, secret or token of that name
+    ├── NotFound            no app, revision, secret or token has that name
     ├── AlreadyExists       the name is taken
     ├── BadRequest          the request is not valid
-    ├── TooMany             more of something at once than is allowed: try again
+    ├── TooMany             more of something at once than is allowed; the user may try again
     ├── CallFailed          a function that was called has raised
     ├── CallTimeout         a function that was called took longer than its `timeout`
-    ├── Unauthorized        the server wants a token
+    ├── Unauthorized        the server needs a token
     ├── Forbidden           the token does not allow that
     ├── ServerUnreachable   no server answers
     ├── IngressError        HAProxy is missing, too old, or will not start
@@ -95,7 +95,7 @@ class SecretMissing(Failure):
 
 
 class NotFound(Failure):
-    """There is nothing of that name"""
+    """There is nothing with that name"""
 
     status = 404
 
@@ -133,7 +133,7 @@ class CallTimeout(Failure):
 
 
 class Unauthorized(Failure):
-    """The server wants a token"""
+    """The server needs a token"""
 
     status = 401
 
@@ -157,7 +157,7 @@ class IngressError(Failure):
 
 
 class NodeLost(Failure):
-    """The node does not answer; it may have done what it was asked for, or not"""
+    """The node does not answer; it may or may not have done what it was asked to do"""
 
     status = 503
 

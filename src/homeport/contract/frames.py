@@ -1,4 +1,4 @@
-"""Several byte strings as one: for keys and values that a request or an answer carries."""
+"""Packs several byte strings into one: for keys and values that a request or an answer carries."""
 
 from collections.abc import Iterable
 
@@ -11,21 +11,21 @@ def pack(parts: "Iterable[bytes | None]") -> bytes:
     >>> pack([b"ab", None])
     b'\\x00\\x00\\x00\\x02ab\\xff\\xff\\xff\\xff'
     """
-    found: list[bytes] = []
+    packed: list[bytes] = []
     for part in parts:
-        found.append((MISSING if part is None else len(part)).to_bytes(4, "big"))
+        packed.append((MISSING if part is None else len(part)).to_bytes(4, "big"))
         if part is not None:
-            found.append(part)
-    return b"".join(found)
+            packed.append(part)
+    return b"".join(packed)
 
 
 def unpack(data: bytes) -> "list[bytes | None]":
-    """Return what `pack` got; `ValueError` if the data is something else.
+    """Return the parts that `pack` was given; `ValueError` if the data is something else.
 
     >>> unpack(pack([b"ab", None, b""]))
     [b'ab', None, b'']
     """
-    found: list[bytes | None] = []
+    parts: list[bytes | None] = []
     at = 0
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -33,18 +33,18 @@ def unpack(data: bytes) -> "list[bytes | None]":
         if at > len(data):
             raise ValueError("the last length is cut off")
         if size == MISSING:
-            found.append(None)
+            parts.append(None)
             continue
         if at + size > len(data):
             raise ValueError("the last part is cut off")
-        found.append(data[at : at + size])
+        parts.append(data[at : at + size])
         at += size
-    return found
+    return parts
 
 
 def values(data: bytes) -> "list[bytes]":
     """Return the parts, none of which is missing; `ValueError` if one is."""
-    found = [part for part in unpack(data) if part is not None]
-    if pack(found) != data:
+    parts = [part for part in unpack(data) if part is not None]
+    if pack(parts) != data:
         raise ValueError("a part is missing")
-    return found
+    return parts

@@ -21,5 +21,5 @@ def covers(names: Iterable[str], host: str) -> bool:
     (True, False)
     """
     _, _, parent = host.partition(".")
-    known = set(names)
-    return host in known or (parent != "" and f"*.{parent}" in known)
+    covered = set(names)
+    return host in covered or (parent != "" and f"*.{parent}" in covered)

@@ -7,7 +7,7 @@ from typing import Any
 
 from homeport.contract.dataclass import dataclass
 
-#: Steps that build nothing: they set values for containers.
+#: Steps that build nothing: they set values for the containers.
 CONFIG_STEPS = frozenset(
     {"env", "workdir", "add_local_file", "add_local_dir", "add_local_python_source"}
 )
@@ -42,7 +42,7 @@ def place(path: str, tree: str) -> str:
 
 
 def outside(tree: str) -> str:
-    """Return the directory of a revision's files outside /root; its other files are in `tree`.
+    """Return the directory of a revision's files outside /root; its files below /root are in `tree`.
 
     >>> outside("/t/r1")
     '/t/r1.outside'
@@ -93,8 +93,10 @@ class Image:
     @property
     def entrypoint(self) -> tuple[str, ...]:
         """The last `.entrypoint(…)`; empty without one."""
-        found = (s.args.get("commands", ()) for s in reversed(self.steps) if s.name == "entrypoint")
-        return tuple(next(found, ()))
+        commands = (
+            s.args.get("commands", ()) for s in reversed(self.steps) if s.name == "entrypoint"
+        )
+        return tuple(next(commands, ()))
 
     @property
     def workdir(self) -> str | None:
@@ -112,4 +114,4 @@ class Environment:
     size_bytes: int
     created_at: float  # seconds since the epoch
     used_at: float
-    used_by: int = 0  # images that stand on it
+    used_by: int = 0  # images that contain it as a layer

@@ -13,7 +13,7 @@ from homeport.contract.dataclass import dataclass
 class Mark:
     """A point in the sequence of a node's changes."""
 
-    run: str  # of the agent: another text each time that it begins, and the numbers begin again
+    run: str  # of the agent: it gets a new text each time that it starts, and its numbers start again
     number: int = 0  # of the last change
 
 
@@ -31,5 +31,5 @@ class Listing:
 
     mark: Mark  # that of the last change in it
     capacity: Capacity
-    generation: int = 0  # the node refuses orders of an earlier one: see `Node.fence`
+    generation: int = 0  # the node refuses orders of an earlier generation: see `Node.fence`
     containers: tuple[Container, ...] = ()  # those that are not gone

@@ -33,7 +33,7 @@ class WebMethod:
     docs: bool = False  # fastapi_endpoint only
     port: int | None = None  # web_server and server only
     startup_timeout_s: float = (
-        5.0  # and how long the port may take to open, once the code has returned
+        5.0  # and how long the port may take to open after the code has returned
     )
     requires_proxy_auth: bool = False
     custom_domains: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ class FunctionSpec:
     retries: Retries | None = None  # of calls
     schedule: Schedule | None = None  # when it runs by itself, once it is deployed
     enable_memory_snapshot: bool = False
-    # of running requests when a container is to end; None: `timeout_s`
+    # seconds for running requests when a container has to end; None: `timeout_s`
     exit_grace_s: float | None = None
     block_network: bool = False  # no network at all; requests to its URL still reach it
     restrict_modal_access: bool = False  # it may not call other functions

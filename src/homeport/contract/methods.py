@@ -89,7 +89,7 @@ def _schedule(spec: FunctionSpec, schedule: Schedule) -> None:
         raise ScriptError(
             f"`{spec.name}` has a schedule, and is a generator or a batched function",
             where=spec.where,
-            hint="a scheduled function is called without arguments, and nobody reads its values",
+            hint="a scheduled function is called without arguments, and nothing reads its values",
         )
     if (problem := schedule.problem()) is not None:
         raise ScriptError(f"the schedule {schedule.text} {problem}", where=spec.where)
@@ -126,7 +126,7 @@ def _web(web: WebMethod) -> None:
 
 
 def domain(text: str) -> str:
-    """A custom domain as HAProxy will see it: lower case, IDNA; `ValueError` if it is not a domain.
+    """Return a custom domain as HAProxy will see it: lower case, IDNA; `ValueError` if it is not a domain.
 
     RFC 1035 2.3.4, RFC 4592: a wildcard is the whole first label.
 

@@ -23,52 +23,52 @@ HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRA
 
 
 def is_object_name(name: str) -> bool:
-    """Return whether it is a valid name of an app, secret, volume, dict or queue."""
+    """Return whether the text is a valid name of an app, secret, volume, dict or queue."""
     return len(name) <= 64 and bool(_NAME.match(name)) and not _APP_ID.match(name)
 
 
 def is_volume_name(name: str) -> bool:
-    """Return whether it can be a volume's name: it can be part of an API URL, and is not a volume's id."""
+    """Return whether the text can be a volume's name: it can be part of an API URL, and is not a volume's id."""
     return is_object_name(name) and name not in (".", "..") and not is_volume_id(name)
 
 
 def is_volume_id(text: str) -> bool:
-    """Return whether it is a volume's id, which stays when the name changes."""
+    """Return whether the text is a volume's id, which stays when the name changes."""
     return bool(_VOLUME_ID.match(text))
 
 
 def is_environment_name(name: str) -> bool:
-    """Return whether it can be the name of a new environment."""
+    """Return whether the text can be the name of a new environment."""
     return bool(_ENVIRONMENT.match(name)) and not name.lower().startswith("en-")
 
 
 def is_slug(text: str) -> bool:
-    """Return whether it can be a part of what URLs begin with: it has no `--`, which ends that."""
+    """Return whether the text can be a part of the first label before `--`; it contains no `--`."""
     return bool(_SLUG.match(text))
 
 
 def is_label(label: str) -> bool:
-    """Return whether it can be the first label of a URL."""
+    """Return whether the text can be the first label of a URL."""
     return bool(_LABEL.match(label))
 
 
 def is_tag(text: str) -> bool:
-    """Return whether it can be a key or a value of an app's tags."""
+    """Return whether the text can be a key or a value of an app's tags."""
     return bool(_TAG.match(text))
 
 
 def is_deployment_tag(text: str) -> bool:
-    """Return whether `deploy --tag` takes it."""
+    """Return whether the text can be a tag of `deploy --tag`."""
     return bool(_DEPLOYMENT_TAG.match(text))
 
 
 def is_dev_suffix(text: str) -> bool:
-    """Return whether it can replace the `dev` in `-dev`."""
+    """Return whether the text can replace the `dev` in `-dev`."""
     return bool(_DEV_SUFFIX.match(text))
 
 
 def is_secret_key(key: str) -> bool:
-    """Return whether it can be the name of an environment variable of a secret."""
+    """Return whether the text can be the name of an environment variable of a secret."""
     return len(key) <= 16384 and bool(_SECRET_KEY.match(key))
 
 

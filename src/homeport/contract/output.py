@@ -7,14 +7,14 @@
 
 REQUEST, REQUEST_END = "\x1e", "\x1f"
 MARK = b"\x1d"
-#: How a line of a build begins that stands only until the next one: `12 MiB fetched`.
+#: The first character of a build's line that the next line replaces: `12 MiB fetched`.
 PASSING = "\r"
-#: How a line begins that says which step of an image is built from now on. Lines of programs begin otherwise.
+#: The first character of a line that names the step of an image that starts now. Lines of programs never start with it.
 STEP = "\x1c"
 
 
 def step(number: int, count: int, name: str, image: str = "") -> str:
-    """Return the line that says that one of an image's steps begins; with 0, that all are done.
+    """Return the line that reports that an image's step starts; with 0, that all steps are done.
 
     `image` is the function whose image it is.
     """
@@ -22,7 +22,7 @@ def step(number: int, count: int, name: str, image: str = "") -> str:
 
 
 def read_step(line: str) -> "tuple[int, int, str, str] | None":
-    """Return what `step` was given; None if it is another line.
+    """Return the arguments of `step` from its line; None if it is another line.
 
     >>> read_step(step(2, 3, "uv_pip_install", "price")), read_step("uv_pip_install: + six")
     ((2, 3, 'uv_pip_install', 'price'), None)
@@ -34,7 +34,7 @@ def read_step(line: str) -> "tuple[int, int, str, str] | None":
 
 
 def dropped(lines: int, size: int) -> bytes:
-    """Return the line that says how much was dropped."""
+    """Return the line that reports how many lines and bytes were dropped."""
     return b"%s%d %d\n" % (MARK, lines, size)
 
 

@@ -1,4 +1,4 @@
-"""Class parameters in a URL: reads a visitor's query string, and spells values in one way.
+"""Class parameters in a URL: reads a visitor's query string, and writes values in one canonical spelling.
 
     read(declared, "n=07&on=Yes")  ->  {"n": 7, "on": True}
     spell(declared, values)        ->  "n=7&on=true"
@@ -30,17 +30,17 @@ def read(declared: tuple[Parameter, ...], query: str) -> dict[str, Value]:
     >>> read((Parameter(name="n", type="int", required=True),), "n=3&page=2")
     {'n': 3}
     """
-    given = _given(query)
+    texts = _by_name(query)
     values: dict[str, Value] = {}
     for parameter in declared:
-        if parameter.name in given:
+        if parameter.name in texts:
             try:
-                values[parameter.name] = _value(parameter.type, given[parameter.name])
+                values[parameter.name] = _value(parameter.type, texts[parameter.name])
             except ValueError:
-                told = given[parameter.name].decode("utf-8", "backslashreplace")
+                shown = texts[parameter.name].decode("utf-8", "backslashreplace")
                 raise BadRequest(
                     f"class parameter `{parameter.name}` must be {parameter.type}, "
-                    f"not {told[:100]!r}; {_accepted(declared)}"
+                    f"not {shown[:100]!r}; {_accepted(declared)}"
                 ) from None
         elif parameter.required:
             raise BadRequest(f"missing class parameter `{parameter.name}`; {_accepted(declared)}")
@@ -62,16 +62,16 @@ def spell(declared: tuple[Parameter, ...], values: dict[str, Value]) -> str:
     )
 
 
-def _given(query: str) -> dict[str, bytes]:
+def _by_name(query: str) -> dict[str, bytes]:
     """Return name -> value, the last value of each name; leave out parts without `=`."""
-    found = {}
+    values = {}
     for pair in query.split("&"):
         name, equals, value = pair.partition("=")
         if equals:
-            found[urllib.parse.unquote_plus(name)] = urllib.parse.unquote_to_bytes(
+            values[urllib.parse.unquote_plus(name)] = urllib.parse.unquote_to_bytes(
                 value.replace("+", " ")
             )
-    return found
+    return values
 
 
 def _value(kind: str, raw: bytes) -> Value:

@@ -1,4 +1,4 @@
-"""What a caller of the API may do."""
+"""The permissions of a caller of the API."""
 
 import enum
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ def granted(scopes: Iterable[Permission]) -> frozenset[Permission]:
     >>> sorted(granted([Permission.DEPLOY]))
     [<Permission.DEPLOY: 'deploy'>, <Permission.READ: 'read'>]
     """
-    given = frozenset(scopes)
-    if Permission.ADMIN in given:
+    given_scopes = frozenset(scopes)
+    if Permission.ADMIN in given_scopes:
         return frozenset(Permission)
-    return given | {Permission.READ} if given else given
+    return given_scopes | {Permission.READ} if given_scopes else given_scopes

@@ -1,7 +1,7 @@
 """Shows the values in a pickle, without running any code that is in it.
 
-A pickle may call any function while it is loaded, and containers write what commands and the dashboard show. So plain
-values alone are loaded; of everything else the type's name is shown.
+A pickle may call any function while it is loaded, and containers write the pickles that commands and the dashboard
+show. So only plain values are loaded; of everything else the type's name is shown.
 """
 
 import io
@@ -35,7 +35,7 @@ def value(data: bytes) -> Any:
 
 
 class Shown:
-    """Something that can only be described."""
+    """A value that is shown by a description only."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -5,28 +5,32 @@ from typing import Protocol
 
 from homeport.contract.dataclass import dataclass
 
-OUT, ERR = 1, 2  # where the program has written: standard output, or standard error
+OUT, ERR = 1, 2  # the stream that the program wrote to: standard output, or standard error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to run."""
+    """The program to run, and its surroundings."""
 
     argv: tuple[str, ...]
     terminal: tuple[int, int] | None = (
         None  # rows and columns of the terminal that it gets; None: three pipes
     )
-    environ: dict[str, str] = field(default_factory=dict)  # beside the container's: TERM, say
+    environ: dict[str, str] = field(
+        default_factory=dict
+    )  # added to the container's variables, such as TERM
 
 
 class Program(Protocol):
-    """A program that runs, as a node shows it."""
+    """A running program, as a node offers it to the control plane."""
 
     async def read(self) -> tuple[int, bytes]:
-        """Return what it has written, and where (`OUT`, `ERR`); no bytes after its end. A terminal is all `OUT`."""
+        """Return the bytes that it has written, and the stream (`OUT`, `ERR`); no bytes at its end. A terminal is
+        all `OUT`.
+        """
 
     async def write(self, data: bytes) -> None:
-        """Give it input; without bytes its input ends, if it has no terminal."""
+        """Give it input. Empty data ends its input, if it has no terminal."""
 
     async def resize(self, rows: int, columns: int) -> None:
         """Change the size of its terminal."""

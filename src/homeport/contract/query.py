@@ -28,22 +28,22 @@ def encode(value: Any) -> str:
     >>> encode(Page(of="a&b"))
     'of=a%26b'
     """
-    told = {}
+    values = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
         if item != field.default:
-            told[field.name] = "1" if item is True else str(item)
-    return urllib.parse.urlencode(told)
+            values[field.name] = "1" if item is True else str(item)
+    return urllib.parse.urlencode(values)
 
 
 def decode(cls: type[T], query: Mapping[str, str]) -> T:
     """Return the `cls` of a query; unknown names are ignored, and an empty value is the default."""
-    told = {
+    values = {
         name: _read(name, kind, query[name])
         for name, kind in _fields(typing.cast(Any, cls))
         if query.get(name)
     }
-    return cls(**told)
+    return cls(**values)
 
 
 def parsed(cls: type[T], text: bytes) -> T:

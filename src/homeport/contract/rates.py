@@ -1,4 +1,4 @@
-"""How often something may happen: `10/s`, or `600/m`."""
+"""A limit for how often something may happen: `10/s`, or `600/m`."""
 
 import math
 import re
@@ -11,7 +11,7 @@ MOST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests in each second, or in each minute."""
+    """A number of requests in each second, or in each minute."""
 
     count: int
     unit: str  # `s` or `m`
@@ -31,7 +31,7 @@ def parse(text: str) -> Rate:
     >>> parse("5/m").retry_after_s
     12
     """
-    found = re.fullmatch(r"([1-9][0-9]{0,6})/([sm])", text.strip())
-    if found is None or int(found[1]) > MOST:
+    match = re.fullmatch(r"([1-9][0-9]{0,6})/([sm])", text.strip())
+    if match is None or int(match[1]) > MOST:
         raise ValueError("a rate such as 10/s or 600/m is needed")
-    return Rate(int(found[1]), found[2])
+    return Rate(int(match[1]), match[2])

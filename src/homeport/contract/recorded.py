@@ -1,4 +1,4 @@
-"""A request that has ended, as a line: the ingress writes it, the state keeps it, and `decode` reads it.
+"""A request that has ended, as one line: the ingress writes it, the state keeps it, and `decode` reads it.
 
 A line has the words of `WORDS`, with blanks between them. The target is last, because the visitor chooses it.
 """
@@ -63,7 +63,7 @@ def decode(words: Sequence[str]) -> RequestRecord:
     path, _, query = re.sub(r"#([0-9A-F]{2})", r"%\1", words[TARGET]).partition("?")
     ended_ms, total_ms = int(words[ENDED]), int(words[TOTAL])
     ending = ENDINGS.get(words[HOW][:1], "")
-    # Of a visitor who left before the response, HAProxy says 400.
+    # If the visitor left before the response, HAProxy records 400.
     unanswered = ending == ENDINGS["C"] and not words[FIRST].isdigit()
     return RequestRecord(
         id=words[ID],
@@ -95,21 +95,21 @@ def container(words: Sequence[str]) -> str:
 def _parts(words: Sequence[str], total_ms: int) -> dict[str, int]:
     """Return the parts of a request, in their order; together they are its whole time."""
     parked = _number(words[PARKED])
-    head, *others = (int(words[number]) for number in (HEAD, WAIT, CONNECT, FIRST))
+    head, *following = (int(words[number]) for number in (HEAD, WAIT, CONNECT, FIRST))
     if head >= 0:
-        reached = [max(head - parked, 0), parked, *others]
+        reached = [max(head - parked, 0), parked, *following]
     elif words[PARKED] == MISSING:
         reached = [-1]  # it ended before its head had arrived
     else:
         reached = [0, -1]  # it ended before a container was ready
-    found: dict[str, int] = {}
-    left = total_ms
+    parts: dict[str, int] = {}
+    left_ms = total_ms
     for name, took in zip(_PARTS, [*reached, -1], strict=False):
-        found[name] = left if took < 0 else min(took, left)
-        left -= found[name]
+        parts[name] = left_ms if took < 0 else min(took, left_ms)
+        left_ms -= parts[name]
         if took < 0:  # the last part that it has reached
             break
-    return {name: took for name, took in found.items() if took}
+    return {name: took for name, took in parts.items() if took}
 
 
 def _number(word: str) -> int:

@@ -1,4 +1,4 @@
-"""Checks that a value has the types that the contract's annotations say; `validate.py` has the further rules."""
+"""Checks that a value has the types of the contract's annotations; `validate.py` has the other rules."""
 
 import dataclasses
 import enum
@@ -19,7 +19,7 @@ MAX_TEXT = 4 * MIB  # characters of one string: a lock file is one
 
 
 def read(cls: type[T], data: object, name: str) -> T:
-    """Return the `cls` that a JSON value of unknown origin holds; `name` is what errors call it."""
+    """Return the `cls` that a JSON value of unknown origin holds; errors call the value `name`."""
     plain(data)
     if isinstance(data, dict):
         for field in dataclasses.fields(typing.cast(Any, cls)):

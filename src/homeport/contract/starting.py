@@ -1,7 +1,8 @@
-"""The two lines between a command and the server that it starts: `Start` in, `Started` out. And what its lock's file says.
+"""The two lines between a command and the server that it starts, `Start` in and `Started` out; and the content of a
+home's lock file.
 
-Both are the same homeport, unless it is replaced at this very moment. So a line that cannot be read is an error that
-says so.
+Both are the same homeport, unless it is replaced at this very moment. So a line that cannot be read raises an error
+that names this cause.
 """
 
 from dataclasses import field
@@ -23,12 +24,12 @@ def leader(text: str) -> tuple[int, str]:
 
 
 class Ending(IntEnum):
-    """The exit code of a server: what it has left, and why it ended."""
+    """The exit code of a server: why it ended, and what still runs."""
 
     SIGNAL = 0  # a signal ended it, with everything that it ran
     FAILED = 1
-    DOWN = 10  # `homeport down` ended it, with everything: nobody is to start it again
-    HANDED_OVER = 11  # it ended alone; HAProxy and containers are for the next one
+    DOWN = 10  # `homeport down` ended it, with everything: it must not be started again
+    HANDED_OVER = 11  # it ended alone: HAProxy and the containers still run, for the next server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

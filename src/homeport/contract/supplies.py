@@ -1,4 +1,4 @@
-"""What the control plane gives to the steps of an image besides their arguments: secrets and volumes.
+"""The secrets and volumes that the control plane gives to the steps of an image besides their arguments.
 
 A step names them by their positions, because a manifest must not hold the values of secrets and the control plane
 knows which volume a name means. The positions count from the image's first step on.
@@ -22,7 +22,7 @@ class BuildSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supplies:
-    """All that the steps of one image are given."""
+    """The secrets and volumes of the steps of one image."""
 
     secrets: tuple[BuildSecret, ...] = ()
     volumes: tuple[VolumeMount, ...] = ()

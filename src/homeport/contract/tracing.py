@@ -48,7 +48,7 @@ def is_valid(parent: str) -> bool:
 
 
 def carried(text: str) -> "dict[str, str]":
-    """Return the fields that continue a trace; `text` is a `traceparent`, and perhaps a blank and a `tracestate`.
+    """Return the fields that continue a trace; `text` is a `traceparent`, with or without a blank and a `tracestate`.
 
     >>> carried("not a trace")
     {}
@@ -60,7 +60,7 @@ def carried(text: str) -> "dict[str, str]":
 
 
 def of_word(word: str, request: str) -> "Trace | None":
-    """Return the trace that a word of the line of a request tells.
+    """Return the trace that a word of a request's line describes.
 
     >>> of_word("1", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736").id
     '4bf92f3577b34da6a3ce929d0e0e4736'

@@ -8,7 +8,7 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.rates import Rate
 from homeport.contract.tracing import Trace
 
-BY_PORT = "X-Homeport-By-Port"  # of requests that come by the port
+BY_PORT = "X-Homeport-By-Port"  # in requests that arrive at the endpoint's own port
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,9 +53,13 @@ class Endpoint:
     limited: str = (
         ""  # the key of its rate limit, in hex (`Ingress.rates`); several endpoints may share one
     )
-    parameters: tuple[str, ...] = ()  # names that in the query string choose another pool
+    parameters: tuple[
+        str, ...
+    ] = ()  # names that choose another pool when the query string has them
     timeout_s: float = 300.0  # its function's: the ingress answers 504 a little later than that
-    retries: str = ""  # of a call, as `calls.Retries.text` writes it: the ingress tells the caller
+    retries: str = (
+        ""  # of a call, as `calls.Retries.text` writes it: the ingress sends it to the caller
+    )
 
     @property
     def is_called(self) -> bool:

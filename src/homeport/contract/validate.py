@@ -46,7 +46,7 @@ _PYTHON = re.compile(r"[0-9A-Za-z.+-]{0,40}\Z", re.ASCII)
 _TEXT, _TEXTS, _FLAG = "text", "texts", "true or false"
 _VARIABLES, _SECONDS, _HASHES = "variables", "a number of seconds", "paths with hashes"
 _POSITIONS = "a list of positions"
-#: What the arguments of image steps are, whichever step has them; others are not looked at.
+#: The kinds of the arguments of image steps, by the argument's name; other arguments are not checked.
 _ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("packages", "commands", "modules", "optional_dependencies"), _TEXTS),
     **dict.fromkeys(("repositories", "git_user"), _TEXTS),
@@ -111,12 +111,12 @@ def check(manifest: Manifest) -> None:
 
 
 def is_gpu(text: str) -> bool:
-    """Return whether it is a value for `gpu=`: a model, perhaps `!`, perhaps `:` and a count."""
+    """Return whether the text is a value for `gpu=`: a model, perhaps `!`, perhaps `:` and a count."""
     return bool(_GPU.match(text))
 
 
 def is_path(path: str, *, absolute: bool = False) -> bool:
-    """Return whether it is a path of a file in a tree: normalized, and not leading out of the tree.
+    """Return whether the text is a path of a file in a tree: normalized, and not leading out of the tree.
 
     With `absolute`, an absolute path in a container is allowed too.
     """

@@ -1,7 +1,7 @@
 """Variants: a function with other options, by `with_options`, `with_concurrency` and `with_batching`.
 
-A variant has a pool and endpoints of its own, and the server makes them when somebody asks for the first call. Its name
-is a digest of its options, so everybody computes it and equal options are one variant.
+A variant has a pool and endpoints of its own, and the server makes them when a caller asks for the first call. Its name
+is a digest of its options: every process computes the same name, and equal options are one variant.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _PLAIN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a variant has otherwise; null is as the function has it."""
+    """The options in which a variant differs; None leaves the function's own value."""
 
     cpu: tuple[float, float | None] | None = None  # cores: request, hard limit
     memory_mib: tuple[int, int | None] | None = None  # request, hard limit
@@ -46,8 +46,8 @@ class Options:
     @property
     def body(self) -> bytes:
         """The options as JSON; equal options have equal bytes."""
-        told = {name: value for name, value in codec.encode(self).items() if value is not None}
-        return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+        values = {name: value for name, value in codec.encode(self).items() if value is not None}
+        return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
     @property
     def digest(self) -> str:
@@ -69,7 +69,7 @@ def name(function: str, digest: str) -> str:
 
 
 def origin(function: str) -> str:
-    """Return the function that a pool of this name runs, variant or not.
+    """Return the function that a pool with this name runs; the pool may be a variant's.
 
     >>> origin("Model.*+01234567"), origin("f")
     ('Model.*', 'f')
@@ -80,7 +80,7 @@ def origin(function: str) -> str:
 def varied(spec: FunctionSpec, options: Options) -> FunctionSpec:
     """Return the function with other options; `BadRequest` if they do not fit it.
 
-    No container of a variant runs without demand, because nobody would end it.
+    No container of a variant runs without demand, because nothing would end it.
     """
     changes: dict[str, Any] = {"min_containers": 0}
     for option in _PLAIN:
@@ -90,7 +90,7 @@ def varied(spec: FunctionSpec, options: Options) -> FunctionSpec:
     if options.batch is not None:
         if len(spec.calls) != 1 or spec.web or spec.calls[0].generator:
             raise BadRequest(
-                f"`{spec.name}` cannot be batched: a batched function is no generator, "
+                f"`{spec.name}` cannot be batched: a batched function is not a generator, "
                 "and the only method of its class"
             )
         changes["calls"] = (dataclasses.replace(spec.calls[0], batch=options.batch),)
@@ -98,7 +98,9 @@ def varied(spec: FunctionSpec, options: Options) -> FunctionSpec:
 
 
 def _inputs(spec: FunctionSpec, options: Options) -> dict[str, Any]:
-    """Return the fields for concurrent inputs; a batch is inside as a whole."""
+    """Return the fields for concurrent inputs: their numbers count single inputs, so they are multiples of the
+    batch's size.
+    """
     before = max((call.batch.size for call in spec.calls if call.batch is not None), default=1)
     size = before if options.batch is None else options.batch.size
     if options.max_inputs is None:

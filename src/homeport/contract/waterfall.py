@@ -6,7 +6,7 @@ from homeport.contract.api.coldstarts import ColdStart
 from homeport.contract.api.requests import RecordedRequest
 from homeport.contract.dataclass import dataclass
 
-#: Part -> what it is.
+#: Part -> its description.
 MEANINGS = {
     "received": "until the head of the request had arrived",
     "parked": "no container was ready",
@@ -15,7 +15,10 @@ MEANINGS = {
     "app": "the app, until the first byte of its response",
     "stream": "the rest of the response, at the visitor's pace",
 }
-ITS_OWN = ("parked", "first_byte")  # parts of a container's start that the request has itself
+ITS_OWN = (
+    "parked",
+    "first_byte",
+)  # parts of a container's start that are parts of the request already
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,14 +59,14 @@ def enter_container(
 
 
 def enter_calls(reach: Reach) -> None:
-    """Say how this process calls functions; the runner calls it before it loads the script."""
+    """Set how this process calls functions; the runner calls it before it loads the script."""
     global _reach  # noqa: PLW0603
     _reach = reach
 
 
 def for_programs(reach: Reach, volumes: tuple[VolumeMount, ...]) -> dict[str, str]:
-    """Return the variables from which a program that this container starts knows what the container knows."""
-    told = {
+    """Return the variables that give a program, started by this container, the same access as the container."""
+    variables = {
         "HOMEPORT_CALLS_SOCKET": reach.socket,
         "HOMEPORT_CALLS_APP": reach.app,
         "HOMEPORT_CALLS_SCOPE": reach.scope,
@@ -75,8 +75,8 @@ def for_programs(reach: Reach, volumes: tuple[VolumeMount, ...]) -> dict[str, st
     if volumes:
         from homeport.contract import codec
 
-        told["HOMEPORT_VOLUMES"] = codec.dumps(volumes)
-    return told
+        variables["HOMEPORT_VOLUMES"] = codec.dumps(volumes)
+    return variables
 
 
 def reach() -> Reach | None:
@@ -117,17 +117,17 @@ def runs_in(image: Image) -> bool:
 def mounts_of(volume: str | None) -> list[VolumeMount]:
     """Return where this container has the volume of that name, or parts of it."""
     global _volumes  # noqa: PLW0603
-    if _urls is None and not _volumes and (told := os.environ.get("HOMEPORT_VOLUMES")):
+    if _urls is None and not _volumes and (encoded := os.environ.get("HOMEPORT_VOLUMES")):
         from homeport.contract import codec
 
-        _volumes = codec.decode(tuple[VolumeMount, ...], json.loads(told))
+        _volumes = codec.decode(tuple[VolumeMount, ...], json.loads(encoded))
     return [mount for mount in _volumes if mount.name == volume]
 
 
 def url_of(tag: str) -> str | None:
     """Return the URL of a web function of this app; None if it is not known."""
-    known = _urls if _urls is not None else _reach.urls if _reach is not None else {}
-    return known.get(tag)
+    urls = _urls if _urls is not None else _reach.urls if _reach is not None else {}
+    return urls.get(tag)
 
 
 def current_input_id() -> str | None:

@@ -1,4 +1,6 @@
-"""`modal.experimental`: servers as classes. What else the module has is not there yet, and says so at its use."""
+"""`modal.experimental`: servers as classes. The other names of the module are not supported yet, and say so when
+they are used.
+"""
 
 from typing import Any
 

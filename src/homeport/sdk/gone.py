@@ -1,6 +1,6 @@
-"""Names that Modal had once, and what a script writes today.
+"""Names that Modal had once, and what a script writes instead today.
 
-An old script gets the word of what to do, and never a bare AttributeError.
+An old script gets an error that says what to write, and never a bare AttributeError.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from homeport.sdk.exception import DeprecationError
 
 
 class GoneError(DeprecationError, AttributeError):
-    """A name that is gone; `hasattr` answers False."""
+    """A name that Modal has removed; `hasattr` answers False."""
 
 
 #: Of the module `modal`.
@@ -65,23 +65,23 @@ class Old(type):
     """The metaclass of a class with old names: each raises `GoneError`, which says what to write instead."""
 
     def __getattr__(cls, name: str) -> Any:
-        for each in cls.__mro__:
-            if instead := ATTRIBUTES.get((each.__name__, name)):
+        for kind in cls.__mro__:
+            if instead := ATTRIBUTES.get((kind.__name__, name)):
                 raise GoneError(f"`modal.{cls.__name__}.{name}` is gone: {instead}.")
         raise AttributeError(f"type object '{cls.__name__}' has no attribute '{name}'")
 
 
 def on_instance(value: Any, name: str) -> None:
-    """As `Old`, for the `__getattr__` of such a class; return for a name that there never was."""
-    for each in type(value).__mro__:
-        if instead := ATTRIBUTES.get((each.__name__, name)):
-            raise GoneError(f"`{each.__name__}.{name}` is gone: {instead}.")
+    """Raise `GoneError` as `Old` does, for the `__getattr__` of such a class; return if Modal never had the name."""
+    for kind in type(value).__mro__:
+        if instead := ATTRIBUTES.get((kind.__name__, name)):
+            raise GoneError(f"`{kind.__name__}.{name}` is gone: {instead}.")
 
 
 def of_module(name: str) -> None:
     """Raise `DeprecationError` for an old name of the module; return for any other.
 
-    No AttributeError: `from modal import Stub` would make an ImportError of it, without its text.
+    It is not an AttributeError, because `from modal import Stub` would turn that into an ImportError without its text.
     """
     if instead := MODULE.get(name):
         raise DeprecationError(f"`modal.{name}` is gone: {instead}.")

@@ -20,14 +20,14 @@ def pack(key: Any) -> bytes:
     True
     """
     hash(key)
-    written = io.BytesIO()
-    pickler = pickle.Pickler(written, PROTOCOL)
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, PROTOCOL)
     pickler.fast = True  # no references
     try:
         pickler.dump(key)
     except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise SerializationError(f"this key cannot be pickled: {error}") from None
-    return written.getvalue()
+    return buffer.getvalue()
 
 
 def loads(data: bytes) -> Any:

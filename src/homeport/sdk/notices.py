@@ -2,17 +2,17 @@
 
 from homeport.sdk import location
 
-_said: dict[str, None] = {}
+_notices: dict[str, None] = {}
 
 
 def say(text: str) -> None:
     """Add a notice, with the line of the script that caused it."""
     where = location.here()
-    _said.setdefault(f"{where}: {text}" if where else text)
+    _notices.setdefault(f"{where}: {text}" if where else text)
 
 
 def take() -> list[str]:
     """Return the notices since the last call."""
-    notices = list(_said)
-    _said.clear()
+    notices = list(_notices)
+    _notices.clear()
     return notices

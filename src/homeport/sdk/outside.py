@@ -2,7 +2,7 @@
 
 Calls block, in a script without and with an event loop: the work is done by a loop in a thread of its own.
 A container never gets here, because it may not speak to the server. `homeport.client` needs packages that an
-image may lack, so it is found by its name and only when somebody calls.
+image may lack, so it is imported by its name, at the first call.
 """
 
 import asyncio
@@ -42,26 +42,26 @@ def settings(environment: "str | None" = None) -> Any:
 
 
 def ask(work: Callable[[Any], Awaitable[T]], *, environment: str = "") -> T:
-    """Return what `work` does with a `homeport.client.Client`; failures are exceptions of the SDK."""
+    """Connect a `homeport.client.Client`, and return what `work` returns for it; failures are exceptions of the SDK."""
 
-    async def asked() -> T:
+    async def answered() -> T:
         async with _client(environment) as client:
             return await work(client)
 
-    answer: T = _run(asked())
+    answer: T = _run(answered())
     return answer
 
 
 def stream(work: Callable[[Any], AsyncIterator[T]], *, environment: str = "") -> Iterator[T]:
-    """Yield what `work` yields."""
+    """Yield the items of `work`, as `ask` calls it."""
     end = object()
 
-    async def asked() -> AsyncIterator[T]:
+    async def answered() -> AsyncIterator[T]:
         async with _client(environment) as client:
             async for item in work(client):
                 yield item
 
-    items = asked()
+    items = answered()
 
     async def step() -> Any:
         return await anext(items, end)
@@ -86,16 +86,18 @@ def _run(work: Any) -> Any:
 
 def translate(failure: errors.Failure) -> NoReturn:
     """Raise a failure of the server as the exception of the SDK that a script expects."""
-    known = (KINDS[kind] for kind in type(failure).__mro__ if kind in KINDS)
+    kinds = (KINDS[kind] for kind in type(failure).__mro__ if kind in KINDS)
     hint = f". Hint: {failure.hint}" if failure.hint else ""
-    raise next(known, exception.InvalidError)(f"{failure.message}{hint}") from None
+    raise next(kinds, exception.InvalidError)(f"{failure.message}{hint}") from None
 
 
 def loop() -> asyncio.AbstractEventLoop:
     """Return this process's loop for the server's API, which runs in a thread of its own."""
     with _lock:
-        found = _loops.get(os.getpid())
-        if found is None:
-            found = _loops[os.getpid()] = asyncio.new_event_loop()
-            threading.Thread(target=found.run_forever, name="homeport", daemon=True).start()
-        return found
+        loop_of_process = _loops.get(os.getpid())
+        if loop_of_process is None:
+            loop_of_process = _loops[os.getpid()] = asyncio.new_event_loop()
+            threading.Thread(
+                target=loop_of_process.run_forever, name="homeport", daemon=True
+            ).start()
+        return loop_of_process

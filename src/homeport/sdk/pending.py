@@ -45,7 +45,7 @@ NAMES = frozenset({"Probe", "SandboxSnapshot", "SchedulerPlacement", "Service"})
 
 
 def error(name: str, owner: str = "") -> UnimplementedError:
-    """Return the error for the use of a name; `owner` is the name that `INSTEAD` has, if it is another."""
+    """Return the error for the use of a name; `owner` is the key in `INSTEAD`, if that is another name."""
     instead = INSTEAD.get(owner or name)
     return UnimplementedError(
         f"`{name}` is not there yet in homeport" + (f": {instead}" if instead else "")
@@ -53,7 +53,7 @@ def error(name: str, owner: str = "") -> UnimplementedError:
 
 
 class NotThereYet:
-    """A name that can be imported, and not used."""
+    """A name that can be imported but not used."""
 
     def __init__(self, name: str) -> None:
         self.__name__ = name

@@ -30,19 +30,19 @@ def users_traceback(error: BaseException, *, libraries: bool = True) -> str:
 
     With `libraries=False`, frames of installed packages are removed too, unless all frames are of packages.
     """
-    told = traceback.TracebackException.from_exception(error)
-    _trim(told, set(), libraries=libraries)
-    return "".join(told.format()).rstrip()
+    summary = traceback.TracebackException.from_exception(error)
+    _trim(summary, set(), libraries=libraries)
+    return "".join(summary.format()).rstrip()
 
 
-def _trim(told: traceback.TracebackException, seen: set[int], *, libraries: bool) -> None:
-    if id(told) in seen:
+def _trim(summary: traceback.TracebackException, seen: set[int], *, libraries: bool) -> None:
+    if id(summary) in seen:
         return
-    seen.add(id(told))
-    frames = [f for f in told.stack if not is_ours(f.filename)]
+    seen.add(id(summary))
+    frames = [f for f in summary.stack if not is_ours(f.filename)]
     users = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
-    told.stack = traceback.StackSummary.from_list(frames if libraries or not users else users)
-    linked = [told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())]
-    for other in linked:
-        if other is not None:
-            _trim(other, seen, libraries=libraries)
+    summary.stack = traceback.StackSummary.from_list(frames if libraries or not users else users)
+    linked = [summary.__cause__, summary.__context__, *(getattr(summary, "exceptions", None) or ())]
+    for link in linked:
+        if link is not None:
+            _trim(link, seen, libraries=libraries)

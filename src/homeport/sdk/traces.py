@@ -1,4 +1,4 @@
-"""Which trace the code that makes a call is in, so that the call continues it (W3C Trace Context).
+"""Finds the trace of the code that makes a call, so that the call continues it (W3C Trace Context).
 
 It is that of the current span of OpenTelemetry, if this process has imported that; else that of the request which is
 being answered. Nothing here imports OpenTelemetry.
@@ -12,12 +12,12 @@ from homeport.sdk import context
 
 def fields() -> "dict[str, str]":
     """Return the fields of a request that continue the trace; none outside of one."""
-    told = _of_opentelemetry() if "opentelemetry.trace" in sys.modules else None
-    if told is None:
-        told = context.trace.get()
-        if told is None or not tracing.is_valid(told[0]):
+    current = _of_opentelemetry() if "opentelemetry.trace" in sys.modules else None
+    if current is None:
+        current = context.trace.get()
+        if current is None or not tracing.is_valid(current[0]):
             return {}
-    parent, state = told
+    parent, state = current
     return {tracing.PARENT: parent, tracing.STATE: state} if state else {tracing.PARENT: parent}
 
 

@@ -1,8 +1,8 @@
 """Values on their way to a container and back: arguments, results and exceptions, pickled.
 
-cloudpickle writes them if it is there, because it can pickle functions and classes of `__main__`, and lambdas. The
-runner brings it into each container; the user's own wins. Plain values are pickled without it, which takes a
-hundredth of the time.
+cloudpickle writes them if it is installed, because it can pickle functions and classes of `__main__`, and lambdas. The
+runner adds it to each container; the user's own version takes precedence. Plain values are pickled without it, which
+takes a hundredth of the time.
 """
 
 import contextlib
@@ -46,7 +46,9 @@ def dumps(value: Any) -> bytes:
 
 
 def name_main(name: str) -> None:
-    """Say what the module `__main__` of this process is called in containers: its classes are sent by name from now on."""
+    """Set the name that the module `__main__` of this process has in containers; its classes are sent by that name
+    from now on.
+    """
     global _main  # noqa: PLW0603 - of the whole process, as `__main__` is
     _main = name
 
@@ -72,7 +74,9 @@ def loads(data: "bytes | bytearray", python: str = "") -> Any:
 
 
 def failed(error: BaseException) -> Failed:
-    """Return an exception as the outcome of a call: its words, and itself with its causes, if it can be pickled."""
+    """Return an exception as the outcome of a call: its text, and a pickle of it with its causes, if it can be
+    pickled.
+    """
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes and len(causes) < MAX_CAUSES:
@@ -93,22 +97,22 @@ def failed(error: BaseException) -> Failed:
 
 
 def exception(outcome: Failed) -> Exception:
-    """Return the exception that `failed` described: of its own type, caused at last by its traceback."""
+    """Return the exception that `failed` described, of its own type; the last of its causes is its traceback."""
     trace = RemoteTraceback(outcome.traceback)
     chain: list[BaseException] = []
-    told = ""
+    reason = ""
     if outcome.pickled:
         try:
             chain = loads(outcome.pickled, outcome.python)
         except DeserializationError as why:
-            told = f" ({why})"
+            reason = f" ({why})"
     if not chain or not isinstance(chain[0], Exception):
-        kind = DeserializationError if told else ExecutionError
-        error: Exception = kind(f"{outcome.type}: {outcome.text}{told}")
+        kind = DeserializationError if reason else ExecutionError
+        error: Exception = kind(f"{outcome.type}: {outcome.text}{reason}")
         error.__cause__ = trace
         return error
-    for each, cause in zip(chain, [*chain[1:], trace], strict=True):
-        each.__cause__ = cause
+    for error_of_chain, cause in zip(chain, [*chain[1:], trace], strict=True):
+        error_of_chain.__cause__ = cause
     return chain[0]
 
 
@@ -144,7 +148,9 @@ def _cloudpickle() -> Any:
 
 @functools.cache
 def _by_name() -> Any:
-    """Return cloudpickle's pickler, but one that sends what `__main__` has by its name there; None without cloudpickle."""
+    """Return a pickler of cloudpickle that sends objects of `__main__` by their names in containers; None without
+    cloudpickle.
+    """
     base: Any = getattr(_cloudpickle(), "Pickler", None)
     if not hasattr(base, "reducer_override"):
         return None
@@ -184,22 +190,22 @@ def _text(error: BaseException) -> str:
 
 
 def _why(error: Exception, python: str) -> str:
-    """Say in words why a value cannot be read."""
-    told = f"{type(error).__name__}: {error}"
+    """Return why a value cannot be read, as text."""
+    reason = f"{type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError) and error.name:
-        told = f"it needs the module `{error.name}`, which this side does not have"
+        reason = f"it needs the module `{error.name}`, which this side does not have"
     elif isinstance(error, AttributeError):
-        told = f"{error}. Both sides need the same code"
-    other = (
+        reason = f"{error}. Both sides need the same code"
+    versions = (
         f" It was written by Python {python}, and this is Python {PYTHON}."
         if python not in ("", PYTHON)
         else ""
     )
-    return f"a value cannot be read: {told}.{other}"
+    return f"a value cannot be read: {reason}.{versions}"
 
 
 class _Careful(pickle.Unpickler):
-    """Reads values of another Python, but no functions: their code is for the other one alone."""
+    """Reads values of another Python, but refuses functions: their code works in the other version only."""
 
     def __init__(self, data: "bytes | bytearray") -> None:
         super().__init__(io.BytesIO(data))

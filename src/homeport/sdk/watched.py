@@ -18,7 +18,7 @@ def states() -> dict[str, tuple[int, ...]]:
 
 
 def state(path: str) -> tuple[int, ...]:
-    """Return a path's date and size, which differ if it changes; a directory's date tells of its entries."""
+    """Return a path's date and size, which differ if it changes; a directory's date changes with its entries."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:

@@ -96,13 +96,13 @@ class Settings:
 
     @staticmethod
     def received(data: Mapping[str, Any]) -> "Settings":
-        """Return the settings that `sent` made `data` from; `TypeError` or `KeyError` for another version's."""
+        """Return the settings from the data that `sent` made; `TypeError` or `KeyError` if another version made it."""
         return Settings(
             **{**data, "home": Path(data["home"]), "given": tuple(data.get("given", ()))}
         )
 
-    def told(self) -> dict[str, str | int | float | None]:
-        """Return the settings that a running server shows: those for which a command may ask differently."""
+    def shown(self) -> dict[str, str | int | float | None]:
+        """Return the settings that a running server shows. The omitted ones belong to each command, or are secret."""
         own = {
             "home",
             "server",
@@ -143,7 +143,7 @@ class Settings:
 
     @property
     def own_ca(self) -> Path | None:
-        """The certificate of a CA that only this server's own users trust; None for one that everybody trusts."""
+        """The certificate of a CA that only this server's own users trust; None if all clients trust the CA."""
         if self.tls == "local":
             return self.local_ca
         return Path(self.acme_ca) if self.tls == "acme" and self.acme_ca else None
@@ -170,7 +170,7 @@ class Settings:
 
     @property
     def tunnels_have_tls(self) -> bool:
-        """Whether a name that nobody knows beforehand has a certificate at once: by a wildcard, or a CA of our own."""
+        """Whether a new host name has a certificate at once: from a wildcard, or from a local CA."""
         return self.tls in ("files", "local") or (self.tls == "acme" and self.dns != "")
 
     @property
@@ -204,17 +204,17 @@ class Settings:
 
     @property
     def inside_socket(self) -> Path:
-        """The socket on which the ingress passes on what containers ask of the control plane."""
+        """The socket on which the ingress passes on the requests of containers to the control plane."""
         return self.socket_dir / "inside.sock"
 
     @property
     def remote_socket(self) -> Path:
-        """The socket on which the ingress passes on what commands on other machines ask of the control plane."""
+        """The socket on which the ingress passes on the requests of commands on other machines to the control plane."""
         return self.socket_dir / "remote.sock"
 
     @property
     def urls_socket(self) -> Path:
-        """The socket of the ingress that leads containers with a network of their own to URLs."""
+        """The socket of the ingress on which containers with a network of their own reach URLs."""
         return self.socket_dir / "urls" / "urls.sock"
 
     @property
@@ -251,18 +251,19 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     for key, setting in KEYS.items():
         variable = f"HOMEPORT_{key.upper()}"
         if flags.get(key) is not None:
-            # Scripts name an environment too, by `environment_name=`.
+            # A script can name the environment too, by `environment_name=`, so the message names no
+            # flag.
             flag = "the environment" if key == "environment" else f"--{key.replace('_', '-')}"
             values[key] = setting.read(flag, flags[key])
         elif environ.get(variable):
             values[key] = setting.read(variable, environ[variable])
-        elif (other := ALSO.get(key, "")) and environ.get(other):
-            values[key] = setting.read(other, environ[other])
-    told = profiles.read(home)
+        elif (alias := ALSO.get(key, "")) and environ.get(alias):
+            values[key] = setting.read(alias, environ[alias])
+    saved = profiles.read(home)
     is_named = any(environ.get(name) for name in ("HOMEPORT_ENVIRONMENT", "MODAL_ENVIRONMENT"))
-    if not (flags.get("environment") or is_named) and (chosen := told.environment_of(environ)):
+    if not (flags.get("environment") or is_named) and (chosen := saved.environment_of(environ)):
         values["environment"] = KEYS["environment"].read("the profile", chosen)
-    if (profile := told.chosen(environ)) is not None:
+    if (profile := saved.chosen(environ)) is not None:
         values |= {
             "server": profile.server,
             "token": profile.token,
@@ -274,9 +275,9 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
             hint="set HOMEPORT_TOKEN to a token of that server, or log in with `homeport login URL`",
         )
     _check_tls(values)
-    given = tuple(values)
+    keys = tuple(values)
     return Settings(
-        home=home, given=given, **{"workspace": _login_name(), **_ports(values), **values}
+        home=home, given=keys, **{"workspace": _login_name(), **_ports(values), **values}
     )
 
 
@@ -291,18 +292,20 @@ def of_server(environ: Mapping[str, str]) -> Settings:
     A profile, or another server's URL, is for commands: its token must not open this server.
     """
     own = load({**environ, "HOMEPORT_SERVER": "", profiles.VARIABLE: profiles.LOCAL})
-    if own.server:  # of config.toml, and so is the token
+    if own.server:  # it comes from config.toml, and so does the token
         own = replace(own, server="", server_ca="", token="")
     return own
 
 
 def _ports(values: Mapping[str, Any]) -> dict[str, int]:
-    """Return the default ports: an ACME server and browsers ask at those of HTTP and HTTPS."""
+    """Return the default ports. With public certificates they are those of HTTP and HTTPS, which an
+    ACME server and browsers use.
+    """
     return {"http_port": 80, "https_port": 443} if values.get("tls") in PUBLIC else {}
 
 
 def _check_tls(values: Mapping[str, Any]) -> None:
-    """Raise `BadRequest` for settings of TLS that need another one."""
+    """Raise `BadRequest` if a setting of TLS needs another one that is missing."""
     domain = values.get("domain", "localhost")
     if values.get("tls") == "acme" and f".{domain}".endswith(".localhost"):
         raise BadRequest(
@@ -327,20 +330,20 @@ def _check_tls(values: Mapping[str, Any]) -> None:
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each variable that looks like a setting and is not one."""
-    known = [
+    variables = [
         *(f"HOMEPORT_{key.upper()}" for key in KEYS),
         "HOMEPORT_HOME",
         "HOMEPORT_FORCE_BUILD",
         profiles.VARIABLE,
     ]
     return [
-        f"homeport does not know the variable {name}{_meant(name, known)}"
+        f"homeport does not know the variable {name}{_suggestion(name, variables)}"
         for name in sorted(environ)
-        if name.startswith("HOMEPORT_") and name not in known and name not in _OURS
+        if name.startswith("HOMEPORT_") and name not in variables and name not in _OURS
     ]
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f": do you mean {near[0]}?" if near else ""
 
@@ -351,10 +354,10 @@ def _home(raw: Any) -> Path:
         home = Path(raw).expanduser().resolve()
     except (OSError, RuntimeError) as error:
         raise BadRequest(f"HOMEPORT_HOME is {str(raw)!r}: {error}") from None
-    if (found := re.search(r"[:\x00-\x1f\x7f\ud800-\udfff]", str(home))) is not None:
+    if (forbidden := re.search(r"[:\x00-\x1f\x7f\ud800-\udfff]", str(home))) is not None:
         # `:` ends a path in PATH; the others break a line of a configuration.
         raise BadRequest(
-            f"HOMEPORT_HOME is {str(home)!r}: a home's path cannot have a {found[0]!r}",
+            f"HOMEPORT_HOME is {str(home)!r}: a home's path cannot have a {forbidden[0]!r}",
             hint="name another directory in HOMEPORT_HOME",
         )
     return home

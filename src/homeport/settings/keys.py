@@ -21,25 +21,25 @@ class Setting:
         try:
             return self.convert(raw)
         except ValueError as error:
-            told = "wrong" if self.secret else repr(raw)
-            raise BadRequest(f"{source} is {told}: {error}") from None
+            shown = "wrong" if self.secret else repr(raw)
+            raise BadRequest(f"{source} is {shown}: {error}") from None
 
     def read_typed(self, source: str, raw: Any) -> Any:
         """Return the value of a key in a TOML file; its type must be right."""
         if self.kind is float and type(raw) is int:
             raw = float(raw)
         if type(raw) is not self.kind:  # a bool is an int in Python
-            told = "wrong" if self.secret else repr(raw)
-            raise BadRequest(f"{source} is {told}: {_WANTED[self.kind]}")
+            shown = "wrong" if self.secret else repr(raw)
+            raise BadRequest(f"{source} is {shown}: {_NEEDED[self.kind]}")
         return self.read(source, raw)
 
 
-_WANTED = {
+_NEEDED = {
     int: "a whole number is needed, without quotes",
     float: "a number is needed, without quotes",
     str: "text in quotes is needed",
 }
-#: Variables of others that name the same thing; homeport's own count first.
+#: Other programs' variables with the same meaning; homeport's own take precedence.
 ALSO = {
     "environment": "MODAL_ENVIRONMENT",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",

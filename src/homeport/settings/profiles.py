@@ -42,10 +42,10 @@ class Profiles:
     known: Mapping[str, Profile] = field(default_factory=dict)
     environment: str = ""  # as a profile's, for the server of the home
 
-    def one(self, name: str) -> Profile:
+    def get(self, name: str) -> Profile:
         """Return a profile; `NotFound` for an unknown one."""
         if name not in self.known:
-            names = ", ".join(f"`{each}`" for each in self.known) or "none"
+            names = ", ".join(f"`{profile}`" for profile in self.known) or "none"
             raise NotFound(
                 f"there is no profile `{name[:80]}`",
                 hint=f"there is {names}; `homeport login URL` makes one",
@@ -57,7 +57,7 @@ class Profiles:
         if environ.get("HOMEPORT_SERVER"):
             return None
         name = environ.get(VARIABLE) or self.current
-        return None if name in ("", LOCAL) else self.one(name)
+        return None if name in ("", LOCAL) else self.get(name)
 
     def environment_of(self, environ: Mapping[str, str]) -> str:
         """Return the environment that `config set-environment` has chosen for the server in force; empty: none."""
@@ -71,7 +71,7 @@ class Profiles:
         name = environ.get(VARIABLE) or self.current
         if name in ("", LOCAL):
             return replace(self, environment=environment)
-        changed = replace(self.one(name), environment=environment)
+        changed = replace(self.get(name), environment=environment)
         return replace(self, known={**self.known, name: changed})
 
 
@@ -88,14 +88,14 @@ def read(home: Path) -> Profiles:
     """Return the profiles of a home."""
     path = home / FILE
     try:
-        told = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes())
         return Profiles(
-            current=str(told["current"]),
+            current=str(data["current"]),
             known={
-                str(name): Profile(**{k: str(v) for k, v in each.items()})
-                for name, each in told["profiles"].items()
+                str(name): Profile(**{k: str(v) for k, v in fields.items()})
+                for name, fields in data["profiles"].items()
             },
-            environment=str(told.get("environment", "")),
+            environment=str(data.get("environment", "")),
         )
     except (FileNotFoundError, NotADirectoryError):
         return Profiles()
@@ -109,18 +109,18 @@ def read(home: Path) -> Profiles:
 
 def write(home: Path, profiles: Profiles) -> None:
     """Save the profiles of a home, whole or not at all."""
-    told = {
+    data = {
         "current": profiles.current,
-        "profiles": {name: _told(each) for name, each in profiles.known.items()},
+        "profiles": {name: _as_json(profile) for name, profile in profiles.known.items()},
         **({"environment": profiles.environment} if profiles.environment else {}),
     }
-    save(home / FILE, json.dumps(told, indent=2).encode())
+    save(home / FILE, json.dumps(data, indent=2).encode())
 
 
-def _told(profile: Profile) -> dict[str, str]:
+def _as_json(profile: Profile) -> dict[str, str]:
     """Return a profile's fields; earlier versions of homeport know no `environment`."""
-    told = asdict(profile)
-    return told if profile.environment else {k: v for k, v in told.items() if k != "environment"}
+    data = asdict(profile)
+    return data if profile.environment else {k: v for k, v in data.items() if k != "environment"}
 
 
 def save(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Read one value of a setting: each function returns it, or raises `ValueError` with what is wanted."""
+"""Read one value of a setting: each function returns it, or raises `ValueError` with the value that is needed."""
 
 import ipaddress
 import re
@@ -78,13 +78,13 @@ def host(raw: str) -> str:
 
 def networks(raw: str) -> str:
     """Return networks, or single addresses, in their usual spelling."""
-    found = []
+    listed = []
     for text in filter(None, (part.strip() for part in raw.split(","))):
         try:
-            found.append(str(ipaddress.ip_network(text)))
+            listed.append(str(ipaddress.ip_network(text)))
         except ValueError as error:
             raise ValueError(f"`{text}` is not a network such as 10.0.0.0/8 ({error})") from None
-    return ",".join(found)
+    return ",".join(listed)
 
 
 def addresses(raw: str) -> str:
@@ -146,27 +146,27 @@ def path(raw: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def one_of(*known: str) -> Callable[[str], str]:
+def one_of(*allowed: str) -> Callable[[str], str]:
     """Return the reader of a setting with these values."""
 
     def read(raw: str) -> str:
-        if raw not in known:
+        if raw not in allowed:
             raise ValueError(
-                f"{', '.join(f'`{each}`' for each in known[:-1])} or `{known[-1]}` is needed"
+                f"{', '.join(f'`{word}`' for word in allowed[:-1])} or `{allowed[-1]}` is needed"
             )
         return raw
 
     return read
 
 
-def some_of(*known: str) -> Callable[[str], str]:
+def some_of(*allowed: str) -> Callable[[str], str]:
     """Return the reader of a setting with some of these words, or none."""
 
     def read(raw: str) -> str:
         words = [part.strip() for part in raw.split(",") if part.strip()]
-        if not set(words) <= set(known):
+        if not set(words) <= set(allowed):
             raise ValueError(
-                f"{' or '.join(f'`{each}`' for each in known)} is needed, or both with a comma"
+                f"{' or '.join(f'`{word}`' for word in allowed)} is needed, or both with a comma"
             )
         return ",".join(dict.fromkeys(words))
 

@@ -19,7 +19,7 @@ class Remote:
     host: str
     port: int
     tls: bool  # the server's certificate is checked
-    base: str  # of its URL: the path before `/v1`
+    base: str  # the path of its URL before `/v1`
     token: str = field(repr=False)
 
     def __str__(self) -> str:
@@ -46,13 +46,13 @@ def address_of(where: str, token: str = "") -> "Address":
 
 
 def idle_s(address: "Address") -> float:
-    """Return how many seconds a connection may be idle and is used again."""
+    """Return how many seconds a connection may be idle before it is no longer used."""
     return IDLE_S if isinstance(address, str) else REMOTE_IDLE_S
 
 
 @functools.cache
 def tls() -> Any:
-    """Return what checks the certificates of servers."""
+    """Return a TLS context that checks the certificates of servers."""
     import ssl  # 10 ms that no container needs
 
     return ssl.create_default_context()

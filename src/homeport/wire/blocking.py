@@ -15,8 +15,8 @@ from homeport.wire.messages import LARGE_BYTES, Answer, CutOff, Frames, Request,
 LOOK_S = 0.25  # a waiting thread wakes this often, so that `InputCancellation` can be raised in it
 
 
-class _Kept(threading.local):
-    """A thread's connection, the path of its socket, and since when it is idle."""
+class _ThreadConnection(threading.local):
+    """A thread's idle connection, its address, and since when it is idle."""
 
     def __init__(self) -> None:
         self.connection: socket.socket | None = None
@@ -32,7 +32,7 @@ class _Socket(socket.socket):
         self.close()
 
 
-_kept = _Kept()
+_own = _ThreadConnection()
 
 
 def ask(address: Address, request: Request) -> Answer:
@@ -88,11 +88,11 @@ def _frames(
 
 def _take(address: Address) -> socket.socket:
     """Return the thread's connection, or a new one."""
-    connection, _kept.connection = _kept.connection, None
+    connection, _own.connection = _own.connection, None
     if connection is not None:
-        mine = _kept.address == address and _kept.pid == os.getpid()
-        idle_s = time.monotonic() - _kept.since
-        if mine and idle_s < addresses.idle_s(address) and not _readable(connection):
+        is_same = _own.address == address and _own.pid == os.getpid()
+        idle_s = time.monotonic() - _own.since
+        if is_same and idle_s < addresses.idle_s(address) and not _readable(connection):
             return connection
         connection.close()  # after a fork that is a copy, and the parent's stays open
     try:
@@ -129,9 +129,9 @@ def _connected_to(remote: Remote) -> socket.socket:
 
 
 def _keep(address: Address, connection: socket.socket, answer: Answer) -> None:
-    if answer.keeps_alive and _kept.connection is None:
-        _kept.connection, _kept.address = connection, address
-        _kept.pid, _kept.since = os.getpid(), time.monotonic()
+    if answer.keeps_alive and _own.connection is None:
+        _own.connection, _own.address = connection, address
+        _own.pid, _own.since = os.getpid(), time.monotonic()
     else:
         connection.close()
 

@@ -125,7 +125,9 @@ class _Wire(asyncio.Protocol):
 
 
 FULL_PAUSE_S = 0.02  # until the next try to connect to a full queue
-IDLE_MOST = 100  # for the other side takes so many connections, and an idle one keeps a request out
+IDLE_MOST = (
+    100  # the other side accepts a limited number of connections, and an idle one takes a place
+)
 
 #: loop -> address -> connections that are idle, the latest last
 _idle: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, list[_Wire]]]"
@@ -173,8 +175,8 @@ async def _frames_async(
     try:
         while parts := await wire.parts():
             for part in parts:
-                for found in reader.feed(part):
-                    yield found
+                for frame in reader.feed(part):
+                    yield frame
     except BaseException:  # GeneratorExit, too
         wire.close()
         raise

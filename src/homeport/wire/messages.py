@@ -61,8 +61,8 @@ class Answer:
         self.fields: dict[str, str] = {}  # by name in lower case
         self.is_whole = False
         self.parts: list[bytes] = []  # of the body, as they came; a stream's reader takes them out
-        self._rest = b""  # what has come and is not parsed
-        self._left = 0  # bytes of the body, or of the chunk, that have not come
+        self._rest = b""  # bytes that have arrived and are not parsed
+        self._left = 0  # bytes of the body, or of the chunk, that have not arrived
         self._chunked = False
         self._buffer: memoryview | None = None  # for a large body
         self._large = bytearray()
@@ -91,8 +91,8 @@ class Answer:
         """Parse the bytes that have arrived; `ValueError` if they are not HTTP."""
         if not self.status:
             data = self._rest + data
-            head, found, rest = data.partition(b"\r\n\r\n")
-            if not found:
+            head, separator, rest = data.partition(b"\r\n\r\n")
+            if not separator:
                 if len(data) > MAX_HEAD_BYTES:
                     raise ValueError("the head of an answer is too large")
                 self._rest = data
@@ -181,14 +181,14 @@ class Frames:
     def feed(self, data: bytes) -> "list[tuple[bytes, bytes]]":
         """Return the frames that are complete now: their kind and their body."""
         self._data += data
-        found = []
+        frames = []
         at = 0
         while len(self._data) - at >= calls.FRAME_HEAD_BYTES:
             end = at + calls.FRAME_HEAD_BYTES + int.from_bytes(self._data[at : at + 4], "big")
             if len(self._data) < end:
                 break
             kind = bytes(self._data[at + 4 : at + 5])
-            found.append((kind, bytes(self._data[at + calls.FRAME_HEAD_BYTES : end])))
+            frames.append((kind, bytes(self._data[at + calls.FRAME_HEAD_BYTES : end])))
             at = end
         del self._data[:at]
-        return found
+        return frames

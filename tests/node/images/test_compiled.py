@@ -14,7 +14,7 @@ from homeport.node.images import compiled, store
 from homeport.node.images.compiled import Compiler
 from homeport.node.images.made import Made
 from homeport.node.images.store import Store
-from homeport.sdk.preload.kept import names, stamp
+from homeport.sdk.preload.record import names, stamp
 from tests.waiting import until
 
 

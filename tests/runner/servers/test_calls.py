@@ -24,9 +24,9 @@ from tests.waiting import wait_for
 def functions(tmp_path):
     with served(tmp_path / "calls.sock") as functions:
         yield functions
-    if blocking._kept.connection is not None:
-        blocking._kept.connection.close()
-        blocking._kept.connection = None
+    if blocking._own.connection is not None:
+        blocking._own.connection.close()
+        blocking._own.connection = None
 
 
 def test_values_go_and_come(functions):

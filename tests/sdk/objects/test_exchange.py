@@ -25,9 +25,9 @@ def ask(asked: Ask) -> bytes:
     try:
         return exchange._ask(asked)
     finally:
-        if blocking._kept.connection is not None:
-            blocking._kept.connection.close()
-            blocking._kept.connection = None
+        if blocking._own.connection is not None:
+            blocking._own.connection.close()
+            blocking._own.connection = None
 
 
 @pytest.fixture(params=["blocking", "on a loop"])

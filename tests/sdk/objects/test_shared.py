@@ -35,9 +35,9 @@ def blocking(work, *args, **options):
         try:
             return work(*args, **options)
         finally:  # as at the end of a thread
-            if blocking_wire._kept.connection is not None:
-                blocking_wire._kept.connection.close()
-                blocking_wire._kept.connection = None
+            if blocking_wire._own.connection is not None:
+                blocking_wire._own.connection.close()
+                blocking_wire._own.connection = None
 
     return asyncio.to_thread(run)
 

@@ -1,4 +1,4 @@
-"""Alerts: what is watched, and where it is told."""
+"""Alerts: the value that is watched, and the webhook that gets the message."""
 
 from homeport.contract.dataclass import dataclass
 

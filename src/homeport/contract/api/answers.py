@@ -20,7 +20,7 @@ class Fault:
 
     @staticmethod
     def of(error: Exception) -> "Fault":
-        """Return the parts of an error that a client may see; of an unexpected error, its type alone."""
+        """Return the parts of an error that a client may see; of an unexpected error, only its type."""
         if isinstance(error, Failure):
             return codec.decode(Fault, error.to_dict())  # type: ignore[no-any-return]
         return Fault(
@@ -30,7 +30,7 @@ class Fault:
         )
 
     def failure(self) -> Failure:
-        """Return the failure that it tells of; an unknown kind becomes a plain `Failure`."""
+        """Return the failure that it describes; an unknown kind becomes a plain `Failure`."""
         return Failure.from_dict(codec.encode(self))
 
 

@@ -33,7 +33,7 @@ class Progress:
 
 
 def progress(text: str) -> Progress:
-    """Return the event of a line that a build or a deploy has told.
+    """Return the event of a line that a build or a deploy has printed.
 
     >>> progress("building").text
     'building'
@@ -43,8 +43,8 @@ def progress(text: str) -> Progress:
     if (marked := output.read_step(text)) is None:
         return Progress(text=text)
     number, count, name, image = marked
-    what = f"step {number} of {count}, {name}" if number else "built"
-    return Progress(text=f"image of `{image}`: {what}", image=image, step=number, steps=count)
+    state = f"step {number} of {count}, {name}" if number else "built"
+    return Progress(text=f"image of `{image}`: {state}", image=image, step=number, steps=count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ _EVENTS: dict[str, Any] = {
 
 
 def read(data: dict[str, Any]) -> Event | None:
-    """Return the line of a stream that `codec.encode` made `data` from; None for an unknown one.
+    """Return the event that `codec.encode` made `data` from; None for an unknown one.
 
     >>> read({"event": "progress", "text": "building"}).text
     'building'

@@ -87,7 +87,7 @@ class View:
             https_port=None if self._settings.tls == "off" else self._settings.https_port,
             domain=self._settings.domain,
             workspace=self._settings.workspace,
-            settings=self._settings.told(),
+            settings=self._settings.shown(),
             ingress_pid=self._ingress_pid(),
             kept=kept,
             keeper=keeper,

@@ -119,7 +119,7 @@ class JsonReply(Reply):
 
     def encode_error(self, error: BaseException) -> bytes:
         """Return an exception as JSON."""
-        return json.dumps({"error": values.failed(error).told()}).encode()
+        return json.dumps({"error": values.failed(error).described()}).encode()
 
     async def item(self, value: Any) -> None:
         """Send one value of the stream."""

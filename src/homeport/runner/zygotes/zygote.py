@@ -84,7 +84,7 @@ def main() -> int:
         return 0
     tmp.possible()
     _calm()
-    ready = {"reads": house.shelf.reads(), "modules": list(house.shelf.kept)}
+    ready = {"reads": house.shelf.reads(), "modules": list(house.shelf.records)}
     zygote.tell({"ready": ready})
     return _live(zygote.serve(), house)
 
@@ -192,7 +192,7 @@ def _preload(
     zygote: Zygote, order: StartOrder, asked: Mapping[str, Any], house: House
 ) -> dict[str, Any]:
     """Preload the modules that this function's script imports."""
-    before = len(house.shelf.kept)
+    before = len(house.shelf.records)
     own = set(asked["own"])
     if tmp.possible():  # then it is the same for all
         os.environ["TMPDIR"] = tmp.TMP
@@ -205,7 +205,7 @@ def _preload(
         asked["avoid"],
         zygote.tell_pid,
     )
-    return {"ready": {"unsafe": unsafe, "more": len(house.shelf.kept) - before}}
+    return {"ready": {"unsafe": unsafe, "more": len(house.shelf.records) - before}}
 
 
 def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:

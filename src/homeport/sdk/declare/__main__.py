@@ -86,7 +86,7 @@ def _tell(descriptor: int, load: Load, unlike: Sequence[str] = ()) -> int:
 
 
 def _stay(descriptor: int) -> int:
-    """Be a warm loader: import the modules of the first line, then fork for each line."""
+    """Run as a warm loader: import the modules of the first line, then fork for each further line."""
     gc.disable()  # after a collection, new objects go into half-empty pages, which each fork must copy
     alias.install()
     shelf = Shelf()
@@ -126,7 +126,7 @@ def _stay(descriptor: int) -> int:
 def _preload(shelf: Shelf, modules: Sequence[str]) -> str:
     """Put the modules on the shelf. Return the first unsafe module, after which this process cannot fork."""
     recorder = Recorder(shelf)
-    kept = [os.dup(stream) for stream in (1, 2)]
+    saved_streams = [os.dup(stream) for stream in (1, 2)]
     printed = os.memfd_create("printed")  # the recorder finds here whether an import prints
     for stream in (1, 2):
         os.dup2(printed, stream)
@@ -135,7 +135,7 @@ def _preload(shelf: Shelf, modules: Sequence[str]) -> str:
             if recorder.load(name):
                 return name
     finally:
-        for stream, saved in zip((1, 2), kept, strict=True):
+        for stream, saved in zip((1, 2), saved_streams, strict=True):
             os.dup2(saved, stream)
             os.close(saved)
         os.close(printed)
@@ -219,7 +219,7 @@ def declare_app(
             declared = _build(app, deployment, target, module, root, is_package=is_module)
         except Error as error:
             raise ScriptError(str(error), where=script.where(error)) from error
-    told = [
+    messages = [
         *declared.warnings,
         *notices.take(),
         *(f"{w.filename}:{w.lineno}: {w.message}" for w in caught if _concerns(w)),
@@ -229,7 +229,7 @@ def declare_app(
             for p in partial.unconsumed()
         ),
     ]
-    return dataclasses.replace(declared, warnings=tuple(told))
+    return dataclasses.replace(declared, warnings=tuple(messages))
 
 
 def declare_loaded(
@@ -263,14 +263,14 @@ def _build(
             for path in package_files(top):
                 tree.add(path)
     declared_in = [f.app for f in app.functions.values()] + [c.app for c in app.classes.values()]
-    images = [manifest.image_of(*each) for each in zip(declared_in, options, strict=True)]
+    images = [manifest.image_of(*arguments) for arguments in zip(declared_in, options, strict=True)]
     for image in images:
         tree.add_image(image)
     files, sources = tree.files()
-    build_files, given = tree.build_files()
+    build_files, build_sources = tree.build_files()
     return Declared(
         manifest=manifest.build(app, name, target, files, build_files),
-        sources=sources | given,
+        sources=sources | build_sources,
         modules=tuple(loaded.third_party()),
         warnings=(*dict.fromkeys(tree.left_out), *imported_elsewhere(root, images)),
     )

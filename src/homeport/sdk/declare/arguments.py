@@ -39,8 +39,8 @@ class Arguments:
         for name, (kind, field) in self._of_class.items():
             default = inspect.Parameter.empty if _is_missing(field) else field.default
             self._add(name, kind, default, "a parameter of the class")
-        for each in self._parameters:
-            self._declare(each, hints.get(each.name, each.annotation))
+        for parameter in self._parameters:
+            self._declare(parameter, hints.get(parameter.name, parameter.annotation))
 
     def _declare(self, parameter: inspect.Parameter, hint: Any) -> None:
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -61,21 +61,21 @@ class Arguments:
 
     def _add(self, name: str, hint: Any, default: Any, about: str) -> None:
         option = f"--{name.replace('_', '-')}"
-        given: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+        settings: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
         if default is inspect.Parameter.empty:
-            given["required"] = True
-            told = "required"
+            settings["required"] = True
+            note = "required"
         else:
-            told = f"default: {default}"
-        given["help"] = (f"{about}; {told}" if about else told).replace("%", "%%")
+            note = f"default: {default}"
+        settings["help"] = (f"{about}; {note}" if about else note).replace("%", "%%")
         hint = _inner(hint)
         if hint is bool:
-            self._parser.add_argument(option, action=argparse.BooleanOptionalAction, **given)
+            self._parser.add_argument(option, action=argparse.BooleanOptionalAction, **settings)
         elif (choices := _choices(hint)) is not None:
             kind = type(choices[0])
-            self._parser.add_argument(option, type=kind, choices=choices, **given)
+            self._parser.add_argument(option, type=kind, choices=choices, **settings)
         elif hint in _TYPES:
-            self._parser.add_argument(option, type=_TYPES[hint], metavar=_metavar(hint), **given)
+            self._parser.add_argument(option, type=_TYPES[hint], metavar=_metavar(hint), **settings)
         else:
             shown = hint.__name__ if isinstance(hint, type) else str(hint)
             self._parser.error(
@@ -93,9 +93,9 @@ class Arguments:
         values = vars(self._parser.parse_args(list(words)))
         of_class = {name: values.pop(name) for name in self._of_class if name in values}
         positional = [
-            values.pop(each.name, each.default)
-            for each in self._parameters
-            if each.kind is each.POSITIONAL_ONLY
+            values.pop(parameter.name, parameter.default)
+            for parameter in self._parameters
+            if parameter.kind is parameter.POSITIONAL_ONLY
         ]
         return positional, values, of_class
 
@@ -130,7 +130,7 @@ def _metavar(hint: Any) -> str:
 def _inner(hint: Any) -> Any:
     """Return `X` for `Optional[X]` and `X | None`."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner = [each for each in typing.get_args(hint) if each is not type(None)]
+        inner = [member for member in typing.get_args(hint) if member is not type(None)]
         return inner[0] if len(inner) == 1 else hint
     return hint
 

@@ -1,4 +1,4 @@
-"""The manifest of an app in the process that has declared it: for `app.run()` and `app.deploy()` in plain Python.
+"""Makes the manifest of an app in the process that declared it: for `app.run()` and `app.deploy()` in plain Python.
 
 A script that Python runs is the module `__main__` here, and in its containers a module with the script's name. Both
 names stand for the same module from then on, so that exceptions and values keep their types.
@@ -21,7 +21,7 @@ MAIN = "__main__"
 
 @dataclass(frozen=True)
 class Home:
-    """Where a module of the user's is."""
+    """The file of a user's module, and the directory that it is imported from."""
 
     module: ModuleType
     name: str  # in a container
@@ -42,12 +42,12 @@ def declare(app: App, name: str = "") -> Declared:
     if not modules:
         modules = {MAIN: None}
     homes = {module: home(module) for module in modules}
-    entry, *others = homes.values()
-    for other in others:
-        if other.root != entry.root:
+    entry, *further = homes.values()
+    for other_home in further:
+        if other_home.root != entry.root:
             raise ScriptError(
                 f"the app's functions are in modules of two directories: `{entry.name}` in {entry.root}, and "
-                f"`{other.name}` in {other.root}",
+                f"`{other_home.name}` in {other_home.root}",
                 hint="put the modules into one directory, or one package",
             )
     declared = declaring.declare_loaded(
@@ -64,8 +64,8 @@ def declare(app: App, name: str = "") -> Declared:
     sys.modules.setdefault(own.name, own.module)
     values.name_main(own.name)
     functions = tuple(
-        dataclasses.replace(each, module=own.name) if each.module == MAIN else each
-        for each in declared.manifest.functions
+        dataclasses.replace(function, module=own.name) if function.module == MAIN else function
+        for function in declared.manifest.functions
     )
     manifest = dataclasses.replace(declared.manifest, functions=functions)
     return dataclasses.replace(declared, manifest=manifest)

@@ -27,12 +27,12 @@ def build(
     build_files: tuple[contract.SourceFile, ...] = (),
 ) -> contract.Manifest:
     """Return the manifest of an app."""
-    # What an included function takes from its app is what the app has that declared it.
-    functions = [_function(each.app, each) for each in app.functions.values()]
+    # An included function takes its defaults from the app that declared it.
+    functions = [_function(function.app, function) for function in app.functions.values()]
     functions += [
-        _class(each.app, each)
-        for each in app.classes.values()
-        if each.interfaces() or each.server_config
+        _class(cls.app, cls)
+        for cls in app.classes.values()
+        if cls.interfaces() or cls.server_config
     ]
     manifest = contract.Manifest(
         app_name=name,
@@ -119,7 +119,7 @@ def _server(cls: Cls, config: ServerConfig) -> contract.WebMethod:
 
 
 def _of_program(cls: Cls) -> dict[str, Any]:
-    """Return what differs from another class if the hooks may start the program of a `web_server`."""
+    """Return the fields that differ from other classes if the hooks may start the program of a `web_server`."""
     methods = cls.web_methods().values()
     has_port = any(partial.web is not None and partial.web.port for partial in methods)
     if not has_port or not cls.hooks("enter_pre_snapshot"):
@@ -136,7 +136,7 @@ def _say_no_snapshot(cls: Cls, what: str) -> None:
 
 
 def _of_server(cls: Cls, config: ServerConfig) -> dict[str, Any]:
-    """Return what differs from another class: requests have no limits unless the script has set one."""
+    """Return the fields that differ from other classes: requests have no limits unless the script has set one."""
     if cls.options["enable_memory_snapshot"]:
         _say_no_snapshot(cls, "is a server")
     start = cls.options["startup_timeout"]
@@ -208,7 +208,7 @@ def _common(
         "max_containers": options["max_containers"],
         "buffer_containers": options["buffer_containers"] or 0,
         "scaledown_window_s": float(options["scaledown_window"] or 60),
-        # A batch is inside as a whole.
+        # A container takes a whole batch at once.
         "max_inputs": min(inputs * batch_size, names.MAX_INPUTS),
         "target_inputs": min(partial.target_inputs * batch_size, names.MAX_INPUTS)
         if partial and partial.target_inputs

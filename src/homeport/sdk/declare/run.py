@@ -29,7 +29,7 @@ from homeport.sdk.objects.app import App, LocalEntrypoint
 from homeport.sdk.objects.cls import Cls
 from homeport.sdk.tracebacks import users_traceback
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 TWICE_S = 1.0  # a terminal and the command both send the Ctrl-C that a user has pressed once
 
 
@@ -41,8 +41,8 @@ def main() -> int:
     parser.add_argument("--name", default="")
     parser.add_argument("--write", default="")
     cut = sys.argv.index("--")
-    given = parser.parse_args(sys.argv[1:cut])
-    given.words = sys.argv[cut + 1 :]
+    options = parser.parse_args(sys.argv[1:cut])
+    options.words = sys.argv[cut + 1 :]
     out, into = (int(text) for text in os.environ.pop("HOMEPORT_RUN_FDS").split(","))
     for descriptor in (out, into):
         os.set_inheritable(descriptor, False)
@@ -51,7 +51,7 @@ def main() -> int:
     try:
         # The command has blocked it, so that a Ctrl-C during the imports above prints no traceback of ours.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        return _run(given, out, into)
+        return _run(options, out, into)
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -69,20 +69,20 @@ class _Interrupts:
             raise KeyboardInterrupt
 
 
-def _run(given: argparse.Namespace, out: int, into: int) -> int:
-    target, _, name = given.ref.partition("::")
+def _run(options: argparse.Namespace, out: int, into: int) -> int:
+    target, _, name = options.ref.partition("::")
     chosen: list[tuple[runnable.Runnable, Any]] = []
 
     def find(module: ModuleType) -> App:
-        found = runnable.choose(module, name, target)
-        cls = found.entry if isinstance(found.entry, Cls) else None
-        program = f"homeport run {'-m ' if given.module else ''}{target}::{found.name}"
-        chosen.append((found, Arguments(program, found.raw, cls=cls).read(given.words)))
-        return found.app
+        chosen_one = runnable.choose(module, name, target)
+        cls = chosen_one.entry if isinstance(chosen_one.entry, Cls) else None
+        program = f"homeport run {'-m ' if options.module else ''}{target}::{chosen_one.name}"
+        chosen.append((chosen_one, Arguments(program, chosen_one.raw, cls=cls).read(options.words)))
+        return chosen_one.app
 
     try:
         declared = declaring.declare_app(
-            target, find, is_module=given.module, name=given.name, unnamed=_stem(target)
+            target, find, is_module=options.module, name=options.name, unnamed=_stem(target)
         )
         answer = Answer(declared=declared)
     except Failure as failure:
@@ -100,8 +100,8 @@ def _run(given: argparse.Namespace, out: int, into: int) -> int:
         return 1  # the command has said why
     go = codec.loads(Go, line)
     _enter(go)
-    found, arguments = chosen[0]
-    return _finish(found, arguments, given.write, detach=go.detach)
+    to_run, arguments = chosen[0]
+    return _finish(to_run, arguments, options.write, detach=go.detach)
 
 
 def _stem(target: str) -> str:
@@ -110,7 +110,7 @@ def _stem(target: str) -> str:
 
 
 def _enter(go: Go) -> None:
-    """Let calls go to the session, here and in processes that the script starts."""
+    """Send this process's calls, and those of processes that the script starts, to the session."""
     context.enter_calls(
         context.Reach(
             socket=go.socket,
@@ -131,10 +131,10 @@ def _enter(go: Go) -> None:
         os.environ["HOMEPORT_CALLS_TOKEN"] = go.token
 
 
-def _finish(found: runnable.Runnable, arguments: Any, write: str, *, detach: bool) -> int:
-    """Call it; write its result to a file if that was asked for."""
+def _finish(to_run: runnable.Runnable, arguments: Any, write: str, *, detach: bool) -> int:
+    """Call the function; write its result to a file if `--write-result` was given."""
     try:
-        result = _call(found, *arguments, detach=detach)
+        result = _call(to_run, *arguments, detach=detach)
     except Exception as error:
         sys.stdout.flush()
         print(users_traceback(error, libraries=False), file=sys.stderr)  # noqa: T201 - as Python does it
@@ -143,25 +143,25 @@ def _finish(found: runnable.Runnable, arguments: Any, write: str, *, detach: boo
         if write:
             _write(Path(write), result)
     except Failure as failure:
-        print(f"error: {failure.message}", file=sys.stderr)  # noqa: T201 - the command has no part in it
+        print(f"error: {failure.message}", file=sys.stderr)  # noqa: T201 - the command does not see this error
         return 1
     return 0
 
 
 def _call(
-    found: runnable.Runnable,
+    to_run: runnable.Runnable,
     args: list[Any],
     kwargs: dict[str, Any],
     parameters: dict[str, Any],
     *,
     detach: bool,
 ) -> Any:
-    if isinstance(found.entry, LocalEntrypoint):
-        outcome = found.raw(*args, **kwargs)
+    if isinstance(to_run.entry, LocalEntrypoint):
+        outcome = to_run.raw(*args, **kwargs)
         return asyncio.run(_wait(outcome)) if inspect.isawaitable(outcome) else outcome
-    function: Any = found.entry
-    if isinstance(found.entry, Cls):
-        function = getattr(found.entry(**parameters), found.method)
+    function: Any = to_run.entry
+    if isinstance(to_run.entry, Cls):
+        function = getattr(to_run.entry(**parameters), to_run.method)
     if detach:  # a call that outlives its caller
         return function.spawn(*args, **kwargs).get()
     return function.remote(*args, **kwargs)

@@ -12,7 +12,7 @@ from homeport.sdk.objects.cls import Cls
 from homeport.sdk.objects.function import Function
 from homeport.sdk.objects.partial import PartialFunction
 
-#: What a script without a name after `::` is searched for; the first level that has one decides.
+#: Levels in which a script without a name after `::` is searched; the first level with a candidate decides.
 MODULE_ENTRYPOINT, MODULE_FUNCTION, APP_ENTRYPOINT, APP_FUNCTION = range(4)
 
 
@@ -43,17 +43,17 @@ class Runnable:
 
 
 def choose(module: ModuleType, name: str, target: str) -> Runnable:
-    """Return what `target::name` names, without a name the only candidate of the best level.
+    """Return the object that `target::name` names; without a name, the only candidate of the best level.
 
     `ScriptError` lists the candidates if there is none or more than one.
     """
-    found = _named(module, name, target) if name else _only(list(_all(module)), target)
-    if found.generates:
+    runnable = _named(module, name, target) if name else _only(list(_all(module)), target)
+    if runnable.generates:
         raise ScriptError(
-            f"`{found.name}` is a generator, and `homeport run` runs none",
+            f"`{runnable.name}` is a generator, and `homeport run` runs none",
             hint="write a `@app.local_entrypoint()` that calls `.remote_gen()`",
         )
-    return found
+    return runnable
 
 
 def _only(candidates: list[tuple[int, Runnable]], target: str) -> Runnable:
@@ -73,19 +73,19 @@ def _only(candidates: list[tuple[int, Runnable]], target: str) -> Runnable:
 
 
 def _named(module: ModuleType, name: str, target: str) -> Runnable:
-    head, _, rest = name.partition(".")
+    head, _, method = name.partition(".")
     value = vars(module).get(head)
     if isinstance(value, App):
-        if not rest:
+        if not method:
             return _only(list(_of_app(value, head)), target)
-        for found in _under(value, rest):
-            return _of(found[0], name, found[1], target, value)
+        for entry in _under(value, method):
+            return _of(entry[0], name, entry[1], target, value)
     elif isinstance(value, LocalEntrypoint | Function | Cls):
-        return _of(value, name, rest, target, _app_of(module, value))
+        return _of(value, name, method, target, _app_of(module, value))
     else:
         for app in _apps(module).values():
-            for found in _under(app, name):
-                return _of(found[0], name, found[1], target, app)
+            for entry in _under(app, name):
+                return _of(entry[0], name, entry[1], target, app)
     names = [runnable.name for _, runnable in _all(module)]
     near = difflib.get_close_matches(name, names, 1)
     if head in vars(module) and not near:
@@ -108,13 +108,17 @@ def _of(entry: Any, name: str, method: str, target: str, app: App) -> Runnable:
             method, name = methods[0], f"{name}.{methods[0]}"
         partial = entry.partials.get(method)
         if partial is None or method not in entry.interfaces():
-            told = ", ".join(f"`{target}::{name.partition('.')[0]}.{each}`" for each in methods)
+            methods_in_words = ", ".join(
+                f"`{target}::{name.partition('.')[0]}.{method_name}`" for method_name in methods
+            )
             raise ScriptError(
                 f"`{name}` names no method of a class"
                 if not method
                 else f"the class `{entry.__name__}` has no `@modal.method()` with the name `{method}`",
                 where=entry.where,
-                hint=f"name one: {told}" if told else "put `@modal.method()` above one",
+                hint=f"name one: {methods_in_words}"
+                if methods_in_words
+                else "put `@modal.method()` above one",
             )
     elif method:
         raise ScriptError(f"there is no `{name}` in `{target}`")
@@ -144,7 +148,7 @@ def _all(module: ModuleType) -> Iterator[tuple[int, Runnable]]:
             level = MODULE_FUNCTION
         else:
             continue
-        for runnable in _each(value, name, _app_of(module, value)):
+        for runnable in _runnables(value, name, _app_of(module, value)):
             if new(runnable):
                 yield level, runnable
     for variable, app in apps.items():
@@ -157,12 +161,12 @@ def _of_app(app: App, variable: str) -> Iterator[tuple[int, Runnable]]:
     for name, entrypoint in app.entrypoints.items():
         yield APP_ENTRYPOINT, Runnable(f"{variable}.{name}", app, entrypoint)
     for name, value in [*app.functions.items(), *app.classes.items()]:
-        for runnable in _each(value, f"{variable}.{name}", app):
+        for runnable in _runnables(value, f"{variable}.{name}", app):
             yield APP_FUNCTION, runnable
 
 
-def _each(value: Any, name: str, app: App) -> Iterator[Runnable]:
-    """Yield what can be run of one object: nothing of a web function, each method of a class."""
+def _runnables(value: Any, name: str, app: App) -> Iterator[Runnable]:
+    """Yield the runnables of one object: none of a web function, each method of a class."""
     if isinstance(value, Cls):
         for method in value.methods():
             yield Runnable(f"{name}.{method}", app, value, method)
@@ -181,11 +185,11 @@ def _under(app: App, name: str) -> Iterator[tuple[Any, str]]:
 
 def _apps(module: ModuleType) -> dict[str, App]:
     """Return variable -> App, each App once."""
-    found: dict[int, tuple[str, App]] = {}
+    apps: dict[int, tuple[str, App]] = {}
     for name, value in vars(module).items():
         if isinstance(value, App):
-            found.setdefault(id(value), (name, value))
-    return dict(found.values())
+            apps.setdefault(id(value), (name, value))
+    return dict(apps.values())
 
 
 def _app_of(module: ModuleType, value: Any) -> App:

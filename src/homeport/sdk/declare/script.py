@@ -1,4 +1,4 @@
-"""Loads the script that a reference names, and says what is wrong with it in terms of the script.
+"""Loads the script that a reference names, and explains its errors in terms of the script.
 
 Called by `declare` (__main__.py). Whatever the user's code raises becomes a `ScriptError` with its line.
 """

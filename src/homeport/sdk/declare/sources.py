@@ -33,11 +33,11 @@ class SourceLoader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """Return the code of the file as it is now."""
         path = self.get_filename(fullname)
-        source, kept = self.get_data(path), ""
+        source, cache_path = self.get_data(path), ""
         head = importlib.util.MAGIC_NUMBER + CHECKED_HASH + importlib.util.source_hash(source)
         try:
-            kept = importlib.util.cache_from_source(path)
-            data = self.get_data(kept)
+            cache_path = importlib.util.cache_from_source(path)
+            data = self.get_data(cache_path)
         except (OSError, NotImplementedError):  # there is none, or this Python has no place for one
             data = b""
         if data.startswith(head):
@@ -47,15 +47,15 @@ class SourceLoader(SourceFileLoader):
                 code = None
             if isinstance(code, CodeType):
                 return code
-        made: CodeType = self.source_to_code(source, path)
-        if not sys.dont_write_bytecode and kept:
+        code_of_source: CodeType = self.source_to_code(source, path)
+        if not sys.dont_write_bytecode and cache_path:
             mode = os.stat(path).st_mode & 0o666 | 0o200  # noqa: PTH116 - not more readable than the source
-            self.set_data(kept, head + marshal.dumps(made), _mode=mode)
-        return made
+            self.set_data(cache_path, head + marshal.dumps(code_of_source), _mode=mode)
+        return code_of_source
 
 
 def install() -> None:
-    """Let this process import the user's modules so; installed packages are imported as ever."""
+    """Make this process import the user's modules in this way; installed packages are imported as usual."""
     if _find not in sys.path_hooks:
         sys.path_hooks.insert(0, _find)
         for entry in [entry for entry in sys.path_importer_cache if _is_users(entry)]:

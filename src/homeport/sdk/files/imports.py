@@ -18,7 +18,7 @@ def imported_later(files: Iterable[Path], root: Path) -> set[Path]:
     `files` are loaded already, so imports at their top level are known. The modules found here are not
     loaded: all their imports count, and the imports of the modules that they import.
     """
-    found: set[Path] = set()
+    modules_found: set[Path] = set()
     todo = [(path, True) for path in files]
     while todo:
         path, loaded = todo.pop()
@@ -30,10 +30,10 @@ def imported_later(files: Iterable[Path], root: Path) -> set[Path]:
             continue
         for folder, name in _imports(text, path, root, loaded=loaded):
             for module in _modules(folder, name):
-                if module not in found:
-                    found.add(module)
+                if module not in modules_found:
+                    modules_found.add(module)
                     todo.append((module, False))
-    return found
+    return modules_found
 
 
 def _may_import_later(text: bytes) -> bool:

@@ -31,10 +31,10 @@ def requirements(step: str, paths: Sequence[Any]) -> dict[str, str]:
     """Return the text of requirements files with the files that they include, and that of the constraints."""
     if isinstance(paths, (str, Path)) or not all(isinstance(p, (str, Path)) for p in paths):
         raise InvalidError(f"`{step}` takes requirements files as a list of paths")
-    found: dict[str, list[str]] = {"requirements": [], "constraints": []}
+    lines_by_kind: dict[str, list[str]] = {"requirements": [], "constraints": []}
     for path in paths:
-        _include(Path(path).expanduser(), "requirements", found, ())
-    return {name: "\n".join(lines) + "\n" for name, lines in found.items() if lines}
+        _include(Path(path).expanduser(), "requirements", lines_by_kind, ())
+    return {name: "\n".join(lines) + "\n" for name, lines in lines_by_kind.items() if lines}
 
 
 def source_sha256(function: Callable[..., Any]) -> str | None:
@@ -73,7 +73,7 @@ def below(base: Path, ignore: Sequence[str] = ()) -> list[Path]:
 
 
 def absolute(step: str, remote: Any) -> str:
-    """A place in a container."""
+    """Return an absolute path in a container; `InvalidError` for a relative one."""
     text = str(remote)
     if not text.startswith("/"):
         raise InvalidError(f"`{step}`: remote_path must be absolute, and `{text}` is not")
@@ -81,11 +81,11 @@ def absolute(step: str, remote: Any) -> str:
 
 
 def existing(path: Any) -> str:
-    """A local path, which need not be there in a container."""
-    found = Path(path).expanduser().absolute()
-    if context.is_local() and not found.exists():
+    """Return a local path as an absolute path; `InvalidError` if it does not exist, except in a container."""
+    local_path = Path(path).expanduser().absolute()
+    if context.is_local() and not local_path.exists():
         raise InvalidError(f"local path {path} does not exist")
-    return str(found)
+    return str(local_path)
 
 
 def copied_file(local_path: str, remote_path: str) -> dict[str, str]:
@@ -110,24 +110,26 @@ def copied_modules(names: Sequence[str]) -> dict[str, str]:
     from homeport.sdk.files import source
 
     step = Step(name="add_local_python_source", where=location.here())
-    found = [pair for name in names for pair in source.module_files(name, step)]
-    return _hashes((path, path.relative_to(base).as_posix()) for path, base in found)
+    pairs = [pair for name in names for pair in source.module_files(name, step)]
+    return _hashes((path, path.relative_to(base).as_posix()) for path, base in pairs)
 
 
-def _include(path: Path, kind: str, found: dict[str, list[str]], above: tuple[Path, ...]) -> None:
+def _include(
+    path: Path, kind: str, lines_by_kind: dict[str, list[str]], above: tuple[Path, ...]
+) -> None:
     if path in above:
         raise InvalidError(f"`{path}` includes itself")
     for line in text(path).splitlines():
-        option, _, rest = line.strip().partition(" ")
+        option, _, argument = line.strip().partition(" ")
         if "=" in option and option.startswith("--"):
-            option, _, rest = line.strip().partition("=")
-        other = path.parent / rest.partition(" #")[0].strip()
+            option, _, argument = line.strip().partition("=")
+        included = path.parent / argument.partition(" #")[0].strip()
         if option in INCLUDES:
-            _include(other, kind, found, (*above, path))
+            _include(included, kind, lines_by_kind, (*above, path))
         elif option in CONSTRAINS:
-            _include(other, "constraints", found, (*above, path))
+            _include(included, "constraints", lines_by_kind, (*above, path))
         else:
-            found[kind].append(line)
+            lines_by_kind[kind].append(line)
 
 
 def _hashes(files: Iterable[tuple[Path, str]]) -> dict[str, str]:

@@ -71,7 +71,7 @@ def files_below(
 ) -> list[Path]:
     """Return the files of a directory that are neither junk nor ignored, in order; follow links.
 
-    Adds junk, broken links and circular links to `left_out`: no pattern has asked for that. Raises
+    Adds junk, broken links and circular links to `left_out`, because no pattern has excluded them. Raises
     `OSError` if a directory cannot be read.
     """
     walk = _Walk(directory, FilePatternMatcher(*ignore))
@@ -103,17 +103,17 @@ class _Walk:
     def _meet(
         self, path: Path, entry: "os.DirEntry[str]", above: frozenset[tuple[int, int]]
     ) -> None:
-        said = self._matcher.says(path.relative_to(self._base))
+        matches = self._matcher.says(path.relative_to(self._base))
         folder = entry.is_dir()
-        if said and not (folder and self._matcher.takes_back):
+        if matches and not (folder and self._matcher.takes_back):
             return
         junk = path.name in JUNK or (folder and (path / "pyvenv.cfg").exists())
-        if junk and said is not False:
+        if junk and matches is not False:
             if path.name not in CACHES:
                 self.left_out.append(path)
         elif folder:
             self.into(path, above)
-        elif said:
+        elif matches:
             pass
         elif entry.is_file():
             self.found.append(path)
@@ -136,9 +136,9 @@ def _regex(pattern: str) -> str:
 
 
 def _translated(word: str) -> str:
-    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    if word in known:
-        return known[word]
+    wildcards = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    if word in wildcards:
+        return wildcards[word]
     if word.startswith("[") and word.endswith("]"):
         inner = word[1:-1].replace("\\", r"\\")
         return f"[^{inner[1:]}]" if inner[0] in "!^" else f"[{inner}]"

@@ -23,7 +23,7 @@ from homeport.sdk.preload import loaded
 from homeport.sdk.tracebacks import is_users
 
 CHUNK_BYTES = MIB
-TOLD = 5  # how many of the left-out files a notice names
+MAX_NAMED = 5  # how many of the left-out files a notice names
 
 
 class Tree:
@@ -45,7 +45,7 @@ class Tree:
         for step in image.steps:
             try:
                 if image.is_rooted and step.args.get("files"):
-                    self._add_built(step)  # it is in a layer then
+                    self._add_built(step)  # the file goes into a layer
                 else:
                     self._add_step(step)
             except OSError as error:
@@ -65,14 +65,14 @@ class Tree:
 
     def build_files(self) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
         """Return the files that the images' steps read, by hash, and SHA-256 -> local path."""
-        found = []
+        files = []
         for sha256, local in sorted(self._built.items()):
             status = local.stat()
             mode = 0o755 if status.st_mode & 0o100 else 0o644
-            found.append(
+            files.append(
                 SourceFile(path=sha256, sha256=sha256, size_bytes=status.st_size, mode=mode)
             )
-        return tuple(found), {sha256: str(local) for sha256, local in self._built.items()}
+        return tuple(files), {sha256: str(local) for sha256, local in self._built.items()}
 
     def _add_built(self, step: Step) -> None:
         places = {place_of(place): local for place, local in _copied(step)}
@@ -81,7 +81,7 @@ class Tree:
 
     def files(self) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
         """Return the manifest's files in order of path, and SHA-256 -> local path."""
-        found, sources = [], {}
+        files, sources = [], {}
         for path, local in sorted(self._files.items()):
             if path != path.encode(errors="replace").decode():
                 raise ScriptError(
@@ -98,7 +98,7 @@ class Tree:
             except OSError as error:
                 raise _unreadable(error, "") from None
             sources[sha256] = str(local)
-            found.append(
+            files.append(
                 SourceFile(
                     path=path,
                     sha256=sha256,
@@ -106,16 +106,16 @@ class Tree:
                     mode=0o755 if status.st_mode & 0o100 else 0o644,
                 )
             )
-        return tuple(found), sources
+        return tuple(files), sources
 
     def _leave_out(self, base: Path, paths: list[Path], step: Step) -> None:
         if not paths:
             return
-        told = ", ".join(f"`{path.relative_to(base)}`" for path in paths[:TOLD])
-        more = f" and {len(paths) - TOLD} more" if len(paths) > TOLD else ""
+        names = ", ".join(f"`{path.relative_to(base)}`" for path in paths[:MAX_NAMED])
+        more = f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else ""
         junk = next((path.name for path in paths if path.name in patterns.JUNK), "")
         how = f'; `ignore=["!**/{junk}"]` takes that in' if junk else ""
-        self.left_out.append(f"{step.where}: left out of {base}: {told}{more}{how}")
+        self.left_out.append(f"{step.where}: left out of {base}: {names}{more}{how}")
 
     def _add_modules(self, step: Step) -> None:
         for name in step.args.get("modules", []):
@@ -124,7 +124,7 @@ class Tree:
 
 
 def _copied(step: Step) -> Iterable[tuple[str, Path]]:
-    """The places of the files that a step copies into a layer, and where they are here."""
+    """Yield the path in the tree and the local path of each file that a step copies into a layer."""
     if "given" in step.args:
         yield from ((name, Path(path)) for name, path in step.args["given"].items())
     elif step.name == "add_local_file":
@@ -164,26 +164,26 @@ def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
     own = [image for image in images if image.has_environment]
     steps = [step for image in own for step in image.steps]
     added = {n.partition(".")[0] for step in steps for n in step.args.get("modules", [])}
-    found: dict[str, str] = {}
+    files_by_top: dict[str, str] = {}
     for name in loaded.since_mark() if own else ():
         top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None) or ""
         if is_users(file) and not file.startswith(f"{root}{os.sep}") and file.endswith(".py"):
-            found.setdefault(top, file)
+            files_by_top.setdefault(top, file)
     return [
         f"`{top}` is imported from {file}, which is not uploaded with the script: "
         f'add `.add_local_python_source("{top}")` to the image'
-        for top, file in found.items()
+        for top, file in files_by_top.items()
         if top not in added and top != "__main__"
     ]
 
 
 def digest(path: Path) -> str:
     """Return a file's SHA-256 in hex; reads the file in parts, so it need not fit into memory."""
-    found = hashlib.sha256()
+    digest_of_file = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
+            digest_of_file.update(chunk)
+    return digest_of_file.hexdigest()
 
 
 def package_files(directory: Path) -> list[Path]:
@@ -199,13 +199,13 @@ def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
     if spec is None:
         raise ScriptError(f"there is no local module `{name}`", where=step.where)
     if spec.submodule_search_locations:
-        found = []
+        files = []
         for location in spec.submodule_search_locations:
             base = Path(location)
             depth = name.count(".") + 1
             top = base.parents[depth - 1]
-            found += [(path, top) for path in package_files(base)]
-        return found
+            files += [(path, top) for path in package_files(base)]
+        return files
     assert spec.origin is not None
     path = Path(spec.origin)
     return [(path, path.parents[name.count(".")])]

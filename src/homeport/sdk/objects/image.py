@@ -96,7 +96,7 @@ class Image(metaclass=Old):
     def from_dockerfile(path: Any, **options: "Unpack[options_of.Dockerfile]") -> "Image":
         """Begin with the image that a Dockerfile describes."""
         text, told = local.text(path), {**options}
-        read = dockerfiles.read("from_dockerfile", text, Path(path), **dockerfiles.taken(told))
+        read = dockerfiles.read("from_dockerfile", text, Path(path), **dockerfiles.take(told))
         return Image().with_step("from_dockerfile", told, text=text, **read)
 
     @staticmethod
@@ -253,7 +253,7 @@ class Image(metaclass=Old):
         if not found:
             return self
         told = {**options}
-        read = dockerfiles.read("dockerfile_commands", "\n".join(found), **dockerfiles.taken(told))
+        read = dockerfiles.read("dockerfile_commands", "\n".join(found), **dockerfiles.take(told))
         return self.with_step("dockerfile_commands", told, commands=found, **read)
 
     def run_function(

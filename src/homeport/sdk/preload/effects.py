@@ -53,11 +53,11 @@ CACHES = {
     "weakref": {"finalize"},
     "_warnings": {"_onceregistry", "filters"},
 }  # fmt: skip
-#: Public functions that a known package replaces by its own, which calls the one before: PyTorch, for its `torch.package`.
+#: Public functions that a known package replaces by its own, which calls the previous one: PyTorch, for its `torch.package`.
 REPLACED = ("inspect.getfile",)
 #: Attributes of every module that the import system and `warnings` write.
 MARKS = {"__warningregistry__", "__spec__", "__loader__", "__builtins__", "__cached__"}
-#: The user's own module under its names, and the modules that all Cython code shares.
+#: The user's own module under its names, and the state that all Cython modules share.
 ODD = ("__main__", "__mp_main__", "_cython_")
 CLASS_MARKS = ("_abc_", "__abstract", "__annotat", "__weakref__")
 
@@ -168,7 +168,7 @@ class Snapshot:
         return [state for state in self.modules.values() if state.is_standard]
 
     def changed(self) -> str:
-        """Return the first difference, in words; empty if there is none."""
+        """Return the first difference, as text; empty if there is none."""
         now = _facts(self._find)
         for what, fact in self.facts.items():
             if now[what] != fact:
@@ -183,7 +183,7 @@ PRINTS = "what is printed"
 
 
 def _names(module: ModuleType) -> tuple[str, str]:
-    """Return what a module calls itself, and its name for the import.
+    """Return the name that a module has itself, and the name by which it is imported.
 
     They differ for machine code (websockets' `speedups`), and for `importlib._bootstrap`, which was frozen under another name.
     """
@@ -198,11 +198,11 @@ def _differences(was: dict[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [key for key in {**was, **now} if _unequal(was.get(key, MISSING), now.get(key, MISSING))]
 
 
-def _unequal(one: Any, other: Any) -> bool:
-    if one is other:
+def _unequal(first: Any, second: Any) -> bool:
+    if first is second:
         return False
     try:
-        return bool(one != other)
+        return bool(first != second)
     except Exception:
         return True
 
@@ -264,21 +264,21 @@ BEGINNINGS: dict[str, Any] = {
 
 def _facts_of_modules(find: Find) -> dict[str, Any]:
     facts = dict(BEGINNINGS)
-    if found := find("_socket"):
-        facts["the sockets' timeout"] = found.getdefaulttimeout()
-    if found := find("multiprocessing.context"):
-        method = found._default_context.get_start_method(allow_none=True)  # noqa: SLF001
+    if module := find("_socket"):
+        facts["the sockets' timeout"] = module.getdefaulttimeout()
+    if module := find("multiprocessing.context"):
+        method = module._default_context.get_start_method(allow_none=True)  # noqa: SLF001
         facts["multiprocessing's start method"] = method
-    if found := find("faulthandler"):
-        facts["faulthandler"] = found.is_enabled()
-    if found := find("csv"):
-        facts["csv"] = (found.field_size_limit(), sorted(found.list_dialects()))
-    if found := find("_locale"):
-        facts["the locale"] = found.setlocale(found.LC_ALL, None)
-    if found := find("decimal"):
-        for context in (found.getcontext(), found.DefaultContext):
-            facts["the decimal context"] = told = _decimals(context)
-            if told != BEGINNINGS["the decimal context"]:
+    if module := find("faulthandler"):
+        facts["faulthandler"] = module.is_enabled()
+    if module := find("csv"):
+        facts["csv"] = (module.field_size_limit(), sorted(module.list_dialects()))
+    if module := find("_locale"):
+        facts["the locale"] = module.setlocale(module.LC_ALL, None)
+    if module := find("decimal"):
+        for context in (module.getcontext(), module.DefaultContext):
+            facts["the decimal context"] = decimals = _decimals(context)
+            if decimals != BEGINNINGS["the decimal context"]:
                 break
     return facts
 
@@ -299,7 +299,9 @@ def _decimals(context: Any) -> tuple[Any, ...]:
 
 def _loggers() -> list[logging.Logger]:
     loggers = logging.root.manager.loggerDict.items()
-    return [each for _, each in sorted(loggers, key=_name) if isinstance(each, logging.Logger)]
+    return [
+        logger for _, logger in sorted(loggers, key=_name) if isinstance(logger, logging.Logger)
+    ]
 
 
 def _name(pair: tuple[str, Any]) -> str:

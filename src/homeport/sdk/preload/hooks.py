@@ -23,7 +23,7 @@ _bootstrap: Any = sys.modules["importlib._bootstrap"]
 
 
 class Listener(Protocol):
-    """Is called for each action of the module whose code runs."""
+    """Receives each action of the module whose code runs."""
 
     def did(self, what: str, *args: Any) -> None: ...
     def read(self, name: str, value: "str | None") -> None: ...
@@ -49,18 +49,18 @@ class _Environ(os._Environ):  # type: ignore[type-arg] # noqa: SLF001
         try:
             value = super().__getitem__(key)
         except KeyError:
-            self._tell("read", key, None)
+            self._report("read", key, None)
             raise
-        self._tell("read", key, value)
+        self._report("read", key, value)
         return value
 
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, value)
-        self._tell("write", key, value)
+        self._report("write", key, value)
 
     def __delitem__(self, key: Any) -> None:
         super().__delitem__(key)
-        self._tell("write", key, None)
+        self._report("write", key, None)
 
     def __iter__(self) -> Iterator[Any]:
         if self.listener is not None:
@@ -72,7 +72,7 @@ class _Environ(os._Environ):  # type: ignore[type-arg] # noqa: SLF001
             self.listener.read_all()
         return super().__len__()
 
-    def _tell(self, what: str, key: Any, value: Any) -> None:
+    def _report(self, what: str, key: Any, value: Any) -> None:
         if self.listener is not None:
             with contextlib.suppress(TypeError):
                 name = os.fsdecode(key)
@@ -137,7 +137,9 @@ class Hooks:
 
         @functools.wraps(original)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if hooks._originals:  # else the import is over, and a module has kept the replacement
+            if (
+                hooks._originals
+            ):  # otherwise the import has ended, and a module has stored the replacement
                 tell()
             return original(*args, **kwargs)
 
@@ -187,7 +189,7 @@ class Hooks:
 
     def _imports(self) -> None:
         original, load, tell = builtins.__import__, _bootstrap._load_unlocked, self._listener  # noqa: SLF001
-        again = _bootstrap._gcd_import  # noqa: SLF001
+        import_by_name = _bootstrap._gcd_import  # noqa: SLF001
         hooks = self
 
         @functools.wraps(original)
@@ -200,13 +202,13 @@ class Hooks:
         ) -> Any:
             module = original(name, globals, locals, fromlist, level)
             if hooks._originals:
-                for found in _names(name, globals, fromlist, level):
-                    tell.asked(found)
+                for module_name in _names(name, globals, fromlist, level):
+                    tell.asked(module_name)
             return module
 
-        @functools.wraps(again)
+        @functools.wraps(import_by_name)
         def importing_by_name(name: str, package: Any = None, level: int = 0) -> Any:
-            module = again(name, package, level)
+            module = import_by_name(name, package, level)
             if hooks._originals:
                 tell.asked(_bootstrap._resolve_name(name, package, level) if level else name)  # noqa: SLF001
             return module
@@ -253,21 +255,27 @@ class Hooks:
 
     def _warnings(self) -> None:
         add, warn, tell, hooks = warnings._add_filter, warnings.warn, self._listener, self  # type: ignore[attr-defined] # noqa: SLF001
-        mine = warnings.filters
+        filters_of_process = warnings.filters
 
         @functools.wraps(add)
         def adding(*item: Any, append: bool) -> None:
             add(*item, append=append)
-            if warnings.filters is mine:  # else the filters belong to a `catch_warnings`
+            if (
+                warnings.filters is filters_of_process
+            ):  # otherwise the filters belong to a `catch_warnings`
                 tell.filtered(item, append=append)
 
         @functools.wraps(warn)
         def warning(
-            message: Any, category: Any = None, stacklevel: int = 1, *rest: Any, **more: Any
+            message: Any,
+            category: Any = None,
+            stacklevel: int = 1,
+            *positional: Any,
+            **keywords: Any,
         ) -> None:
             if hooks._originals:
                 tell.warned()
-            warn(message, category, stacklevel + 1, *rest, **more)
+            warn(message, category, stacklevel + 1, *positional, **keywords)
 
         self._replace(warnings, "_add_filter", adding)
         self._replace(warnings, "warn", warning)
@@ -277,9 +285,9 @@ class Hooks:
 
         @functools.wraps(original)
         def get(manager: logging.Manager, name: str) -> logging.Logger:
-            known = isinstance(manager.loggerDict.get(name), logging.Logger)
+            existed = isinstance(manager.loggerDict.get(name), logging.Logger)
             logger = original(manager, name)
-            if not known:
+            if not existed:
                 tell.did("logger", name, logger)
             return logger
 

@@ -1,4 +1,5 @@
-"""Finds what an import leaves behind that a fork cannot copy; lists the modules loaded since a mark.
+"""Finds threads and descriptors that an import leaves behind, which a fork cannot copy; lists the modules loaded
+since a mark.
 
 A thread does not survive a fork, and two processes that share a descriptor disturb each other (man 2 fork).
 So a module whose import leaves a thread or such a descriptor behind is not loaded ahead of time. Nor is one that
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 #: NVIDIA's libraries read this file when they are asked for devices (cuInit, nvmlInit), also where none is visible. Each
-#: cell has a /proc of its own, so nobody else's question is seen here.
+#: cell has a /proc of its own, so reads by other processes are not seen here.
 PARAMETERS = "/proc/driver/nvidia/params"
 IN_OPEN, IN_NONBLOCK = 0x20, 0o4000  # man 7 inotify
 
@@ -25,7 +26,7 @@ class Forkable:
         self._watch = _watch(PARAMETERS)
 
     def left_behind(self) -> str:
-        """Return what a fork could not copy, in words; empty if there is nothing. Call it once."""
+        """Return a description of what a fork could not copy; empty if there is nothing. Call it once."""
         if _has_seen(self._watch):
             return "it asks NVIDIA's driver, and no GPU is visible yet"
         if _threads() > 1:
@@ -43,7 +44,7 @@ class Forkable:
 
 
 def _watch(path: str) -> int:
-    """Watch who opens a file; return a descriptor, or -1 where there is no such file."""
+    """Start to watch whether a file is opened; return a descriptor, or -1 if the file does not exist."""
     if not os.path.exists(path):  # noqa: PTH110
         return -1
     import ctypes  # only where there is a driver
@@ -57,7 +58,7 @@ def _watch(path: str) -> int:
 
 
 def _has_seen(watch: int) -> bool:
-    """Return whether somebody has opened the watched file; stop watching it."""
+    """Return whether the watched file was opened; stop watching it."""
     if watch < 0:
         return False
     with open(watch, "rb", buffering=0) as events:
@@ -76,7 +77,7 @@ def _descriptors() -> Iterator[tuple[int, tuple[int, int]]]:
 
 
 def _shared(descriptor: int) -> str:
-    """Return what a descriptor is, if two processes that share it would disturb each other; else empty."""
+    """Return a description of a descriptor, if two processes that share it would disturb each other; else empty."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISSOCK(mode):
         return "a socket"
@@ -111,13 +112,13 @@ def mark() -> None:
 
 def since_mark() -> list[str]:
     """Return the names of the modules loaded since `mark`, in order; without a mark, of all modules."""
-    found = []
+    names = []
     # From the end: reading an object writes its reference count, and so copies its page after a fork.
     for name in reversed(sys.modules):
         if name == _known:
             break
-        found.append(name)
-    return found[::-1]
+        names.append(name)
+    return names[::-1]
 
 
 def third_party() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from homeport.contract.dataclass import dataclass
 from homeport.sdk.preload.effects import MISSING, ModuleState, Snapshot
-from homeport.sdk.preload.kept import Kept
+from homeport.sdk.preload.record import Record
 
 #: Attributes that a known module adds to standard modules -> that module.
 ADDS = {
@@ -23,7 +23,7 @@ ADDS = {
 class Patch:
     """A change of one value in a standard module, its classes, dictionaries or lists."""
 
-    author: Kept
+    author: Record
     what: str  # the name of the event: patch, class, item, append
     holder: Any
     key: Any
@@ -35,7 +35,7 @@ class Patch:
         restore(self.what, self.holder, self.key, self.was)
 
 
-def found(before: Snapshot, fresh: Mapping[str, Kept]) -> Iterator[Patch]:
+def found(before: Snapshot, fresh: Mapping[str, Record]) -> Iterator[Patch]:
     """Yield the changes since a snapshot whose authors are in `fresh`, by the modules' names."""
     for state in before.standard():
         for author, *change in _changes(state, fresh):
@@ -58,8 +58,8 @@ def restore(what: str, holder: Any, key: Any, was: Any) -> None:
 
 
 def _changes(
-    state: ModuleState, fresh: Mapping[str, Kept]
-) -> "Iterator[tuple[Kept | None, str, Any, Any, Any, Any]]":
+    state: ModuleState, fresh: Mapping[str, Record]
+) -> "Iterator[tuple[Record | None, str, Any, Any, Any, Any]]":
     for key, was, new in state.patched():
         author = _author(new, fresh) or fresh.get(ADDS.get(f"{state.name}.{key}", ""))
         yield author, "patch", vars(state.module), key, was, new
@@ -76,10 +76,10 @@ def _changes(
             yield author, "append", items, item, MISSING, item
 
 
-def _author(value: Any, fresh: Mapping[str, Kept]) -> "Kept | None":
+def _author(value: Any, fresh: Mapping[str, Record]) -> "Record | None":
     """Return the module that has made a value, if it is in `fresh`; else None."""
-    for each in (value, type(value)):
-        name = getattr(each, "__module__", None)
+    for thing_made in (value, type(value)):
+        name = getattr(thing_made, "__module__", None)
         if isinstance(name, str) and name in fresh:
             return fresh[name]
     return None

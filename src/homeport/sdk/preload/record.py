@@ -12,7 +12,7 @@ Stamp = tuple[int, int, int]
 Event = tuple[int, str, tuple[Any, ...]]  # its number in time, what happened, the arguments
 
 
-class Kept:
+class Record:
     """One preloaded module: what its import read, and what it did."""
 
     __slots__ = (
@@ -37,7 +37,7 @@ class Kept:
         self.cwd = ""  # the working directory of the import
         self.bound: tuple[Any, str] | None = None  # the parent package, and the attribute in it
 
-    def absorb(self, failed: "Kept") -> None:
+    def absorb(self, failed: "Record") -> None:
         """Add the record of a failed import that this module made: its effects happened too."""
         self.needs |= failed.needs
         self.events += failed.events
@@ -55,31 +55,35 @@ class Kept:
 class Group:
     """A preloaded module and the modules that it needs, in the order in which their imports ended.
 
-    Has its own lists, because after a fork, reading a `Kept` would copy its page.
+    Has its own lists, because after a fork, reading a `Record` would copy its page.
     """
 
     __slots__ = (
         "bound", "cwds", "does", "installed", "modules", "names", "native", "reads", "reads_users", "tops", "warned",
     )  # fmt: skip
 
-    def __init__(self, members: "list[Kept]") -> None:
-        self.names = [kept.name for kept in members]
-        self.modules = [kept.module for kept in members]
-        self.installed = {kept.name for kept in members if is_installed(kept.name, kept.path)}
-        self.bound = [(kept.name, *kept.bound) for kept in members if kept.bound is not None]
-        self.tops = {kept.top for kept in members}.union(*[kept.looked for kept in members])
-        events = [(*event, kept.name) for kept in members for event in kept.events]
+    def __init__(self, members: "list[Record]") -> None:
+        self.names = [record.name for record in members]
+        self.modules = [record.module for record in members]
+        self.installed = {
+            record.name for record in members if is_installed(record.name, record.path)
+        }
+        self.bound = [
+            (record.name, *record.bound) for record in members if record.bound is not None
+        ]
+        self.tops = {record.top for record in members}.union(*[record.looked for record in members])
+        events = [(*event, record.name) for record in members for event in record.events]
         events.sort(key=_when)
         self.reads = [(what, args, name) for _, what, args, name in events if what in ENVIRON]
         self.does = [(what, args, name) for _, what, args, name in events if what != "read"]
-        self.native = any(kept.native for kept in members)
-        self.warned = any(kept.warned for kept in members)
-        self.cwds = {kept.cwd for kept in members if kept.asks_cwd}
-        self.reads_users = any(kept.reads_users for kept in members)
+        self.native = any(record.native for record in members)
+        self.warned = any(record.warned for record in members)
+        self.cwds = {record.cwd for record in members if record.asks_cwd}
+        self.reads_users = any(record.reads_users for record in members)
 
 
-def by_order(kept: Kept) -> int:
-    return kept.order
+def by_order(record: Record) -> int:
+    return record.order
 
 
 def _when(event: Sequence[Any]) -> int:

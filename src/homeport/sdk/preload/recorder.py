@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from homeport.sdk.preload import loaded, patches
 from homeport.sdk.preload.effects import MISSING, STANDARD, Snapshot
 from homeport.sdk.preload.hooks import Hooks
-from homeport.sdk.preload.kept import Kept, stamp
+from homeport.sdk.preload.record import Record, stamp
 from homeport.sdk.preload.registries import Registries
 from homeport.sdk.preload.repeats import repeat
 from homeport.sdk.preload.shelf import Shelf
@@ -80,10 +80,10 @@ class Recorder:
         self._own = frozenset(own)
         self.shelf = shelf
         self._source = source.rstrip("/")
-        kept = shelf.kept.values()
-        self._base = set(sys.modules) - set(shelf.kept)
-        self._count = max((each.order for each in kept), default=0)
-        self._when = max((event[0] for each in kept for event in each.events), default=0)
+        records = shelf.records.values()
+        self._base = set(sys.modules) - set(shelf.records)
+        self._count = max((record.order for record in records), default=0)
+        self._when = max((event[0] for record in records for event in record.events), default=0)
         shelf.settle(source)
         shelf.first()
         self._before = Snapshot()
@@ -91,12 +91,12 @@ class Recorder:
         self._entropy: set[int] = set()  # the seeds that numpy's generators drew
         self._undo: list[Callable[[], Any]] = []
         # The state of the current import:
-        self._stack: list[Kept] = []  # the modules whose code runs, the innermost last
+        self._stack: list[Record] = []  # the modules whose code runs, the innermost last
         self._seen: set[str] = set()
-        self._fresh: list[Kept] = []
+        self._fresh: list[Record] = []
         self._unsafe = ""
         self._seeded: list[tuple[random.Random, Any]] = []
-        self._drew: list[Kept] = []  # the modules that have made a generator of numpy
+        self._drew: list[Record] = []  # the modules that have made a generator of numpy
         self._asked_pid = False
         self._registries = Registries()
         self._numbers: Any = ()
@@ -104,7 +104,7 @@ class Recorder:
 
     def knows(self, name: str) -> bool:
         """Return whether a module is loaded already, on the shelf or in `sys.modules`."""
-        return name in self.shelf.kept or name in sys.modules
+        return name in self.shelf.records or name in sys.modules
 
     def load(self, *names: str) -> str:
         """Import modules and put them on the shelf. Return why one of them is unsafe; empty if all are safe.
@@ -116,7 +116,7 @@ class Recorder:
         names = tuple(name for name in names if not self.knows(name))
         if not names:
             return ""
-        self._stack, self._fresh, self._unsafe = [Kept("")], [], ""
+        self._stack, self._fresh, self._unsafe = [Record("")], [], ""
         self._seeded, self._drew, self._asked_pid = [], [], False
         self._registries, self._numbers = Registries(), random.getstate()
         self._before = Snapshot(self._all(), self._find)
@@ -142,7 +142,7 @@ class Recorder:
         self._put_away()
         reason = reason or self._before.changed()
         if not reason:
-            self.shelf.roots += [name for name in names if name in self.shelf.kept]
+            self.shelf.roots += [name for name in names if name in self.shelf.records]
         return reason
 
     # called by the hooks
@@ -162,8 +162,8 @@ class Recorder:
             return
         if name in self._own:
             self.spoil(f"it reads {name}, which differs in each container")
-        known = self._stack[-1].events
-        if not any(what in ("read", "write") and args[0] == name for _, what, args in known):
+        events = self._stack[-1].events
+        if not any(what in ("read", "write") and args[0] == name for _, what, args in events):
             self.did("read", name, value)
 
     def read_all(self) -> None:
@@ -243,14 +243,14 @@ class Recorder:
                 f"it needs `{spec.name}`, and the script changes what that import depends on"
             )
         self._sweep()
-        kept = Kept(spec.name)
-        kept.path = (spec.origin or "") if spec.has_location else ""
-        if is_users(kept.path, self._source):
+        record = Record(spec.name)
+        record.path = (spec.origin or "") if spec.has_location else ""
+        if is_users(record.path, self._source):
             raise _Unlike(f"`{spec.name}` is the user's own")
-        kept.native |= kept.path.endswith(NATIVE) and kept.top not in QUIET
-        kept.cwd = _where()
-        kept.stamp = stamp(kept.path) if kept.path else None
-        self._stack.append(kept)
+        record.native |= record.path.endswith(NATIVE) and record.top not in QUIET
+        record.cwd = _where()
+        record.stamp = stamp(record.path) if record.path else None
+        self._stack.append(record)
         self._seen.add(spec.name)
         try:
             module = load(spec)
@@ -258,31 +258,31 @@ class Recorder:
             self._sweep()
             self._stack.pop()
             self._seen.discard(spec.name)
-            self._stack[-1].absorb(kept)
+            self._stack[-1].absorb(record)
             raise
         self._sweep()
         self._stack.pop()
         self.asked(spec.name)
-        self._keep(kept, sys.modules.get(spec.name, module))
+        self._keep(record, sys.modules.get(spec.name, module))
         return module
 
     # after an import
 
-    def _keep(self, kept: Kept, module: Any) -> None:
+    def _keep(self, record: Record, module: Any) -> None:
         self._count += 1
-        kept.order, kept.module = self._count, module
+        record.order, record.module = self._count, module
         self._hooks.unwrap(module)
-        self.shelf.kept[kept.name] = kept
-        self.shelf.out.add(kept.name)
-        self._fresh.append(kept)
-        if kept.top in STANDARD:  # from now on, a change by another module makes that one unsafe
-            self._before.add(kept.name, module)
+        self.shelf.records[record.name] = record
+        self.shelf.out.add(record.name)
+        self._fresh.append(record)
+        if record.top in STANDARD:  # from now on, a change by another module makes that one unsafe
+            self._before.add(record.name, module)
 
     def _guard(self) -> None:
         """From now on, a change of what was loaded until now makes the module that changes it unsafe."""
-        for kept in self._fresh:
-            if kept.name not in self._before.modules:
-                self._before.add(kept.name, kept.module)
+        for record in self._fresh:
+            if record.name not in self._before.modules:
+                self._before.add(record.name, record.module)
 
     def _sweep(self) -> None:
         """Find changes that no hook has reported; they count as made by the running module."""
@@ -296,7 +296,7 @@ class Recorder:
             return
         for name in [n for n in sys.modules if n not in self._seen]:
             if name not in self.shelf.out and not name.startswith(SHARED):
-                self._keep(Kept(name), sys.modules[name])
+                self._keep(Record(name), sys.modules[name])
             self.asked(name)
         self._seen = set(sys.modules)
 
@@ -318,8 +318,8 @@ class Recorder:
     def _has_pid(self) -> bool:
         """Return whether a module has kept this process's id."""
         pid = os.getpid()
-        for kept in self._fresh:
-            attributes = dict(getattr(kept.module, "__dict__", {}))
+        for record in self._fresh:
+            attributes = dict(getattr(record.module, "__dict__", {}))
             inner = [vars(value) for value in attributes.values() if isinstance(value, type)]
             for values in (attributes, *inner):
                 if any(type(value) is int and value == pid for value in list(values.values())):
@@ -328,7 +328,7 @@ class Recorder:
 
     def _find_patches(self) -> None:
         """Undo the changes in standard modules whose author is known: they come again with the author."""
-        for patch in patches.found(self._before, {kept.name: kept for kept in self._fresh}):
+        for patch in patches.found(self._before, {record.name: record for record in self._fresh}):
             self._when += 1
             patch.author.events.append(
                 (self._when, patch.what, (patch.holder, patch.key, patch.new))
@@ -341,15 +341,17 @@ class Recorder:
         if not self._drew or numpy is None:
             return "it draws random numbers while it is imported" if self._drew else ""
         usual = numpy.mtrand._rand._bit_generator  # noqa: SLF001 - seeded anew with the module
-        for found in [each for each in gc.get_objects() if isinstance(each, numpy.BitGenerator)]:
-            seeds = getattr(found, "seed_seq", None) or getattr(found, "_seed_seq", None)
+        for generator in [
+            candidate for candidate in gc.get_objects() if isinstance(candidate, numpy.BitGenerator)
+        ]:
+            seeds = getattr(generator, "seed_seq", None) or getattr(generator, "_seed_seq", None)
             if getattr(seeds, "entropy", None) not in self._entropy:
                 continue  # it has a fixed seed, so its numbers are the same everywhere
-            if found is not usual and id(found) not in self._known_generators:
-                self._known_generators.add(id(found))
+            if generator is not usual and id(generator) not in self._known_generators:
+                self._known_generators.add(id(generator))
                 self._when += 1
-                for kept in self._drew:
-                    kept.events.append((self._when, "generator", (found,)))
+                for record in self._drew:
+                    record.events.append((self._when, "generator", (generator,)))
         return ""
 
     def _drawn(self) -> str:
@@ -360,11 +362,11 @@ class Recorder:
         return ""
 
     def _put_away(self) -> None:
-        for kept in self._fresh:
-            if kept.name not in sys.modules:
-                self.shelf.kept.pop(kept.name, None)
+        for record in self._fresh:
+            if record.name not in sys.modules:
+                self.shelf.records.pop(record.name, None)
             else:
-                kept.module = sys.modules[kept.name]
+                record.module = sys.modules[record.name]
         self.shelf.put_away(
             [n for n in sys.modules if n not in self._base and not n.startswith(SHARED)]
         )
@@ -374,12 +376,12 @@ class Recorder:
         self._undo.clear()
 
     def _find(self, name: str) -> Any:
-        kept = self.shelf.kept.get(name)
-        return kept.module if kept is not None else sys.modules.get(name)
+        record = self.shelf.records.get(name)
+        return record.module if record is not None else sys.modules.get(name)
 
     def _all(self) -> "list[tuple[str, Any]]":
-        kept = [(name, each.module) for name, each in self.shelf.kept.items()]
-        return [*list(sys.modules.items()), *kept]
+        preloaded = [(name, record.module) for name, record in self.shelf.records.items()]
+        return [*list(sys.modules.items()), *preloaded]
 
 
 def _try(name: str) -> None:

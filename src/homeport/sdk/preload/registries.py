@@ -21,14 +21,14 @@ class Registries:
         self._loggers = dict(manager.loggerDict)
         self._finalizes = weakref.finalize._registered_with_atexit  # type: ignore[attr-defined] # noqa: SLF001
         self._parents = {
-            name: each.parent
-            for name, each in self._loggers.items()
-            if isinstance(each, logging.Logger)
+            name: logger.parent
+            for name, logger in self._loggers.items()
+            if isinstance(logger, logging.Logger)
         }
         self._children = {
-            name: dict(each.loggerMap)
-            for name, each in self._loggers.items()
-            if isinstance(each, logging.PlaceHolder)
+            name: dict(placeholder.loggerMap)
+            for name, placeholder in self._loggers.items()
+            if isinstance(placeholder, logging.PlaceHolder)
         }
 
     def pickling(self) -> "list[tuple[Any, Any]]":
@@ -70,12 +70,12 @@ class Registries:
         manager = logging.Logger.manager
         manager.loggerDict.clear()
         manager.loggerDict.update(self._loggers)
-        for name, each in self._loggers.items():
-            if isinstance(each, logging.Logger):
-                each.parent = self._parents[name]
+        for name, entry in self._loggers.items():
+            if isinstance(entry, logging.Logger):
+                entry.parent = self._parents[name]
             else:
-                each.loggerMap.clear()
-                each.loggerMap.update(self._children[name])
+                entry.loggerMap.clear()
+                entry.loggerMap.update(self._children[name])
         manager._clear_cache()  # type: ignore[attr-defined] # noqa: SLF001
         now: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001
         for key in {*self._environ, *now}:

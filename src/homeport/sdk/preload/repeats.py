@@ -64,18 +64,18 @@ def _repeat_filter(item: tuple[Any, ...], append: bool) -> None:
 
 def _repeat_logger(name: str, logger: logging.Logger) -> None:
     manager: Any = logging.Logger.manager
-    mine = manager.loggerDict.get(name)
-    if isinstance(mine, logging.Logger):
-        if mine is not logger:
+    own_logger = manager.loggerDict.get(name)
+    if isinstance(own_logger, logging.Logger):
+        if own_logger is not logger:
             # The script has made a logger of this name before the module: merge both into one.
             for handler in logger.handlers:
-                mine.addHandler(handler)
-            logger.__class__ = mine.__class__
-            logger.__dict__ = mine.__dict__
+                own_logger.addHandler(handler)
+            logger.__class__ = own_logger.__class__
+            logger.__dict__ = own_logger.__dict__
         return
     manager.loggerDict[name] = logger
-    if mine is not None:
-        manager._fixupChildren(mine, logger)  # noqa: SLF001
+    if own_logger is not None:
+        manager._fixupChildren(own_logger, logger)  # noqa: SLF001
     manager._fixupParents(logger)  # noqa: SLF001
     manager._clear_cache()  # noqa: SLF001
 

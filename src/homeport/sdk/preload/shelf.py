@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from homeport.contract.variables import SILENTLY_READ
 from homeport.sdk.preload import loaded
-from homeport.sdk.preload.kept import Group, Kept, by_order, names, stamps
+from homeport.sdk.preload.record import Group, Record, by_order, names, stamps
 from homeport.sdk.preload.repeats import RESEEDED, environ, is_plain, repeat, reseed
 
 
@@ -36,7 +36,7 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self.kept: dict[str, Kept] = {}
+        self.records: dict[str, Record] = {}
         self.changed: Callable[[str, Sequence[str]], Any] = _refuse
         self.repeat: Callable[[str, tuple[Any, ...]], None] = repeat
         self.looks: Callable[[str], None] = _ignore
@@ -75,18 +75,20 @@ class Shelf:
         self.out.difference_update(names)
         needed: dict[str, frozenset[str]] = {}  # package -> all that it needs
         for name in names:
-            kept = self.kept[name]
+            record = self.records[name]
             parent, _, child = name.rpartition(".")
-            holder = self.kept[parent].module if parent in self.kept else sys.modules.get(parent)
+            holder = (
+                self.records[parent].module if parent in self.records else sys.modules.get(parent)
+            )
             attributes = getattr(holder, "__dict__", {})
-            if not parent or attributes.get(child, self) is not kept.module:
+            if not parent or attributes.get(child, self) is not record.module:
                 continue
-            if parent in self.kept:
+            if parent in self.records:
                 if parent not in needed:
-                    needed[parent] = frozenset(each.name for each in self._needed(parent))
+                    needed[parent] = frozenset(record.name for record in self._needed(parent))
                 if name in needed[parent]:
                     continue  # both always leave together
-            kept.bound = (holder, child)
+            record.bound = (holder, child)
             del attributes[child]
         self._groups.clear()
         self._known_tops = None
@@ -109,7 +111,7 @@ class Shelf:
             parts = name.split(".")
             for count in range(1, len(parts) + 1):  # a package comes before what is in it
                 self.group(".".join(parts[:count]))
-        everything = Group(list(self.kept.values()))
+        everything = Group(list(self.records.values()))
         self._native = everything.native
         self._tops()
         for what, args, _ in everything.reads:
@@ -117,9 +119,13 @@ class Shelf:
                 self._first.setdefault(*args)
             else:  # from here on, the imports read the values that they have set
                 self._first.setdefault(args[0], environ().get(args[0]))
-        found = {kept.path: kept.stamp for kept in self.kept.values() if kept.stamp is not None}
-        self._files = "\0".join(found)
-        self._stamps = array("q", [number for was in found.values() for number in was])
+        stamp_by_path = {
+            record.path: record.stamp
+            for record in self.records.values()
+            if record.stamp is not None
+        }
+        self._files = "\0".join(stamp_by_path)
+        self._stamps = array("q", [number for was in stamp_by_path.values() for number in was])
 
     def stale(self) -> str:
         """Return which file has changed since its import, or what was installed, in words; else empty.
@@ -150,8 +156,8 @@ class Shelf:
         return sorted(
             {
                 args[0]
-                for kept in self.kept.values()
-                for _, what, args in kept.events
+                for record in self.records.values()
+                for _, what, args in record.events
                 if what == "read"
             }
         )
@@ -172,7 +178,7 @@ class Shelf:
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
         """Return the shelf's module to an `import` statement; `importlib.util.find_spec` gets the file's."""
         self.looks(name)
-        if name not in self.kept or name in self.out or not _importing():
+        if name not in self.records or name in self.out or not _importing():
             return None
         top = name.partition(".")[0]
         if top in self._shadowing_now() and not self._is_own(top):
@@ -207,18 +213,18 @@ class Shelf:
         loaded.handed |= group.installed
         for name, holder, child in group.bound:
             if name in new:
-                vars(holder)[child] = self.kept[name].module
+                vars(holder)[child] = self.records[name].module
         for name in RESEEDED:
             if name in new:
-                reseed(name, self.kept[name].module)
+                reseed(name, self.records[name].module)
         for what, args, name in group.does:
             if name in new:
                 self.repeat(what, args)
                 if what == "write":
                     self.wrote(*args)
-        asked = self.kept[spec.name].module
-        self._handing = getattr(asked, "__spec__", None), getattr(asked, "__loader__", None)
-        return asked
+        requested = self.records[spec.name].module
+        self._handing = getattr(requested, "__spec__", None), getattr(requested, "__loader__", None)
+        return requested
 
     def exec_module(self, module: Any) -> None:
         """Restore the module's attributes that the import system has just set."""
@@ -233,20 +239,20 @@ class Shelf:
             self._groups[name] = Group(sorted(self._needed(name), key=by_order))
         return self._groups[name]
 
-    def _needed(self, name: str) -> Iterator[Kept]:
+    def _needed(self, name: str) -> Iterator[Record]:
         """Yield a preloaded module and all modules that it needs, each once."""
         seen: set[str] = set()
         todo = [name]
         while todo:
-            each = todo.pop()
-            if each in seen:
+            module_name = todo.pop()
+            if module_name in seen:
                 continue
-            seen.add(each)
-            if parent := each.rpartition(".")[0]:
+            seen.add(module_name)
+            if parent := module_name.rpartition(".")[0]:
                 todo.append(parent)
-            if (kept := self.kept.get(each)) is not None:
-                todo += kept.needs
-                yield kept
+            if (record := self.records.get(module_name)) is not None:
+                todo += record.needs
+                yield record
 
     # whether they may be handed over
 
@@ -261,8 +267,8 @@ class Shelf:
             return "an import has read a file of another version"
         if group.warned and warnings.filters != self._filters:
             return "the warning filters have changed"
-        if group.native and (told := _difference(self._silent, _silent(environ()))):
-            return told
+        if group.native and (difference := _difference(self._silent, _silent(environ()))):
+            return difference
         return self._reads_otherwise(group) or self._conflict(group)
 
     def _reads_otherwise(self, group: "Group") -> str:
@@ -279,13 +285,13 @@ class Shelf:
 
     def _conflict(self, group: "Group") -> str:
         """Return the logger that the script has made already and an import configured; empty if none."""
-        known = logging.Logger.manager.loggerDict
+        loggers = logging.Logger.manager.loggerDict
         for what, args, module in group.does:
             if what == "logger" and module not in self.out:
-                mine = known.get(args[0])
+                own_logger = loggers.get(args[0])
                 if (
-                    isinstance(mine, logging.Logger)
-                    and mine is not args[1]
+                    isinstance(own_logger, logging.Logger)
+                    and own_logger is not args[1]
                     and not is_plain(args[1])
                 ):
                     return f"the logger {args[0]} is there already"
@@ -293,19 +299,21 @@ class Shelf:
 
     def _withdraw(self, group: "Group") -> None:
         """Take the group, and the modules that need it, off the shelf: import them from their files."""
-        gone = set(group.names) - self.out
+        withdrawn = set(group.names) - self.out
         users = [
-            n for n in self.kept if n not in self.out and gone.intersection(self.group(n).names)
+            n
+            for n in self.records
+            if n not in self.out and withdrawn.intersection(self.group(n).names)
         ]
-        for name in {*gone, *users}:
-            self.kept.pop(name, None)
+        for name in {*withdrawn, *users}:
+            self.records.pop(name, None)
         self._groups.clear()
         self._known_tops = None
 
     def _spoilt(self) -> list[str]:
         """Return the modules on the shelf that cannot be handed over now."""
-        alone = [n for n, kept in self.kept.items() if self._objection(Group([kept]))]
-        whole = [n for n in self.roots if n in self.kept and self._objection(self.group(n))]
+        alone = [n for n, record in self.records.items() if self._objection(Group([record]))]
+        whole = [n for n in self.roots if n in self.records and self._objection(self.group(n))]
         return [name for name in dict.fromkeys((*alone, *whole)) if name not in self.out]
 
     def _shadowing_now(self) -> set[str]:
@@ -313,35 +321,35 @@ class Shelf:
         if sys.path == self._path:
             return self._shadowing
         new = [entry for entry in sys.path if entry not in self._path]
-        gone = [entry for entry in self._path if entry not in sys.path]
+        removed = [entry for entry in self._path if entry not in sys.path]
         common = [entry for entry in sys.path if entry in self._path]
-        if gone or common != self._path:
+        if removed or common != self._path:
             return self._tops()
         return self._shadowing | (self._provided(new) & self._tops())
 
     def _tops(self) -> set[str]:
         if self._known_tops is None:
-            tops = {kept.top for kept in self.kept.values()}
-            self._known_tops = tops.union(*(kept.looked for kept in self.kept.values()))
+            tops = {record.top for record in self.records.values()}
+            self._known_tops = tops.union(*(record.looked for record in self.records.values()))
         return self._known_tops
 
     def _provided(self, entries: Iterable[str]) -> set[str]:
         """Return the names of the packages and modules in these directories."""
-        found: set[str] = set()
+        names: set[str] = set()
         for entry in entries:
             try:
-                found |= {name.partition(".")[0] for name in os.listdir(entry or ".")}  # noqa: PTH208
+                names |= {name.partition(".")[0] for name in os.listdir(entry or ".")}  # noqa: PTH208
             except OSError:  # perhaps an archive, which may have any module
-                found |= self._tops() if os.path.exists(entry) else set()  # noqa: PTH110
-        return found
+                names |= self._tops() if os.path.exists(entry) else set()  # noqa: PTH110
+        return names
 
     def _is_own(self, top: str) -> bool:
         """Return whether an import would find the same file as the module on the shelf."""
-        kept = self.kept.get(top)
+        record = self.records.get(top)
         spec = PathFinder.find_spec(top)
-        if kept is None:
+        if record is None:
             return spec is None
-        was = getattr(kept.module, "__spec__", None)
+        was = getattr(record.module, "__spec__", None)
         return spec is None or (spec.loader is None) or getattr(was, "origin", None) == spec.origin
 
 

@@ -1,4 +1,4 @@
-"""Tells the user's own modules from Python's and from packages."""
+"""Distinguishes the user's own modules from Python's and from those of packages."""
 
 import os
 import sys
@@ -26,6 +26,6 @@ def is_users(path: str, source: str) -> bool:
 
 def _python() -> "set[str]":
     """Return the directories of this interpreter."""
-    told = (sysconfig.get_path(name) for name in _PLACES)
-    found = {sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), *told}  # noqa: PTH120
-    return {place.rstrip("/") for place in found if place}
+    paths = (sysconfig.get_path(name) for name in _PLACES)
+    directories = {sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), *paths}  # noqa: PTH120
+    return {place.rstrip("/") for place in directories if place}
