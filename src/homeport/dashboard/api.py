@@ -1,4 +1,4 @@
-"""The public API, asked with a visitor's token by the ingress's socket for calls.
+"""Asks the public API with a visitor's token, by the ingress's socket for calls.
 
 async with Api(reach, token="ak-….as-…", visitor="192.0.2.1", environment="main") as api:
     apps = await api.get(AppList, "/v1/apps")
@@ -41,7 +41,7 @@ class Way:
         await self._http.aclose()
 
     def api(self, token: str, *, visitor: str, environment: str = "") -> "Api":
-        """Return the API as a visitor may use it; an empty token may exchange a login code alone."""
+        """Return the API as a visitor may use it; without a token it can only exchange a login code."""
         headers = {calls.KEY: self._key, VISITOR: visitor}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -56,19 +56,21 @@ class Api:
     def __init__(self, http: httpx.AsyncClient, headers: dict[str, str]) -> None:
         self._http, self._headers = http, headers
 
-    async def get(self, cls: type[T], path: str, asked: Any = None) -> T:
-        """Return the answer of a GET, as a type of the contract; raise the failure that it tells of."""
-        return codec.loads(cls, await self.raw("GET", _with(path, asked)))
+    async def get(self, cls: type[T], path: str, options: Any = None) -> T:
+        """Return the answer of a GET, as a type of the contract; raise the failure that it describes."""
+        return codec.loads(cls, await self.raw("GET", _with(path, options)))
 
-    async def post(self, cls: type[T], path: str, body: Any = None, asked: Any = None) -> T:
+    async def post(self, cls: type[T], path: str, body: Any = None, options: Any = None) -> T:
         """Return the answer of a POST."""
-        return codec.loads(cls, await self.raw("POST", _with(path, asked), body))
+        return codec.loads(cls, await self.raw("POST", _with(path, options), body))
 
     async def raw(self, method: str, path: str, body: Any = None, *, content: bytes = b"") -> bytes:
         """Return the body of an answer."""
-        given = codec.dumps(body).encode() if body is not None else content
+        request_body = codec.dumps(body).encode() if body is not None else content
         try:
-            answer = await self._http.request(method, path, content=given, headers=self._headers)
+            answer = await self._http.request(
+                method, path, content=request_body, headers=self._headers
+            )
         except httpx.HTTPError as error:
             raise _away(error) from None
         if answer.status_code >= 300:
@@ -77,14 +79,14 @@ class Api:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, asked: Any = None, *, method: str = "GET", body: Any = None
+        self, path: str, options: Any = None, *, method: str = "GET", body: Any = None
     ) -> AsyncIterator[httpx.Response]:
         """Yield an answer whose body has not been read."""
         content = codec.dumps(body).encode() if body is not None else b""
         try:
             async with self._http.stream(
                 method,
-                _with(path, asked),
+                _with(path, options),
                 content=content,
                 headers=self._headers,
                 timeout=httpx.Timeout(TIMEOUT_S, read=None),
@@ -96,8 +98,8 @@ class Api:
             raise _away(error) from None
 
 
-def _with(path: str, asked: Any) -> str:
-    text = query.encode(asked) if asked is not None else ""
+def _with(path: str, options: Any) -> str:
+    text = query.encode(options) if options is not None else ""
     return f"{path}?{text}" if text else path
 
 

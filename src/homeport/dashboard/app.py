@@ -1,6 +1,6 @@
 """The ASGI app: finds the page of a request, and asks the API with the visitor's own token.
 
-Nothing is kept between two requests, so no visitor can see what another one's token shows.
+Nothing is kept between two requests, so no visitor can see the data of another one.
 """
 
 import contextlib
@@ -30,24 +30,27 @@ MEDIA = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 def create(way: Way | None = None) -> Starlette:
-    """Return the app; `way` leads to the API, by default as this container's variables say."""
+    """Return the app; `way` has the connections to the API, by default those that this container's variables name."""
     if way is None:
         reach = context.reach()
         way = Way(reach.socket, reach.key) if reach else Way("", "")
-    known = Dashboard(way)
+    dashboard = Dashboard(way)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> Any:
         yield
-        await known.way.close()
+        await dashboard.way.close()
 
     routes = [
-        Route("/static/{name}", known.static),
-        Route("/login", known.login_page, methods=["GET"]),
-        Route("/login", known.login, methods=["POST"]),
-        Route("/logout", known.logout, methods=["POST"]),
-        *(Route(each.path, known.served(each.handler), methods=[each.method]) for each in PAGES),
-        Route("/{rest:path}", known.unknown),
+        Route("/static/{name}", dashboard.static),
+        Route("/login", dashboard.login_page, methods=["GET"]),
+        Route("/login", dashboard.login, methods=["POST"]),
+        Route("/logout", dashboard.logout, methods=["POST"]),
+        *(
+            Route(page.path, dashboard.served(page.handler), methods=[page.method])
+            for page in PAGES
+        ),
+        Route("/{rest:path}", dashboard.unknown),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
@@ -63,13 +66,15 @@ class Dashboard:
         name = request.path_params["name"]
         if name not in render.STATIC:
             return Response("there is no such file\n", 404, render.HEADERS, "text/plain")
-        kept = {**render.HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+        headers = {**render.HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
         return Response(
-            render.STATIC[name], headers=kept, media_type=MEDIA[name.rpartition(".")[2]]
+            render.STATIC[name], headers=headers, media_type=MEDIA[name.rpartition(".")[2]]
         )
 
     async def login_page(self, request: Request) -> Response:
-        """Show the form that logs in. The code of a link is behind its `#`, and is used up by a click alone: a program that looks at links in messages uses nothing up."""
+        """Show the form that logs in. The code of a link is behind its `#`, and only a click uses it up: a program
+        that checks links in messages does not.
+        """
         return self._login(request)
 
     async def login(self, request: Request) -> Response:
@@ -84,16 +89,18 @@ class Dashboard:
             if not code and token:
                 # A session of its own, so that the browser never keeps the token itself.
                 api = self.way.api(_clean(token), visitor=visitor)
-                made = await api.post(DashboardLink, "/v1/dashboard")
-                code = made.url.partition("#")[2]
+                issued = await api.post(DashboardLink, "/v1/dashboard")
+                code = issued.url.partition("#")[2]
             api = self.way.api("", visitor=visitor)
-            begun = await api.post(
+            login_session = await api.post(
                 DashboardSession, "/v1/dashboard/session", LoginCode(code=code[:100])
             )
         except Failure as failure:
             return self._login(request, failure)
         response = RedirectResponse("/", 303, render.HEADERS)
-        session.keep(request, response, begun.secret, session.left_s(begun.expires_at))
+        session.keep(
+            request, response, login_session.secret, session.left_s(login_session.expires_at)
+        )
         return response
 
     async def logout(self, request: Request) -> Response:
@@ -117,7 +124,7 @@ class Dashboard:
         return render.page(request, body, status=404)
 
     def served(self, handler: Callable[[Visit], Awaitable[Part | Response]]) -> Handler:
-        """Return what answers a page's requests."""
+        """Return the function that answers a page's requests."""
 
         async def answer(request: Request) -> Response:
             token = session.token_of(request)
@@ -144,7 +151,7 @@ class Dashboard:
         return answer
 
     async def _failed(self, visit: Visit, failure: Failure) -> Response:
-        """Show what went wrong in the page's place; a permission that is missing is no fault."""
+        """Show the error in place of the page; a missing permission is not shown as an error."""
         body = render.template(
             "failed", failure=failure, is_forbidden=isinstance(failure, Forbidden)
         )
@@ -160,17 +167,17 @@ class Dashboard:
             return render.page(visit.request, plain, status=failure.status)
 
     async def _page(self, visit: Visit, part: Part) -> Response:
-        """Return a whole page, or its middle alone if a page that is open asks for that."""
+        """Return a whole page, or only its middle part if an open page asks for that."""
         if visit.request.headers.get("x-part") == "main":
             return render.page(visit.request, part.body, status=part.status, tag=part.tag)
         identity = await visit.api.get(Identity, "/v1/identity")
-        known = await visit.api.get(EnvironmentList, "/v1/environments")
+        listed = await visit.api.get(EnvironmentList, "/v1/environments")
         body = render.template(
             "layout",
             part=part,
             visit=visit,
             identity=identity,
-            environments=[each.name for each in known.environments],
+            environments=[environment.name for environment in listed.environments],
         )
         return render.page(visit.request, body, status=part.status)
 

@@ -1,6 +1,6 @@
 """Draws charts as SVG: without a script, so that they are there at once, print, and scale.
 
-Nothing is said by colour alone: each line has its own dashes and its name, and a table has the same numbers.
+Colour alone carries no meaning: each line has its own dashes and its name, and a table has the same numbers.
 """
 
 import json
@@ -99,12 +99,12 @@ def _grid(top: float) -> list[Markup]:
 
 def _markers(markers: Sequence[Marker]) -> list[Markup]:
     """Return the lines of markers; texts that are close are below each other."""
-    found, high, last = [], 0, -1.0
-    for marker in sorted(markers, key=lambda each: each.place):
+    lines, high, last = [], 0, -1.0
+    for marker in sorted(markers, key=lambda marker_: marker_.place):
         high = (high + 1) % MOST_HIGH if marker.place - last < APART else 0
         last = marker.place
-        found.append(_marker(marker, high))
-    return found
+        lines.append(_marker(marker, high))
+    return lines
 
 
 def _marker(marker: Marker, high: int) -> Markup:
@@ -195,11 +195,11 @@ def _value(value: float | None) -> str:
 
 def _values(lines: Sequence[Line]) -> str:
     """Return all numbers as JSON, for the pointer."""
-    told = [
+    series = [
         (line.name, [None if value is None else _value(value) for value in line.values])
         for line in lines
     ]
-    return json.dumps(told, separators=(",", ":"))
+    return json.dumps(series, separators=(",", ":"))
 
 
 def _last(values: Values) -> str:

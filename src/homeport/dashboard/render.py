@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from homeport.dashboard import charts
 
-#: Scripts and styles come from this host alone, and none stands in a page, so text that gets into a page runs nothing.
+#: Scripts and styles come from this host only, and no page contains any, so text that gets into a page cannot run.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -31,14 +31,14 @@ HEADERS = {
 }
 ZIP_BYTES = 1500  # smaller answers are sent as they are
 STATIC = {
-    each.name: each.read_bytes()
-    for each in resources.files("homeport.dashboard").joinpath("static").iterdir()
+    file.name: file.read_bytes()
+    for file in resources.files("homeport.dashboard").joinpath("static").iterdir()
 }
 STAMP = hashlib.sha256(b"".join(STATIC[name] for name in sorted(STATIC))).hexdigest()[:12]
 
 
 def mark(*parts: bytes) -> str:
-    """Return a tag of what a page is made of, and of this version of the dashboard."""
+    """Return a tag that changes with the content of a page, or with this version of the dashboard."""
     digest = hashlib.blake2b(STAMP.encode(), digest_size=12)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
@@ -131,16 +131,16 @@ def ago(at: float | None) -> str:
     return "never" if not at else f"{milliseconds(max(0.0, time.time() - at) // 1 * 1000)} ago"
 
 
-def path(to: str, environment: str = "", **asked: Any) -> str:
+def path(to: str, environment: str = "", **parameters: Any) -> str:
     """Return the address of a page."""
-    told = {name: str(value) for name, value in asked.items() if value not in ("", None)}
+    texts = {name: str(value) for name, value in parameters.items() if value not in ("", None)}
     if environment not in ("", "main"):
-        told["env"] = environment
-    return f"{to}?{urlencode(told)}" if told else to
+        texts["env"] = environment
+    return f"{to}?{urlencode(texts)}" if texts else to
 
 
 def link(address: str) -> str:
-    """Return an address that may stand in a link: a web page's, and nothing that runs."""
+    """Return an address for a link: that of a web page, and nothing that a browser would execute."""
     return address if address.startswith(("http://", "https://")) else ""
 
 
@@ -150,8 +150,8 @@ def ticks(text: str) -> Markup:
     >>> ticks("`a<b` fails")
     Markup('<code>a&lt;b</code> fails')
     """
-    first, *others = re.split(r"`([^`]*)`", text)
-    codes = [Markup("<code>{}</code>{}").format(*pair) for pair in batched(others)]
+    first, *parts = re.split(r"`([^`]*)`", text)
+    codes = [Markup("<code>{}</code>{}").format(*pair) for pair in batched(parts)]
     return escape(first) + Markup("").join(codes)
 
 

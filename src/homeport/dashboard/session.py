@@ -1,4 +1,4 @@
-"""A visitor's session: a cookie with the token, and what a request must look like to change something."""
+"""A visitor's session: a cookie with the token, and the checks of requests that change something."""
 
 import time
 from urllib.parse import parse_qsl, urlsplit
@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from homeport.contract.errors import BadRequest, Forbidden
 
-#: With `__Host-` a browser takes the cookie from this host alone, and by HTTPS; without HTTPS there is no such promise.
+#: With `__Host-` a browser takes the cookie from this host only, and only by HTTPS; without HTTPS no name gives that guarantee.
 SECURE_COOKIE, COOKIE = "__Host-homeport", "homeport-dashboard"
 MAX_TOKEN = 200  # characters
 MOST_FORM, MOST_FIELDS = 1_000_000, 100  # bytes, because anybody may send a form to the login
@@ -58,11 +58,12 @@ def visitor(request: Request) -> str:
 def check_origin(request: Request) -> None:
     """Raise `Forbidden` unless a page of the dashboard makes this request.
 
-    Other apps are on the same site, so `SameSite` does not keep their pages out. A browser says the origin with each POST.
+    Other apps are on the same site, so `SameSite` does not refuse their pages. A browser sends the origin with each
+    POST.
     """
     origin = request.headers.get("origin", "")
-    mine = f"{request.url.scheme}://{request.headers.get('host', '')}"
-    if origin.lower() != mine.lower():
+    expected = f"{request.url.scheme}://{request.headers.get('host', '')}"
+    if origin.lower() != expected.lower():
         raise Forbidden("this request does not come from a page of the dashboard")
 
 

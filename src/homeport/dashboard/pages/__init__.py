@@ -1,4 +1,4 @@
-"""A file for each group of pages. A page asks the API, and returns what its template shows."""
+"""A file for each group of pages. A page asks the API, and returns the data for its template."""
 
 from homeport.dashboard.pages import (
     deploys,

@@ -1,4 +1,4 @@
-"""Apps and their versions: what serves, what served before, and the way back."""
+"""Apps and their versions: which one serves, which served before, and the rollback to it."""
 
 import asyncio
 import json
@@ -25,15 +25,15 @@ PATIENCE_S = 0.4
 
 
 async def deploys(visit: Visit) -> Part:
-    """Show what was deployed, by whom, and how that ended."""
-    found, apps = await asyncio.gather(
+    """Show the deploys, with their users and results."""
+    listed, apps = await asyncio.gather(
         visit.api.get(DeployList, "/v1/deploys", DeployQuery(tail=100)),
         visit.api.get(AppList, "/v1/apps"),
     )
     body = render.template(
         "deploys",
         visit=visit,
-        deploys=found.deploys,
+        deploys=listed.deploys,
         apps=sorted(apps.apps, key=lambda app: app.name),
         serving={app.name: app.version for app in apps.apps if app.stopped_at is None},
     )
@@ -43,33 +43,33 @@ async def deploys(visit: Visit) -> Part:
 async def progress(visit: Visit) -> Part:
     """Show one deploy: what it did so far, and why it failed."""
     number = visit.number("id")
-    found = await visit.api.get(DeployList, "/v1/deploys", DeployQuery(tail=1000))
-    record = next((each for each in found.deploys if each.id == number), None)
+    listed = await visit.api.get(DeployList, "/v1/deploys", DeployQuery(tail=1000))
+    record = next((deploy for deploy in listed.deploys if deploy.id == number), None)
     if record is None:
         raise NotFound("this deploy is not in the history any more")
-    told, fault = await _progress(visit, number)
-    body = render.template("deploy", visit=visit, d=record, told=told, fault=fault)
+    printed, fault = await _progress(visit, number)
+    body = render.template("deploy", visit=visit, d=record, told=printed, fault=fault)
     is_running = record.result == "running"
     return Part(title=f"{record.kind} of {record.app}", body=body, live_s=1.0 if is_running else 0)
 
 
 async def _progress(visit: Visit, number: int) -> tuple[list[str] | None, Fault | None]:
-    """Return the lines of a deploy up to now, and its error; None: they are not kept any more."""
-    told: list[str] = []
+    """Return the lines of a deploy up to now, and its error; None if they are no longer kept."""
+    printed: list[str] = []
     try:
-        # It goes on as long as the deploy, and the page asks again: so what has come in a moment is taken.
+        # The stream lasts as long as the deploy, and the page asks again: so take what arrives in a moment.
         async with asyncio.timeout(PATIENCE_S):
             async with visit.api.stream(f"/v1/deploys/{number}/progress") as answer:
                 async for line in answer.aiter_lines():
                     event = events.read(json.loads(line)) if line else None
                     if isinstance(event, events.Error):
-                        return told, event.error
-                    told += _lines(event)
+                        return printed, event.error
+                    printed += _lines(event)
     except TimeoutError:
         pass
     except NotFound:
         return None, None
-    return told, None
+    return printed, None
 
 
 def _lines(event: events.Event | None) -> list[str]:
@@ -81,35 +81,35 @@ def _lines(event: events.Event | None) -> list[str]:
 async def changes(visit: Visit) -> Part:
     """Show what differs between two versions of an app."""
     name = visit.asked("name")
-    asked = ChangesQuery(before=visit.number("before"), after=visit.number("after"))
-    found = await visit.api.get(Changes, f"/v1/apps/{segment(name)}/changes", asked)
-    body = render.template("changes", visit=visit, c=found)
-    return Part(title=f"{name}: v{found.before} to v{found.after}", body=body)
+    versions = ChangesQuery(before=visit.number("before"), after=visit.number("after"))
+    difference = await visit.api.get(Changes, f"/v1/apps/{segment(name)}/changes", versions)
+    body = render.template("changes", visit=visit, c=difference)
+    return Part(title=f"{name}: v{difference.before} to v{difference.after}", body=body)
 
 
 async def app(visit: Visit) -> Part:
     """Show one app."""
     name = visit.asked("name")
     path = f"/v1/apps/{segment(name)}"
-    found = await visit.api.get(AppStatus, path)
+    status = await visit.api.get(AppStatus, path)
     history, starts = await asyncio.gather(
-        _history(visit, found),
+        _history(visit, status),
         visit.api.get(ColdStartList, f"{path}/cold-starts", ColdStartQuery(tail=20)),
     )
     body = render.template(
         "app",
         visit=visit,
-        app=found,
+        app=status,
         revisions=history.revisions,
         starts=reversed(starts.cold_starts),
     )
     return Part(title=name, body=body, live_s=5.0)
 
 
-async def _history(visit: Visit, found: AppStatus) -> History:
-    if not found.version:  # a session has no versions
+async def _history(visit: Visit, status: AppStatus) -> History:
+    if not status.version:  # a session has no versions
         return History(revisions=())
-    return await visit.api.get(History, f"/v1/apps/{segment(found.name)}/history")
+    return await visit.api.get(History, f"/v1/apps/{segment(status.name)}/history")
 
 
 async def rollback(visit: Visit) -> Part:
@@ -120,17 +120,17 @@ async def rollback(visit: Visit) -> Part:
         raise BadRequest("`version` is a number")
     path = f"/v1/apps/{segment(name)}/rollback"
     body = Rollback(version=int(version))
-    told: list[str] = []
+    printed: list[str] = []
     end: events.Event | None = None
     async with visit.api.stream(path, method="POST", body=body) as answer:
         async for line in answer.aiter_lines():
             event = events.read(json.loads(line)) if line else None
-            told += _lines(event)
+            printed += _lines(event)
             if isinstance(event, (events.Done, events.Error)):
                 end = event
     if isinstance(end, events.Error):
         raise end.error.failure()
-    shown = render.template("done", visit=visit, name=name, told=told, end=end)
+    shown = render.template("done", visit=visit, name=name, told=printed, end=end)
     return Part(title=f"{name} was rolled back", body=shown)
 
 

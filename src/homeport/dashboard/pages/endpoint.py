@@ -32,17 +32,19 @@ async def find(visit: Visit) -> tuple[AppStatus, EndpointStatus]:
 
 async def endpoint(visit: Visit) -> Part | Response:
     """Show one endpoint."""
-    app, found = await find(visit)
+    app, found_endpoint = await find(visit)
     span = visit.asked("span")
     span = span if span in SPANS else "1h"
     back_s, step_s = SPANS[span]
-    asked = SeriesQuery(app=app.name, tag=found.tag, since=time.time() - back_s, step_s=step_s)
-    of_it = RequestQuery(app=app.name, tag=found.tag, tail=12)
+    span_query = SeriesQuery(
+        app=app.name, tag=found_endpoint.tag, since=time.time() - back_s, step_s=step_s
+    )
+    of_it = RequestQuery(app=app.name, tag=found_endpoint.tag, tail=12)
     series, requests = await asyncio.gather(
-        visit.api.get(Series, "/v1/series", asked),
+        visit.api.get(Series, "/v1/series", span_query),
         visit.api.get(RequestList, "/v1/requests", of_it),
     )
-    # Without `begin`: a page on which nothing has happened is the same one a minute later.
+    # Without `begin`: a page on which nothing has happened stays the same a minute later.
     made_of = (span, app, series.endpoints, series.functions, series.deploys, requests)
     tag = render.mark(repr(made_of).encode())
     if visit.has(tag):
@@ -51,43 +53,57 @@ async def endpoint(visit: Visit) -> Part | Response:
         "endpoint",
         visit=visit,
         app=app,
-        e=found,
-        state=state(app, found),
+        e=found_endpoint,
+        state=state(app, found_endpoint),
         span=span,
         spans=SPANS,
-        charts=draw(series, found.tag, found.function),
+        charts=draw(series, found_endpoint.tag, found_endpoint.function),
         requests=reversed(requests.requests),
-        containers=[each for each in app.containers if each.function == found.function],
+        containers=[
+            container
+            for container in app.containers
+            if container.function == found_endpoint.function
+        ],
     )
     live_s = 2.0 if span == "15m" else 5.0
-    return Part(title=f"{app.name}.{found.tag}", body=body, live_s=live_s, tag=tag)
+    return Part(title=f"{app.name}.{found_endpoint.tag}", body=body, live_s=live_s, tag=tag)
 
 
 def draw(series: Series, tag: str, function: str) -> list[str]:
     """Return the charts of an endpoint, and of its function's containers."""
     nothing: tuple[int, ...] = (0,) * series.steps
-    of_endpoint = next((each for each in series.endpoints if each.tag == tag), None)
-    of_function = next((each for each in series.functions if each.function == function), None)
+    of_endpoint = next(
+        (endpoint_series for endpoint_series in series.endpoints if endpoint_series.tag == tag),
+        None,
+    )
+    of_function = next(
+        (
+            function_series
+            for function_series in series.functions
+            if function_series.function == function
+        ),
+        None,
+    )
     markers = [
         Marker(
-            place=(each.at - series.begin) / (series.steps * series.step_s),
-            text=f"v{each.version}{f' {each.tag}' if each.tag else ''}",
+            place=(deploy.at - series.begin) / (series.steps * series.step_s),
+            text=f"v{deploy.version}{f' {deploy.tag}' if deploy.tag else ''}",
         )
-        for each in series.deploys
+        for deploy in series.deploys
     ]
 
-    def one(title: str, unit: str, *lines: Line) -> str:
+    def chart_of(title: str, unit: str, *lines: Line) -> str:
         return chart(
             title, lines, unit=unit, begin=series.begin, step_s=series.step_s, markers=markers
         )
 
     drawn = [
-        one("Requests", "per second", *_by_status(of_endpoint, series, nothing)),
-        one("Latency", "ms", *_latency(of_endpoint, series)),
+        chart_of("Requests", "per second", *_by_status(of_endpoint, series, nothing)),
+        chart_of("Latency", "ms", *_latency(of_endpoint, series)),
     ]
     if of_function is None:
-        return [*drawn, one("Containers", "at once", Line(name="containers", values=nothing))]
-    return [*drawn, *(one(title, unit, *lines) for title, unit, lines in _of(of_function))]
+        return [*drawn, chart_of("Containers", "at once", Line(name="containers", values=nothing))]
+    return [*drawn, *(chart_of(title, unit, *lines) for title, unit, lines in _of(of_function))]
 
 
 def _by_status(
@@ -116,8 +132,8 @@ def _rates(counts: Sequence[int], series: Series, now: float) -> list[float]:
     ]
 
 
-def _known(values: Sequence[float]) -> list[float | None]:
-    """Return values that are looked at from time to time, without a last one that nobody has looked at yet."""
+def _sampled(values: Sequence[float]) -> list[float | None]:
+    """Return sampled values, without a last one of 0, which may not have been sampled yet."""
     *before, last = values
     return [*before, last or None]
 
@@ -129,22 +145,26 @@ def _latency(of_endpoint: EndpointSeries | None, series: Series) -> list[Line]:
     return [Line(name="p50", values=median), Line(name="p99", values=high, kind="d")]
 
 
-def _of(each: FunctionSeries) -> list[tuple[str, str, list[Line]]]:
+def _of(series: FunctionSeries) -> list[tuple[str, str, list[Line]]]:
     charts = [
-        ("Containers", "at once", [Line(name="containers", values=_known(each.containers))]),
+        ("Containers", "at once", [Line(name="containers", values=_sampled(series.containers))]),
         (
             "Cold starts",
             "in a step",
             [
-                Line(name="ready", values=each.cold_starts, kind="c"),
-                Line(name="failed", values=each.failed_starts, kind="b"),
+                Line(name="ready", values=series.cold_starts, kind="c"),
+                Line(name="failed", values=series.failed_starts, kind="b"),
             ],
         ),
-        ("CPU", "cores", [Line(name="all containers", values=_known(each.cpu_cores))]),
-        ("Memory", "MiB", [Line(name="all containers", values=_known(each.memory_mib), kind="e")]),
+        ("CPU", "cores", [Line(name="all containers", values=_sampled(series.cpu_cores))]),
+        (
+            "Memory",
+            "MiB",
+            [Line(name="all containers", values=_sampled(series.memory_mib), kind="e")],
+        ),
     ]
-    if any(each.gpu_memory_mib):
-        lines = [Line(name="all containers", values=_known(each.gpu_memory_mib), kind="c")]
+    if any(series.gpu_memory_mib):
+        lines = [Line(name="all containers", values=_sampled(series.gpu_memory_mib), kind="c")]
         charts.append(("GPU memory", "MiB", lines))
     return charts
 

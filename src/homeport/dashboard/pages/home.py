@@ -1,4 +1,4 @@
-"""Home: every endpoint, what is wrong first."""
+"""Home: every endpoint, those with problems first."""
 
 import asyncio
 from collections.abc import Iterator
@@ -28,22 +28,24 @@ class Row:
 
     @property
     def rank(self) -> tuple[int, str, str]:
-        """What is wrong comes first, and what is stopped last."""
+        """Endpoints with problems come first, stopped ones last."""
         place = 0 if self.problem else 2 if self.app.state is AppState.STOPPED else 1
         return place, self.app.name, self.endpoint.tag if self.endpoint else ""
 
 
 async def home(visit: Visit) -> Part | Response:
     """Show all endpoints."""
-    raw, known = await asyncio.gather(visit.api.raw("GET", "/v1/apps"), recent(visit))
-    # With hundreds of endpoints, to read and to write all of them costs more than to ask for them.
+    raw, traffic = await asyncio.gather(visit.api.raw("GET", "/v1/apps"), recent(visit))
+    # With hundreds of endpoints, decoding and rendering all of them costs more than asking for them.
     tag = render.mark(
-        visit.environment.encode(), raw, repr(sorted(known.items(), key=str)).encode()
+        visit.environment.encode(), raw, repr(sorted(traffic.items(), key=str)).encode()
     )
     if visit.has(tag):
         return render.unchanged(tag)
     apps = codec.loads(AppList, raw)
-    rows = sorted((row for app in apps.apps for row in _rows(app, known)), key=lambda row: row.rank)
+    rows = sorted(
+        (row for app in apps.apps for row in _rows(app, traffic)), key=lambda row: row.rank
+    )
     body = render.template(
         "home",
         rows=rows,
@@ -56,18 +58,18 @@ async def home(visit: Visit) -> Part | Response:
     return Part(title="Home", body=body, live_s=LIVE_S, tag=tag)
 
 
-def _rows(app: AppStatus, known: dict[tuple[str, str], Recent]) -> Iterator[Row]:
+def _rows(app: AppStatus, traffic: dict[tuple[str, str], Recent]) -> Iterator[Row]:
     endpoints = app.endpoints or (None,)
     for endpoint in endpoints:
         tag = endpoint.tag if endpoint else ""
-        seen = known.get((app.name, tag), Recent())
+        recent_traffic = traffic.get((app.name, tag), Recent())
         yield Row(
             id=f"{app.app_id}-{tag}",
             app=app,
             endpoint=endpoint,
             state=state(app, endpoint),
-            problem=problem(app, endpoint, seen),
-            recent=seen,
+            problem=problem(app, endpoint, recent_traffic),
+            recent=recent_traffic,
         )
 
 
@@ -82,8 +84,8 @@ def state(app: AppStatus, endpoint: EndpointStatus | None) -> str:
     return "asleep"
 
 
-def problem(app: AppStatus, endpoint: EndpointStatus | None, seen: Recent) -> str:
-    """Return what is wrong, and what the visitor can look at; empty if nothing is."""
+def problem(app: AppStatus, endpoint: EndpointStatus | None, recent_traffic: Recent) -> str:
+    """Return the problem of an endpoint, and where the visitor can look; empty if there is none."""
     if app.state is AppState.BROKEN:
         return app.reason or "it could not be served again after a restart"
     if endpoint is None:
@@ -92,8 +94,8 @@ def problem(app: AppStatus, endpoint: EndpointStatus | None, seen: Recent) -> st
         return f"no certificate: {endpoint.certificate_error}"
     if endpoint.stolen:
         return "a later session has its URL"
-    if seen.errors:
-        return f"{seen.errors} of {seen.requests} requests failed in the last minutes"
+    if recent_traffic.errors:
+        return f"{recent_traffic.errors} of {recent_traffic.requests} requests failed in the last minutes"
     if endpoint.failed_starts and not endpoint.containers and endpoint.queued:
         return "its containers do not start: see the log"
     return ""

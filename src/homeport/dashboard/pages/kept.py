@@ -1,4 +1,4 @@
-"""What apps keep: volumes, dicts, queues and secrets."""
+"""The stored objects of apps: volumes, dicts, queues and secrets."""
 
 import asyncio
 import json
@@ -23,18 +23,18 @@ MOST_TEXT = 500  # characters of a value
 
 async def volumes(visit: Visit) -> Part:
     """List the volumes."""
-    found = await visit.api.get(VolumeList, "/v1/volumes", VolumesQuery(sizes=True))
+    listed = await visit.api.get(VolumeList, "/v1/volumes", VolumesQuery(sizes=True))
     rows = [
         Row(
-            id=each.id,
+            id=stored.id,
             cells=[
-                Cell(text=each.name, href=visit.path("/volume", name=each.name)),
-                render.size(each.size_bytes),
-                render.number(each.files),
-                render.moment(each.created_at),
+                Cell(text=stored.name, href=visit.path("/volume", name=stored.name)),
+                render.size(stored.size_bytes),
+                render.number(stored.files),
+                render.moment(stored.created_at),
             ],
         )
-        for each in found.volumes
+        for stored in listed.volumes
     ]
     columns = [Column(name="Volume"), Column(name="Size", kind="n"), Column(name="Files", kind="n"), Column(name="Created")]  # fmt: skip
     shown = table("", columns, rows, empty="No volume has a name here.")
@@ -47,8 +47,8 @@ async def volume(visit: Visit) -> Part:
     entries = []
     async with visit.api.stream(
         f"/v1/volumes/{segment(name)}/files", FilesQuery(path=path)
-    ) as told:
-        async for line in told.aiter_lines():
+    ) as answer:
+        async for line in answer.aiter_lines():
             data = json.loads(line) if line else {}
             if data.get("event") == "entry":
                 entries.append(codec.decode(FileEntry, data))
@@ -61,13 +61,13 @@ async def volume(visit: Visit) -> Part:
         Row(
             id=str(place),
             cells=[
-                Cell(text=posixpath.basename(each.path), href=_href(visit, name, each)),
-                each.type,
-                "" if each.type == "directory" else render.size(each.size),
-                render.moment(each.mtime),
+                Cell(text=posixpath.basename(entry.path), href=_href(visit, name, entry)),
+                entry.type,
+                "" if entry.type == "directory" else render.size(entry.size),
+                render.moment(entry.mtime),
             ],
         )
-        for place, each in enumerate(entries)
+        for place, entry in enumerate(entries)
     ]
     columns = [Column(name="Name"), Column(name="Kind"), Column(name="Size", kind="n"), Column(name="Changed")]  # fmt: skip
     shown = table("", columns, rows, empty="This directory is empty.")
@@ -106,17 +106,17 @@ async def objects(visit: Visit) -> Part:
     )
     columns = [Column(name="Name"), Column(name="Created"), Column(name="Length", kind="n")]
 
-    def shown(title: str, kind: str, found: ObjectList) -> str:
+    def shown(title: str, kind: str, listed: ObjectList) -> str:
         rows = [
             Row(
-                id=each.id,
+                id=stored.id,
                 cells=[
-                    Cell(text=each.name, href=visit.path("/object", kind=kind, name=each.name)),
-                    render.moment(each.created_at),
-                    render.number(each.length),
+                    Cell(text=stored.name, href=visit.path("/object", kind=kind, name=stored.name)),
+                    render.moment(stored.created_at),
+                    render.number(stored.length),
                 ],
             )
-            for each in found.objects
+            for stored in listed.objects
         ]
         return table(title, columns, rows, empty=f"No {kind} has a name here.", id=kind)
 
@@ -129,10 +129,10 @@ async def one_object(visit: Visit) -> Part:
     """Show the first entries of a dict, or values of a queue; they stay there."""
     name, is_dict = visit.asked("name"), visit.asked("kind") != "queue"
     path = f"/v1/{'dicts' if is_dict else 'queues'}/{segment(name)}"
-    found = await visit.api.get(StoredObject, path)
+    stored = await visit.api.get(StoredObject, path)
     raw = await visit.api.raw("GET", f"{path}/items")
     _, *parts = frames.unpack(raw)
-    texts = [_text(each) for each in parts]
+    texts = [_text(part) for part in parts]
     if is_dict:
         pairs = list(zip(texts[::2], texts[1::2], strict=True))
         rows = [Row(id=str(n), cells=[key, value]) for n, (key, value) in enumerate(pairs)]
@@ -140,7 +140,7 @@ async def one_object(visit: Visit) -> Part:
     else:
         rows = [Row(id=str(n), cells=[n + 1, value]) for n, value in enumerate(texts)]
         columns = [Column(name="Place"), Column(name="Value", kind="code", full=True)]
-    count = found.length
+    count = stored.length
     if count is None and not is_dict:
         count = (await visit.api.get(Count, f"{path}/length")).count
     lead = (
@@ -161,13 +161,13 @@ def _text(data: bytes | None) -> str:
 
 async def secrets(visit: Visit) -> Part:
     """List the names of secrets and of their keys; no page has a value."""
-    found = await visit.api.get(SecretList, "/v1/secrets")
+    listed = await visit.api.get(SecretList, "/v1/secrets")
     rows = [
         Row(
-            id=each.name,
-            cells=[each.name, ", ".join(each.keys), render.moment(each.created_at), render.moment(each.updated_at)],
+            id=secret.name,
+            cells=[secret.name, ", ".join(secret.keys), render.moment(secret.created_at), render.moment(secret.updated_at)],
         )
-        for each in found.secrets
+        for secret in listed.secrets
     ]  # fmt: skip
     columns = [Column(name="Secret"), Column(name="Keys", kind="code", full=True), Column(name="Created"), Column(name="Changed")]  # fmt: skip
     shown = table(

@@ -1,4 +1,4 @@
-"""Logs, which an open page reads on."""
+"""Logs; an open page keeps asking for new lines."""
 
 from starlette.responses import Response
 
@@ -16,7 +16,7 @@ async def logs(visit: Visit) -> Part:
     apps = (await visit.api.get(AppList, "/v1/apps")).apps
     names = sorted({app.name for app in apps})
     name = visit.asked("app") or next(iter(names), "")
-    containers = [each for app in apps if app.name == name for each in app.containers]
+    containers = [container for app in apps if app.name == name for container in app.containers]
     body = render.template("logs", visit=visit, names=names, name=name, containers=containers)
     return Part(title="Logs", body=body)
 
@@ -24,10 +24,10 @@ async def logs(visit: Visit) -> Part:
 async def lines(visit: Visit) -> Response:
     """Pass lines of a log on, one JSON object each: those since a moment, or the last ones.
 
-    An open page asks again and again. If it held a request here, the server would be as awake as for a busy app.
+    An open page asks again and again. If it held a request open here, the server would stay as busy as for a busy app.
     """
     since = visit.moment("since")
-    wanted = LogQuery(
+    log_query = LogQuery(
         tail=MORE if since else TAIL,
         function=visit.asked("function"),
         container=visit.asked("container"),
@@ -35,7 +35,7 @@ async def lines(visit: Visit) -> Response:
         since=since,
     )
     path = f"/v1/apps/{segment(visit.asked('app'))}/logs"
-    reading = visit.api.stream(path, wanted)
+    reading = visit.api.stream(path, log_query)
     answer = await reading.__aenter__()
 
     return Passing(answer, reading, media_type="application/x-ndjson")

@@ -1,4 +1,4 @@
-"""What a page gets, and what it returns."""
+"""The input and the output of a page."""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
@@ -26,7 +26,7 @@ class Visit:
     environment: str
 
     def has(self, tag: str) -> bool:
-        """Return whether an open page asks for its middle, and has it already."""
+        """Return whether an open page asks for its middle part, and has this version of it already."""
         headers = self.request.headers
         return headers.get("x-part") == "main" and headers.get("if-none-match") == tag
 
@@ -46,13 +46,13 @@ class Visit:
         except ValueError:
             return 0.0
 
-    def path(self, to: str, **asked: str) -> str:
+    def path(self, to: str, **parameters: str) -> str:
         """Return the address of another page of the same environment."""
-        return render.path(to, self.environment, **asked)
+        return render.path(to, self.environment, **parameters)
 
-    def to(self, to: str, **asked: str) -> Response:
-        """Lead the visitor to another page."""
-        return RedirectResponse(self.path(to, **asked), 303)
+    def to(self, to: str, **parameters: str) -> Response:
+        """Redirect the visitor to another page."""
+        return RedirectResponse(self.path(to, **parameters), 303)
 
     async def form(self) -> dict[str, str]:
         """Return the fields of a form."""
@@ -72,7 +72,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A path, and what answers it."""
+    """A path, and the function that answers it."""
 
     path: str
     handler: Callable[[Visit], Awaitable[Part | Response]]

@@ -1,4 +1,4 @@
-"""Passes an answer of the API on to the visitor, as it comes."""
+"""Passes an answer of the API on to the visitor, as it arrives."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +11,7 @@ from homeport.contract.errors import Failure
 
 
 class Passing(StreamingResponse):
-    """A response whose body is an answer of the API; that one is closed whatever becomes of the visitor."""
+    """A response whose body is an answer of the API; the answer is closed even if the visitor leaves."""
 
     def __init__(
         self,

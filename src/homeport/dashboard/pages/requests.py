@@ -32,8 +32,8 @@ class Bar:
 
 
 async def listed(visit: Visit) -> Part:
-    """Show the last requests that fit what is asked."""
-    wanted = RequestQuery(
+    """Show the last requests that match the query."""
+    request_query = RequestQuery(
         tail=SHOWN,
         app=visit.asked("app"),
         tag=visit.asked("tag"),
@@ -45,14 +45,18 @@ async def listed(visit: Visit) -> Part:
         cold=bool(visit.asked("cold")),
         failed=bool(visit.asked("failed")),
     )
-    found = await visit.api.get(RequestList, "/v1/requests", wanted)
+    listed = await visit.api.get(RequestList, "/v1/requests", request_query)
     body = render.template(
-        "requests", visit=visit, wanted=wanted, requests=reversed(found.requests), most=SHOWN
+        "requests",
+        visit=visit,
+        wanted=request_query,
+        requests=reversed(listed.requests),
+        most=SHOWN,
     )
     return Part(title="Requests", body=body, live_s=2.0)
 
 
-async def one(visit: Visit) -> Part:
+async def detail_page(visit: Visit) -> Part:
     """Show one request."""
     detail = await visit.api.get(RequestDetail, f"/v1/requests/{segment(visit.asked('id'))}")
     request = detail.request
@@ -82,11 +86,11 @@ def waterfall(detail: RequestDetail) -> list[Bar]:
 def parts(request: RecordedRequest, start: ColdStart | None) -> Iterator[Bar]:
     """Yield a request's parts, and after `parked` those of the start that it waited for."""
     for step in steps(request, start):
-        name, told = step.name, MEANINGS.get(step.name, "")
+        name, meaning = step.name, MEANINGS.get(step.name, "")
         if step.inner and start is not None:
             name = name.replace("_", " ")
-            told = f"of the container's start, which was {start.origin}"
-        yield Bar(name=name, begin_ms=step.begin_ms, took_ms=step.took_ms, told=told, inner=step.inner)  # fmt: skip
+            meaning = f"of the container's start, which was {start.origin}"
+        yield Bar(name=name, begin_ms=step.begin_ms, took_ms=step.took_ms, told=meaning, inner=step.inner)  # fmt: skip
 
 
-PAGES = (Page(path="/requests", handler=listed), Page(path="/request", handler=one))
+PAGES = (Page(path="/requests", handler=listed), Page(path="/request", handler=detail_page))

@@ -36,32 +36,32 @@ def columns(*names: str) -> list[Column]:
 
 async def calls(visit: Visit) -> Part:
     """List spawned calls, and when schedules run next."""
-    asked = CallsQuery(app=visit.asked("app"), state=visit.asked("state"), tail=200)
-    found, apps = await asyncio.gather(
-        visit.api.get(CallList, "/v1/spawned", asked), visit.api.get(AppList, "/v1/apps")
+    calls_query = CallsQuery(app=visit.asked("app"), state=visit.asked("state"), tail=200)
+    listed, apps = await asyncio.gather(
+        visit.api.get(CallList, "/v1/spawned", calls_query), visit.api.get(AppList, "/v1/apps")
     )
     due = sorted(
-        (each.next_run, app.name, each.name)
+        (function.next_run, app.name, function.name)
         for app in apps.apps
-        for each in app.functions
-        if each.next_run is not None
+        for function in app.functions
+        if function.next_run is not None
     )
     timed = [Row(id=f"{app}-{name}", cells=[f"{app}.{name}", render.moment(at)]) for at, app, name in due]  # fmt: skip
     rows = [
         Row(
-            id=f"{each.id}-{each.place}",
-            bad=each.state == "failed",
+            id=f"{spawned.id}-{spawned.place}",
+            bad=spawned.state == "failed",
             cells=[
-                Cell(text=each.id, note=f"input {each.place}" if each.place else "", bad=each.note),
-                f"{each.app}.{each.function}",
-                each.state,
-                render.moment(each.created_at),
-                render.milliseconds(_took_ms(each.started_at, each.ended_at)),
-                each.attempt + 1,
-                Cell(text=each.container, href=visit.path("/logs", app=each.app, container=each.container) if each.container else ""),
+                Cell(text=spawned.id, note=f"input {spawned.place}" if spawned.place else "", bad=spawned.note),
+                f"{spawned.app}.{spawned.function}",
+                spawned.state,
+                render.moment(spawned.created_at),
+                render.milliseconds(_took_ms(spawned.started_at, spawned.ended_at)),
+                spawned.attempt + 1,
+                Cell(text=spawned.container, href=visit.path("/logs", app=spawned.app, container=spawned.container) if spawned.container else ""),
             ],
         )
-        for each in found.calls
+        for spawned in listed.calls
     ]  # fmt: skip
     names = columns("Call", "Function", "State?", "Made", "Took#", "Attempts#", "Container~")
     return section(
@@ -87,18 +87,18 @@ async def tokens(visit: Visit) -> Part:
     if not isinstance(own, Failure):
         rows = [
             Row(
-                id=each.id,
+                id=token.id,
                 cells=[
-                    Cell(text=each.id, note=each.name),
-                    each.user,
-                    ", ".join(scope.value for scope in each.scopes),
-                    each.workspace + (f" / {', '.join(each.environments)}" if each.environments else ""),
-                    render.moment(each.created_at),
-                    render.moment(each.expires_at) if each.expires_at else "never",
-                    render.moment(each.used_at),
+                    Cell(text=token.id, note=token.name),
+                    token.user,
+                    ", ".join(scope.value for scope in token.scopes),
+                    token.workspace + (f" / {', '.join(token.environments)}" if token.environments else ""),
+                    render.moment(token.created_at),
+                    render.moment(token.expires_at) if token.expires_at else "never",
+                    render.moment(token.used_at),
                 ],
             )
-            for each in own.tokens
+            for token in own.tokens
         ]  # fmt: skip
         names = columns("Token", "User", "Scopes", "Workspace", "Created", "Expires", "Last use")
         parts.append(table("Tokens of the API", names, rows, empty="There is none: `homeport token create` makes one.", id="own"))  # fmt: skip
@@ -107,17 +107,17 @@ async def tokens(visit: Visit) -> Part:
     if not isinstance(proxies, Failure):
         rows = [
             Row(
-                id=each.token_id,
+                id=proxy.token_id,
                 cells=[
-                    Cell(text=each.token_id, note=each.name),
-                    ", ".join(each.scopes) or "the whole environment",
-                    each.rate or "no limit",
-                    render.moment(each.created_at),
-                    render.moment(each.expires_at) if each.expires_at else "never",
-                    render.moment(each.used_at),
+                    Cell(text=proxy.token_id, note=proxy.name),
+                    ", ".join(proxy.scopes) or "the whole environment",
+                    proxy.rate or "no limit",
+                    render.moment(proxy.created_at),
+                    render.moment(proxy.expires_at) if proxy.expires_at else "never",
+                    render.moment(proxy.used_at),
                 ],
             )
-            for each in proxies.tokens
+            for proxy in proxies.tokens
         ]
         names = columns("Token", "Opens", "Rate", "Created", "Expires", "Last use")
         parts.append(table("Proxy tokens", names, rows, empty="There is none: `homeport proxy-token create` makes one.", id="proxy"))  # fmt: skip
@@ -128,23 +128,23 @@ async def tokens(visit: Visit) -> Part:
 
 async def images(visit: Visit) -> Part:
     """List the images that are built."""
-    found = await visit.api.get(ImageList, "/v1/images")
+    listed = await visit.api.get(ImageList, "/v1/images")
     rows = [
         Row(
-            id=each.key,
+            id=image.key,
             cells=[
-                Cell(text=each.key, href=visit.path("/image/log", key=each.key)),
-                "\n".join(each.steps),
-                each.python_version,
-                render.size(each.size_bytes),
-                each.used_by,
-                render.moment(each.created_at),
-                render.moment(each.used_at),
+                Cell(text=image.key, href=visit.path("/image/log", key=image.key)),
+                "\n".join(image.steps),
+                image.python_version,
+                render.size(image.size_bytes),
+                image.used_by,
+                render.moment(image.created_at),
+                render.moment(image.used_at),
             ],
         )
-        for each in found.images
+        for image in listed.images
     ]
-    total = sum(each.size_bytes for each in found.images)
+    total = sum(image.size_bytes for image in listed.images)
     names = columns("Image", "Steps+", "Python", "Size#", "Below#", "Built", "Last use")
     lead = f"{len(rows)} on this machine, {render.size(total)} in all. `homeport image prune` removes what nothing needs."
     return section("Images", table("", names, rows, empty="No image is built: apps use homeport's own packages."), lead=lead, find="#rows")  # fmt: skip
@@ -153,45 +153,45 @@ async def images(visit: Visit) -> Part:
 async def image_log(visit: Visit) -> Part:
     """Show what the build of an image printed."""
     key = visit.asked("key")
-    found = await visit.api.get(BuildLog, f"/v1/images/{segment(key)}/log")
-    shown = render.template("text", text=found.text or "Its build has printed nothing.")
+    log = await visit.api.get(BuildLog, f"/v1/images/{segment(key)}/log")
+    shown = render.template("text", text=log.text or "Its build has printed nothing.")
     return section(f"Build of {key}", shown)
 
 
 async def certificates(visit: Visit) -> Part:
     """List certificates and custom domains."""
-    found, domains = await asyncio.gather(
+    listed, domains = await asyncio.gather(
         visit.api.get(CertificateList, "/v1/certificates"),
         visit.api.get(DomainList, "/v1/domains"),
     )
     rows = [
         Row(
-            id=each.host,
-            bad=each.state == "failed",
+            id=certificate.host,
+            bad=certificate.state == "failed",
             cells=[
-                Cell(text=each.host, bad=each.error, note=each.hint),
-                each.state,
-                each.source,
-                render.moment(each.valid_until),
-                render.moment(each.renew_at),
-                render.moment(each.next_try),
+                Cell(text=certificate.host, bad=certificate.error, note=certificate.hint),
+                certificate.state,
+                certificate.source,
+                render.moment(certificate.valid_until),
+                render.moment(certificate.renew_at),
+                render.moment(certificate.next_try),
             ],
         )
-        for each in found.certificates
+        for certificate in listed.certificates
     ]
     own = [
         Row(
-            id=each.domain,
-            bad=bool(each.problem),
+            id=domain.domain,
+            bad=bool(domain.problem),
             cells=[
-                Cell(text=each.domain, bad=each.problem),
-                f"{each.app}.{each.tag}",
-                each.dns,
-                each.certificate,
-                "a command" if each.attached else "the script",
+                Cell(text=domain.domain, bad=domain.problem),
+                f"{domain.app}.{domain.tag}",
+                domain.dns,
+                domain.certificate,
+                "a command" if domain.attached else "the script",
             ],
         )
-        for each in domains.domains
+        for domain in domains.domains
     ]
     names = columns("Host", "State?", "Source", "Valid until", "Renewed", "Next try")
     of_domains = columns("Domain", "Endpoint", "DNS", "Certificate", "Attached by")
@@ -203,26 +203,26 @@ async def certificates(visit: Visit) -> Part:
 
 
 async def audit(visit: Visit) -> Part:
-    """List who changed what."""
-    asked = AuditQuery(
+    """List the changes in the audit log."""
+    audit_query = AuditQuery(
         tail=300, app=visit.asked("app"), user=visit.asked("user"), environment=visit.asked("of")
     )
-    found = await visit.api.get(AuditList, "/v1/audit", asked)
+    listed = await visit.api.get(AuditList, "/v1/audit", audit_query)
     rows = [
         Row(
-            id=str(each.id),
-            bad=each.result not in ("ok", "begun", "left"),
+            id=str(entry.id),
+            bad=entry.result not in ("ok", "begun", "left"),
             cells=[
-                Cell(text=each.action),
-                render.moment(each.at),
-                " ".join(filter(None, (each.user or each.by, each.token))),
-                each.source or "this machine",
-                " ".join(filter(None, (each.environment, each.app))),
-                each.target,
-                each.result,
+                Cell(text=entry.action),
+                render.moment(entry.at),
+                " ".join(filter(None, (entry.user or entry.by, entry.token))),
+                entry.source or "this machine",
+                " ".join(filter(None, (entry.environment, entry.app))),
+                entry.target,
+                entry.result,
             ],
         )
-        for each in reversed(found.entries)
+        for entry in reversed(listed.entries)
     ]
     names = columns("Action", "When", "Who", "From", "App", "Target+", "Result")
     return section("Audit log", table("", names, rows, empty="Nothing was changed."), find="#rows")
@@ -236,7 +236,9 @@ async def machine(visit: Visit) -> Part:
         _or_why(visit.api.get(AlertList, "/v1/alerts")),
     )
     nodes = Counter(
-        (each.node or "here", each.state.value) for app in status.apps for each in app.containers
+        (container.node or "here", container.state.value)
+        for app in status.apps
+        for container in app.containers
     )
     facts = [
         ("Version", status.version),
@@ -261,37 +263,41 @@ async def machine(visit: Visit) -> Part:
     )  # fmt: skip
 
 
-def _findings(found: FindingList) -> Markup:
+def _findings(listed: FindingList) -> Markup:
     rows = [
         Row(
             id=str(place),
-            bad=each.needed,
-            cells=[Cell(text=each.what), each.app, Cell(text=each.told, note=each.hint)],
+            bad=finding.needed,
+            cells=[
+                Cell(text=finding.what),
+                finding.app,
+                Cell(text=finding.told, note=finding.hint),
+            ],
         )
-        for place, each in enumerate(found.findings)
+        for place, finding in enumerate(listed.findings)
     ]
     names = columns("What is wrong", "App", "Why+")
     return table("Findings", names, rows, empty="Nothing is wrong.", id="findings")
 
 
-def _alerts(found: AlertList | Failure) -> Markup:
-    if isinstance(found, Failure):
-        return _missing("Alerts", found)
+def _alerts(listed: AlertList | Failure) -> Markup:
+    if isinstance(listed, Failure):
+        return _missing("Alerts", listed)
     rows = [
         Row(
-            id=each.name,
-            bad=each.state == "firing",
+            id=alert.name,
+            bad=alert.state == "firing",
             cells=[
-                Cell(text=each.name, bad=each.error),
-                f"{each.kind} {each.limit:g}",
-                ".".join(filter(None, (each.app, each.tag))),
-                each.state,
-                render.moment(each.since),
-                each.target,
-                each.told,
+                Cell(text=alert.name, bad=alert.error),
+                f"{alert.kind} {alert.limit:g}",
+                ".".join(filter(None, (alert.app, alert.tag))),
+                alert.state,
+                render.moment(alert.since),
+                alert.target,
+                alert.told,
             ],
         )
-        for each in found.alerts
+        for alert in listed.alerts
     ]
     names = columns("Alert", "Watches", "Of", "State?", "Since", "Tells", "Found+")
     return table(
@@ -300,7 +306,7 @@ def _alerts(found: AlertList | Failure) -> Markup:
 
 
 async def _or_why(asking: Awaitable[T]) -> T | Failure:
-    """Return an answer, or the failure that the visitor is told in its place."""
+    """Return an answer, or the failure that is shown to the visitor in its place."""
     try:
         return await asking
     except Failure as failure:

@@ -1,4 +1,4 @@
-"""A plain table of values, which most of the smaller pages are."""
+"""A plain table of values; most of the smaller pages consist of them."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def table(
     empty: str,
     id: str = "rows",  # noqa: A002 - HTML's
 ) -> Markup:
-    """Return a table with its title; `empty` is said without rows."""
+    """Return a table with its title; without rows it shows `empty`."""
     shown = [
         (row, [cell if isinstance(cell, Cell) else Cell(text=cell) for cell in row.cells])
         for row in rows

@@ -11,7 +11,7 @@ STEP_S, STEPS = 10, 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recent:
-    """What happened at one endpoint in the last minutes."""
+    """The requests to one endpoint in the last minutes."""
 
     per_s: float = 0.0  # requests, in the last step that is over
     requests: int = 0
@@ -20,17 +20,17 @@ class Recent:
 
 
 async def recent(visit: Visit) -> dict[tuple[str, str], Recent]:
-    """Return what happened, by app and tag; nothing of what was quiet."""
-    asked = SeriesQuery(since=time.time() - STEP_S * STEPS, step_s=STEP_S)
-    series = await visit.api.get(Series, "/v1/series", asked)
-    found = {}
-    for each in series.endpoints:
-        line = tuple(map(sum, zip(*each.by_status.values(), strict=True)))
-        over = line[:-1]  # the last step is not over
-        found[each.app, each.tag] = Recent(
-            per_s=over[-1] / series.step_s if over else 0.0,
+    """Return the traffic by app and tag; endpoints without requests are left out."""
+    series_query = SeriesQuery(since=time.time() - STEP_S * STEPS, step_s=STEP_S)
+    series = await visit.api.get(Series, "/v1/series", series_query)
+    traffic = {}
+    for series_of_endpoint in series.endpoints:
+        line = tuple(map(sum, zip(*series_of_endpoint.by_status.values(), strict=True)))
+        complete = line[:-1]  # the last step is not over
+        traffic[series_of_endpoint.app, series_of_endpoint.tag] = Recent(
+            per_s=complete[-1] / series.step_s if complete else 0.0,
             requests=sum(line),
-            errors=sum(each.by_status.get("5xx", ())),
+            errors=sum(series_of_endpoint.by_status.get("5xx", ())),
             line=line,
         )
-    return found
+    return traffic

@@ -37,7 +37,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the endpoint has answered."""
+    """The answer of the endpoint."""
 
     status: int
     took_ms: float
@@ -65,27 +65,27 @@ async def send(visit: Visit) -> Part:
     if Permission.DEPLOY not in identity.permissions:
         raise Forbidden("to try an endpoint needs a token with the scope `deploy`")
     _, endpoint = await find(visit)
-    given = await visit.form()
-    method, path = given.get("method", "GET").upper(), given.get("path", "/")
+    filled_in = await visit.form()
+    method, path = filled_in.get("method", "GET").upper(), filled_in.get("path", "/")
     if not endpoint.url:
         raise NotFound("this function has no URL")
     if method not in HTTP_METHODS:
         raise BadRequest(f"`{method[:20]}` is not a method")
     if not path.startswith("/") or not path.isprintable() or not path.isascii():
         raise BadRequest("the path begins with `/`, and has what a URL may have")
-    headers = _headers(given.get("headers", ""))
-    body = given.get("body", "")
+    headers = _headers(filled_in.get("headers", ""))
+    body = filled_in.get("body", "")
     if body and not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("Content-Type", "application/json"))
     answer = await _ask(endpoint, method, path, headers, body.encode())
-    return _shown(visit, endpoint.url, None, given, answer)
+    return _shown(visit, endpoint.url, None, filled_in, answer)
 
 
 def _shown(
     visit: Visit,
     url: str,
     operations: list[Operation] | None,
-    given: dict[str, str],
+    filled_in: dict[str, str],
     answer: Answer | None,
 ) -> Part:
     body = render.template(
@@ -96,7 +96,7 @@ def _shown(
         tag=visit.asked("tag"),
         methods=HTTP_METHODS,
         operations=operations,
-        given=given,
+        given=filled_in,
         answer=answer,
     )
     return Part(title=f"Try {visit.asked('app')}.{visit.asked('tag')}", body=body)
@@ -118,7 +118,7 @@ def _headers(text: str) -> list[tuple[str, str]]:
 async def _ask(
     endpoint: EndpointStatus, method: str, path: str, headers: list[tuple[str, str]], body: bytes
 ) -> Answer:
-    """Make one request to an endpoint, by its URL, or by its local port if the name of the URL leads nowhere."""
+    """Make one request to an endpoint, by its URL, or by its local port if the name of the URL cannot be resolved."""
     try:
         return await _asked(method, endpoint.url + path, headers, body)
     except httpx.ConnectError:
@@ -170,35 +170,35 @@ async def _operations(endpoint: EndpointStatus) -> list[Operation]:
     """Return the operations of an endpoint's OpenAPI document; none without one."""
     answer = await _ask(endpoint, "GET", "/openapi.json", [], b"")
     try:
-        told = json.loads(answer.text)
-        found = [
+        document = json.loads(answer.text)
+        operations = [
             Operation(
                 method=method.upper(),
-                path=_with_query(str(path), each),
-                told=str(each.get("summary") or each.get("description") or ""),
+                path=_with_query(str(path), operation),
+                told=str(operation.get("summary") or operation.get("description") or ""),
                 parameters=tuple(
-                    f"{one.get('name')}{'' if one.get('required') else '?'}"
-                    for one in each.get("parameters", [])
+                    f"{parameter.get('name')}{'' if parameter.get('required') else '?'}"
+                    for parameter in operation.get("parameters", [])
                 ),
-                body=_example(each, told),
+                body=_example(operation, document),
             )
-            for path, item in told["paths"].items()
-            for method, each in item.items()
+            for path, item in document["paths"].items()
+            for method, operation in item.items()
             if method.upper() in HTTP_METHODS
         ]
     except (ValueError, TypeError, KeyError, AttributeError):
         return []
-    return found[:MOST_OPERATIONS]
+    return operations[:MOST_OPERATIONS]
 
 
 def _with_query(path: str, operation: dict[str, Any]) -> str:
     """Return a path with a query that has each parameter."""
-    asked = {
-        str(each["name"]): each.get("schema", {}).get("default", "")
-        for each in operation.get("parameters", [])
-        if each.get("in") == "query"
+    values = {
+        str(parameter["name"]): parameter.get("schema", {}).get("default", "")
+        for parameter in operation.get("parameters", [])
+        if parameter.get("in") == "query"
     }
-    return f"{path}?{urlencode(asked)}" if asked else path
+    return f"{path}?{urlencode(values)}" if values else path
 
 
 def _example(operation: dict[str, Any], document: dict[str, Any]) -> str:
@@ -223,7 +223,7 @@ def _value(schema: dict[str, Any], document: dict[str, Any], depth: int) -> Any:
     kind = schema.get("type")
     if kind == "object":
         properties = schema.get("properties", {})
-        return {name: _value(each, document, depth + 1) for name, each in properties.items()}
+        return {name: _value(inner, document, depth + 1) for name, inner in properties.items()}
     if kind == "array":
         return [_value(schema.get("items", {}), document, depth + 1)]
     return {"string": "text", "integer": 1, "number": 1.0, "boolean": True}.get(str(kind))
