@@ -15,7 +15,7 @@ def refusal(failure: errors.Failure) -> bytes:
 
 
 def test_a_refusal_is_the_error_that_a_script_knows():
-    told = calling._told(refusal(errors.NotFound("No App with name 'shop' found.")))
+    told = calling._from_remote_api(refusal(errors.NotFound("No App with name 'shop' found.")))
 
     assert isinstance(told, exception.NotFoundError)
     assert "No App with name 'shop' found." in str(told)
@@ -23,7 +23,7 @@ def test_a_refusal_is_the_error_that_a_script_knows():
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"error": 5}'])
 def test_another_answer_is_no_homeports(body):
-    told = calling._told(body)
+    told = calling._from_remote_api(body)
 
     assert isinstance(told, exception.ExecutionError)
     assert "HOMEPORT_SERVER is not a homeport server's API" in str(told)

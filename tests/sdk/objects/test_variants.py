@@ -166,7 +166,7 @@ def test_the_request_for_a_variant_has_its_options(inside):
 
     assert "/v1/functions/shop/f/variants?version=3" == asked.target
     assert {"cpu": [2.0, None]} == json.loads(asked.body)
-    variants.gone(target)
+    variants.forget(target)
     assert not variants.is_made(target)
     with pytest.raises(StopIteration):
         steps.send(b"")

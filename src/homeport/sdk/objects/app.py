@@ -66,9 +66,9 @@ class App:
         if image is not None and not isinstance(image, Image):
             raise InvalidError("`image=` has to be a `modal.Image` object")
         for key, value in (tags or {}).items():
-            for what, text in (("key", key), ("value", value)):
+            for part, text in (("key", key), ("value", value)):
                 if not isinstance(text, str) or not names.is_tag(text):
-                    raise InvalidError(f"Invalid tag {what}: '{text}'.")
+                    raise InvalidError(f"Invalid tag {part}: '{text}'.")
         self.name = name
         self.tags = dict(tags or {})
         self.image = image
@@ -108,13 +108,13 @@ class App:
         return self
 
     def hydrate(self, session: "Hydrated | None") -> None:
-        """Say where this app's functions are; None: nowhere any more."""
+        """Set where this app's functions are; None if they are nowhere any more."""
         self.session = session
-        for each in (*self.functions.values(), *self.classes.values()):
+        for declared in (*self.functions.values(), *self.classes.values()):
             if session is not None:
-                each.sessions.append(session)
-            elif each.sessions:
-                each.sessions.pop()
+                declared.sessions.append(session)
+            elif declared.sessions:
+                declared.sessions.pop()
 
     # look-ups
 
@@ -146,10 +146,10 @@ class App:
     @property
     def registered_web_endpoints(self) -> list[str]:
         """The tags of the web functions, methods as `Cls.method`."""
-        found = [tag for tag, function in self.functions.items() if function.partial.web]
+        tags = [tag for tag, function in self.functions.items() if function.partial.web]
         for name, cls in self.classes.items():
-            found += [f"{name}.{method}" for method in cls.web_methods()]
-        return found
+            tags += [f"{name}.{method}" for method in cls.web_methods()]
+        return tags
 
     # decorators
 
@@ -165,12 +165,12 @@ class App:
             _check_function(partial, options)
             tag = options["name"] or partial.raw.__qualname__
             function = Function(tag, partial, options, self)
-            known = self.functions.get(tag)
-            if known is not None and known.raw is not partial.raw:
+            earlier = self.functions.get(tag)
+            if earlier is not None and earlier.raw is not partial.raw:
                 module = partial.raw.__module__
                 warnings.warn(
                     f"function name '{tag}' collision! Overriding existing function "
-                    f"[{known.raw.__module__}].{tag} with new function [{module}].{tag}",
+                    f"[{earlier.raw.__module__}].{tag} with new function [{module}].{tag}",
                     stacklevel=2,
                 )
             self.functions[tag] = function
@@ -265,9 +265,9 @@ class App:
         """Return a deployed app, with its `app_id`; `NotFoundError` if none has the name. `Function.from_name` has its functions."""
         from homeport.sdk.objects import running
 
-        known = running.known(name, environment=environment_name or "", create=create_if_missing)
-        app = App(known.name)
-        app._app_id = known.app_id
+        deployed = running.known(name, environment=environment_name or "", create=create_if_missing)
+        app = App(deployed.name)
+        app._app_id = deployed.app_id
         return app
 
     def get_dashboard_url(self) -> str:
@@ -368,9 +368,9 @@ def _check_scope(raw: Any, decorator: str, options: dict[str, Any], *, web: bool
             "Modal can only import functions defined in global scope unless they are "
             "`serialized=True`"
         )
-    what = "functions" if decorator == "function" else "classes"
+    kinds = "functions" if decorator == "function" else "classes"
     raise InvalidError(
-        f"The `@app.{decorator}` decorator must apply to {what} in global scope, "
+        f"The `@app.{decorator}` decorator must apply to {kinds} in global scope, "
         "unless `serialized=True` is set."
     )
 

@@ -67,12 +67,12 @@ class _Results:
         self._task: asyncio.Task[Any] | None = None
         self._is_stopped = False
 
-    async def fill(self, made: "AsyncIterator[Any]") -> None:
-        """Put everything that `made` yields, and then how it ended."""
+    async def fill(self, results: "AsyncIterator[Any]") -> None:
+        """Put everything that `results` yields into the queue, and then the error that ended it, or None."""
         self._task = asyncio.current_task()
         end: Any = None
         try:
-            async for item in made:
+            async for item in results:
                 self._queue.put((False, item))
                 while self._queue.qsize() > AHEAD and not self._is_stopped:
                     self._room.clear()
@@ -85,7 +85,7 @@ class _Results:
             end = error
         finally:
             with contextlib.suppress(asyncio.CancelledError):
-                await made.aclose()  # type: ignore[attr-defined]
+                await results.aclose()  # type: ignore[attr-defined]
         self._queue.put((True, end))
 
     def take(self) -> Iterator[Any]:

@@ -63,8 +63,8 @@ class FunctionCall(metaclass=Old):
     @exchange.operation
     def cancel(self, terminate_containers: bool = False) -> Steps[None]:
         """Cancel the call; with `terminate_containers` also end the containers that run it."""
-        rest = query("cancel", terminate="1" if terminate_containers else "")
-        yield from self._ask(rest, method="POST")
+        path = query("cancel", terminate="1" if terminate_containers else "")
+        yield from self._ask(path, method="POST")
 
     @exchange.operation
     def num_inputs(self) -> Steps[int]:
@@ -91,23 +91,23 @@ class FunctionCall(metaclass=Old):
 
     def _count(self) -> Steps[int]:
         if self._inputs is None:
-            told = json.loads((yield from self._ask("", method="GET")))
-            self._inputs = len(told["inputs"])
+            answer = json.loads((yield from self._ask("", method="GET")))
+            self._inputs = len(answer["inputs"])
         return self._inputs
 
     def _outcome(self, timeout: float | None, index: int) -> Steps[Any]:
         wait = Wait(timeout)
         while True:
-            rest = query("outcome", place=str(index), wait_s=wait.next_s)
-            parts = frames.values((yield from self._ask(rest, method="GET")))
+            path = query("outcome", place=str(index), wait_s=wait.next_s)
+            parts = frames.values((yield from self._ask(path, method="GET")))
             if parts:
                 return _value(*parts)
             if wait.is_over:
                 raise TimeoutError(f"the call {self._id} has not ended yet")
 
-    def _ask(self, rest: str, *, method: str) -> Steps[bytes]:
+    def _ask(self, path: str, *, method: str) -> Steps[bytes]:
         try:
-            return (yield Ask(NOUN, self._id, rest, method=method, environment=self._environment))
+            return (yield Ask(NOUN, self._id, path, method=method, environment=self._environment))
         except exception.NotFoundError as error:
             if _is_old(self._id):
                 raise exception.OutputExpiredError(
@@ -135,7 +135,9 @@ class Outcomes:
 
 
 def spawn(target: Target, inputs: "list[tuple[Any, Any]]") -> Steps[FunctionCall]:
-    """Make a call of these inputs, each of positional and named arguments; it is on the disk when this returns."""
+    """Make a call of these inputs, each of positional and named arguments; when this returns, the call is on the
+    server's disk.
+    """
     call = f"fc-{time.time_ns():0{_TIME_DIGITS}x}{secrets.token_hex(12)}"
     where = query(
         NOUN,
@@ -150,7 +152,7 @@ def spawn(target: Target, inputs: "list[tuple[Any, Any]]") -> Steps[FunctionCall
         trace=" ".join(traces.fields().values()),
     )
     parts = [] if target.options is None else [target.options.body]
-    body = frames.pack([*parts, *(values.dumps(each) for each in inputs)])
+    body = frames.pack([*parts, *(values.dumps(one_input) for one_input in inputs)])
     yield Ask(where, "", body=body, environment=target.environment)
     return FunctionCall(call, len(inputs), target.environment)
 
@@ -172,20 +174,20 @@ def _value(kind: bytes, python: bytes, body: bytes) -> Any:
 
 
 def _graph(call: str) -> Steps[list[InputInfo]]:
-    told = json.loads((yield Ask(NOUN, call, "", method="GET")))["inputs"]
+    inputs = json.loads((yield Ask(NOUN, call, "", method="GET")))["inputs"]
     below = json.loads((yield Ask(NOUN, call, "children", method="GET")))["calls"]
     children: list[InputInfo] = []
-    for child in dict.fromkeys(each["id"] for each in below):
+    for child in dict.fromkeys(child_input["id"] for child_input in below):
         children += yield from _graph(child)
     return [
         InputInfo(
-            function_call_id=each["id"],
-            function_name=each["function"],
-            task_id=each["container"],
-            status=each["state"],
+            function_call_id=one_input["id"],
+            function_name=one_input["function"],
+            task_id=one_input["container"],
+            status=one_input["state"],
             children=children,
         )
-        for each in told
+        for one_input in inputs
     ]
 
 

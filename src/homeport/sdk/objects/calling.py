@@ -1,7 +1,7 @@
 """Calls of functions: `.remote()`, `.remote_gen()` and what they share with `.map()`.
 
-A call goes over the ingress's socket (`homeport.wire`). This file says to which endpoint, with which body, what an
-answer means, and when to try again.
+A call goes over the ingress's socket (`homeport.wire`). This file decides the endpoint and the body of a request, reads
+the answer, and decides whether and when to try again.
 """
 
 import json
@@ -24,7 +24,7 @@ NO_CONTAINER = "no container takes the request now"
 
 
 def request(target: Target, args: Any, kwargs: Any, form: str, whole: str = "") -> wire.Request:
-    """Return the request of a call; `whole` is the id of the call of which this is one input."""
+    """Return the request of a call; `whole` is the id of the `.map()` call of which this is one input."""
     _say_if_endless(target)
     fields = {calls.PYTHON: values.PYTHON, calls.FORM: form, **traces.fields()}
     if whole:
@@ -49,7 +49,7 @@ def _say_if_endless(target: Target) -> None:
 
 
 class Attempts:
-    """The tries of one call: what an answer means, and whether and when there is another try."""
+    """Decides after each try of one call what its answer means, and whether and when there is another try."""
 
     def __init__(self, target: Target, *, may_retry: bool = True) -> None:
         self._target = target
@@ -61,7 +61,7 @@ class Attempts:
         self._forgotten = 0  # how often the server did not know the variant
 
     def value(self, answer: wire.Answer) -> Any:
-        """Return the value in an answer, or raise what it says."""
+        """Return the value in an answer, or raise the error in it."""
         if policy := answer.fields.get("x-homeport-retries"):
             self._policy = calls.Retries.parse(policy)
         python = answer.fields.get("x-homeport-python", "")
@@ -103,20 +103,20 @@ class Attempts:
             return _Nobody(text, may_come=not context.is_local())
         return exception.InternalFailure(
             f"the connection to `{self._target.tag}` ended before its answer came ({error}); "
-            "nobody knows whether it ran"
+            "it is not known whether it ran"
         )
 
     def _refused(self, answer: wire.Answer) -> Exception:
         """Return the failure for an answer that no container's function gave."""
         if answer.fields.get("content-type", "").startswith("application/json"):
-            return _told(bytes(answer.body))
+            return _from_remote_api(bytes(answer.body))
         text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
         tag, status = self._target.tag, answer.status
         if status == 404 and self._target.variant and self._forgotten < MOST_FORGOTTEN:
             self._forgotten += 1
             from homeport.sdk.objects import variants
 
-            variants.gone(self._target)
+            variants.forget(self._target)
             return _Nobody(text, may_come=True)
         if status == 404:
             return self._missing()
@@ -147,8 +147,10 @@ class Attempts:
         )
 
 
-def _told(body: bytes) -> Exception:
-    """Return what a remote server's API says instead of passing the call on: a wrong token, say."""
+def _from_remote_api(body: bytes) -> Exception:
+    """Return the exception for an error of a remote server's API, which did not pass the call on: a wrong token,
+    say.
+    """
     try:
         failure = errors.Failure.from_dict(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -181,12 +183,12 @@ def call(target: Target, args: Any, kwargs: Any) -> Any:
     """Call the function, and return what it returns; blocks."""
     _warn_in_loop()
     attempts, path = Attempts(target), socket()
-    asked = request(target, args, kwargs, calls.VALUE)
+    sent = request(target, args, kwargs, calls.VALUE)
     while True:
         try:
             if target.variant:
                 _make(target)
-            return attempts.value(wire.ask(path, asked))
+            return attempts.value(wire.ask(path, sent))
         except (wire.Unreachable, wire.CutOff) as error:
             failure = attempts.broken(error)
         except Exception as error:
@@ -199,12 +201,12 @@ async def call_async(target: Target, args: Any, kwargs: Any, whole: str = "") ->
     import asyncio
 
     attempts, path = Attempts(target), socket()
-    asked = request(target, args, kwargs, calls.VALUE, whole)
+    sent = request(target, args, kwargs, calls.VALUE, whole)
     while True:
         try:
             if target.variant:
                 await _make_async(target)
-            return attempts.value(await wire.ask_async(path, asked))
+            return attempts.value(await wire.ask_async(path, sent))
         except (wire.Unreachable, wire.CutOff) as error:
             failure = attempts.broken(error)
         except Exception as error:
@@ -216,12 +218,12 @@ def stream(target: Target, args: Any, kwargs: Any) -> Iterator[Any]:
     """Call a generator, and yield its values as they come; blocks."""
     _warn_in_loop()
     attempts, path = Attempts(target, may_retry=False), socket()
-    asked = request(target, args, kwargs, calls.STREAM)
+    sent = request(target, args, kwargs, calls.STREAM)
     while True:
         try:
             if target.variant:
                 _make(target)
-            answer, frames = wire.frames(path, asked)
+            answer, frames = wire.frames(path, sent)
             if answer.outcome != calls.STREAM:
                 attempts.value(answer)
             break
@@ -251,12 +253,12 @@ async def stream_async(target: Target, args: Any, kwargs: Any) -> AsyncIterator[
     import asyncio
 
     attempts, path = Attempts(target, may_retry=False), socket()
-    asked = request(target, args, kwargs, calls.STREAM)
+    sent = request(target, args, kwargs, calls.STREAM)
     while True:
         try:
             if target.variant:
                 await _make_async(target)
-            answer, frames = await wire.frames_async(path, asked)
+            answer, frames = await wire.frames_async(path, sent)
             if answer.outcome != calls.STREAM:
                 attempts.value(answer)
             break
@@ -323,10 +325,10 @@ def _own_socket() -> wire.Address:
 
 
 def sleep(seconds: float) -> None:
-    """Sleep; a call that is cancelled meanwhile does not sleep on."""
+    """Sleep; wake early if the call is cancelled."""
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, SLICE_S))
+    while (left_s := end - time.monotonic()) > 0:
+        time.sleep(min(left_s, SLICE_S))
 
 
 def in_loop() -> bool:

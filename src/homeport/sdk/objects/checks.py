@@ -1,4 +1,4 @@
-"""What a class under `@app.cls` may be, and what no web function may be."""
+"""The rules for a class under `@app.cls`, and for web functions."""
 
 import inspect
 from typing import Any

@@ -326,19 +326,19 @@ class _Placeholder:
 
 def partials_of(raw: type) -> dict[str, PartialFunction]:
     """Return attribute -> decorated function, those of base classes included."""
-    found: dict[str, PartialFunction] = {}
+    partials: dict[str, PartialFunction] = {}
     for owner in reversed(raw.__mro__):
         for name, value in vars(owner).items():
             if isinstance(value, PartialFunction):
-                found[name] = value
+                partials[name] = value
             else:
-                found.pop(name, None)  # a plain method replaces the base's decorated one
-    return found
+                partials.pop(name, None)  # a plain method replaces the base's decorated one
+    return partials
 
 
 def parameters_of(raw: type) -> dict[str, tuple[type, Parameter]]:
     """Return name -> type and declaration of each class parameter."""
-    found: dict[str, tuple[type, Parameter]] = {}
+    parameters: dict[str, tuple[type, Parameter]] = {}
     for owner in reversed(raw.__mro__):
         fields = {k: v for k, v in vars(owner).items() if isinstance(v, Parameter)}
         if not fields:
@@ -350,13 +350,13 @@ def parameters_of(raw: type) -> dict[str, tuple[type, Parameter]]:
             if name not in hints:
                 raise InvalidError("All modal.parameter() specifications need to be type-annotated")
             if hints[name] not in PARAMETER_TYPES:
-                told = getattr(hints[name], "__name__", str(hints[name]))
+                kind = getattr(hints[name], "__name__", str(hints[name]))
                 raise InvalidError(
-                    f"Class parameter '{name}': {told} is not a supported modal.parameter() type. "
+                    f"Class parameter '{name}': {kind} is not a supported modal.parameter() type. "
                     "Use one of: int, str, bytes, bool"
                 )
-            found[name] = (hints[name], field)
-    return found
+            parameters[name] = (hints[name], field)
+    return parameters
 
 
 def _hints(owner: type) -> dict[str, Any]:

@@ -36,17 +36,17 @@ class Dict(Shared):
         return new == 1 if skip_if_exists else True
 
     @exchange.operation
-    def update(self, other: Mapping[Any, Any] | None = None, /, **kwargs: Any) -> Steps[None]:
+    def update(self, entries: Mapping[Any, Any] | None = None, /, **kwargs: Any) -> Steps[None]:
         """Set several keys, all of them or none."""
-        yield from self._put({**(other or {}), **kwargs})
+        yield from self._put({**(entries or {}), **kwargs})
 
     @exchange.operation
     def pop(self, key: Any, default: Any = _NOTHING) -> Steps[Any]:
         """Remove a key and return its value; `KeyError` without it, unless there is a default."""
         body = frames.pack([keys.pack(key)])
-        (found,) = frames.unpack((yield from self._ask("pop", body, repeats=False)))
-        if found is not None:
-            return values.loads(found)
+        (value,) = frames.unpack((yield from self._ask("pop", body, repeats=False)))
+        if value is not None:
+            return values.loads(value)
         if default is _NOTHING:
             raise KeyError(f"{key} not in dict {self._shown}")
         return default
@@ -54,14 +54,14 @@ class Dict(Shared):
     @exchange.operation
     def contains(self, key: Any) -> Steps[bool]:
         """Return whether a key is there."""
-        told = yield from self._ask("contains", frames.pack([keys.pack(key)]))
-        return bool(json.loads(told)["count"])
+        answer = yield from self._ask("contains", frames.pack([keys.pack(key)]))
+        return bool(json.loads(answer)["count"])
 
     @exchange.operation
     def len(self) -> Steps[int]:
         """Return the number of keys; at most 100,000 are counted."""
-        told = yield from self._ask("", method="GET")
-        return int(json.loads(told)["length"])
+        answer = yield from self._ask("", method="GET")
+        return int(json.loads(answer)["length"])
 
     @exchange.operation
     def clear(self) -> Steps[None]:
@@ -84,10 +84,10 @@ class Dict(Shared):
         return Pages(self._page, lambda key, value: (keys.loads(key), values.loads(value)))
 
     def __getitem__(self, key: Any) -> Any:
-        found = self.get(key, _NOTHING)
-        if found is _NOTHING:
+        value = self.get(key, _NOTHING)
+        if value is _NOTHING:
             raise KeyError(f"{key} not in dict {self._shown}")
-        return found
+        return value
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.put(key, value)
@@ -117,21 +117,21 @@ class Dict(Shared):
         return f"'{self._name or self._id or 'ephemeral'}'"
 
     def _get(self, key: Any, default: Any) -> Steps[Any]:
-        (found,) = frames.unpack((yield from self._ask("get", frames.pack([keys.pack(key)]))))
-        return default if found is None else values.loads(found)
+        (value,) = frames.unpack((yield from self._ask("get", frames.pack([keys.pack(key)]))))
+        return default if value is None else values.loads(value)
 
     def _put(self, entries: Mapping[Any, Any], *, only_new: bool = False) -> Steps[int]:
         parts = [
             part for key, value in entries.items() for part in (keys.pack(key), values.dumps(value))
         ]
-        rest = query("put", only_new="1" if only_new else "")
-        told = yield from self._ask(rest, frames.pack(parts), repeats=not only_new)
-        return int(json.loads(told)["count"])
+        path = query("put", only_new="1" if only_new else "")
+        answer = yield from self._ask(path, frames.pack(parts), repeats=not only_new)
+        return int(json.loads(answer)["count"])
 
     @exchange.operation
     def _page(self, after: str, only_keys: bool) -> Steps[tuple[str, list[tuple[bytes, bytes]]]]:
-        rest = query("items", after=after, keys="1" if only_keys else "")
-        first, *parts = frames.values((yield from self._ask(rest, method="GET")))
+        path = query("items", after=after, keys="1" if only_keys else "")
+        first, *parts = frames.values((yield from self._ask(path, method="GET")))
         return first.decode(), list(zip(parts[::2], parts[1::2], strict=True))
 
 

@@ -44,19 +44,21 @@ class EnvironmentManager:
     def list(self, *, client: Any = None) -> _Environments:  # noqa: ARG002
         """Return the environments, in the order of their names."""
         _refuse_inside("objects.list")
-        found = outside.ask(lambda client: client.environments.every())
-        return [Environment.from_name(each.name) for each in found]
+        environments = outside.ask(lambda client: client.environments.every())
+        return [Environment.from_name(environment.name) for environment in environments]
 
     @blocking.method
     def delete(self, name: str, *, client: Any = None) -> None:  # noqa: ARG002
-        """Delete an environment: its apps stop, and everything in it is gone."""
+        """Delete an environment: its apps stop, and everything in it is deleted."""
         _refuse_inside("objects.delete")
         _check(name)
         outside.ask(lambda client: client.environments.delete(name))
 
 
 class Environment(metaclass=Old):
-    """A part of a workspace: apps, secrets, volumes, dicts and queues of one are nothing to another one."""
+    """A part of a workspace: an environment's apps, secrets, volumes, dicts and queues are separate from those of
+    others.
+    """
 
     objects = EnvironmentManager()
 
@@ -73,9 +75,9 @@ class Environment(metaclass=Old):
     ) -> "Environment":
         """Return the environment with this name; `hydrate()` looks it up, and makes it if `create_if_missing` is true."""
         _check(name)
-        found = Environment()
-        found._name, found._create = name, create_if_missing
-        return found
+        environment = Environment()
+        environment._name, environment._create = name, create_if_missing
+        return environment
 
     @property
     def name(self) -> str | None:
@@ -86,11 +88,11 @@ class Environment(metaclass=Old):
     def hydrate(self, client: Any = None) -> "Environment":  # noqa: ARG002
         """Look the environment up now; `NotFoundError` if it does not exist."""
         _refuse_inside("hydrate")
-        if self._name in [each.name for each in Environment.objects.list()]:
+        if self._name in [existing.name for existing in Environment.objects.list()]:
             return self
         if not self._create:
             raise MissingError(f"there is no environment `{self._name}`")
-        with contextlib.suppress(ExistsError):  # somebody else was faster
+        with contextlib.suppress(ExistsError):  # another process has made it meanwhile
             Environment.objects.create(self._name)
         return self
 
@@ -98,7 +100,7 @@ class Environment(metaclass=Old):
     def members(self) -> Any:
         """Raise an error: tokens say who may use an environment."""
         raise UnimplementedError(
-            "`Environment.members` is not there in homeport: `homeport token create --env NAME` gives somebody an environment"
+            "`Environment.members` is not there in homeport: `homeport token create --env NAME` gives a user an environment"
         )
 
     def __repr__(self) -> str:

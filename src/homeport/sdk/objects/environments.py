@@ -9,7 +9,7 @@ _keys: "dict[str, str]" = {}  # of environments that this process has asked for;
 
 
 def own() -> str:
-    """Return the name of the environment that is meant where none is named."""
+    """Return the name of the environment that is used where the script names none."""
     reach = context.reach()
     if reach is not None:
         return reach.environment
@@ -18,7 +18,7 @@ def own() -> str:
 
 
 def checked(name: "str | None") -> str:
-    """Return the environment that `environment_name=` means, empty for the own one.
+    """Return the environment that `environment_name=` names; empty for the process's own one.
 
     `NotFoundError` in a container for another one: its code reaches its own environment alone.
     """
@@ -34,7 +34,7 @@ def checked(name: "str | None") -> str:
 
 
 def key(name: str) -> str:
-    """Return the key of an environment; empty for the own one's name."""
+    """Return the key of an environment; empty for the process's own one."""
     reach = context.reach()
     if reach is not None and reach.key and name in ("", reach.environment):
         return reach.key

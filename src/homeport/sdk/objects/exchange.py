@@ -1,4 +1,4 @@
-"""Asks the server for what containers share: from a container over its socket, elsewhere over the API.
+"""Asks the server for the objects that containers share: from a container over its socket, elsewhere over the API.
 
 An operation is written once, as a generator that yields its requests and gets their answers:
 
@@ -64,11 +64,11 @@ class Operation(Generic[P, T]):
         step: Callable[[], Ask] = functools.partial(next, steps)
         while True:
             try:
-                asked = step()
+                request = step()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             try:
-                step = functools.partial(steps.send, _ask(asked))
+                step = functools.partial(steps.send, _ask(request))
             except Exception as error:
                 step = functools.partial(steps.throw, error)
 
@@ -78,11 +78,11 @@ class Operation(Generic[P, T]):
         step: Callable[[], Ask] = functools.partial(next, steps)
         while True:
             try:
-                asked = step()
+                request = step()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             try:
-                step = functools.partial(steps.send, await _ask_async(asked))
+                step = functools.partial(steps.send, await _ask_async(request))
             except Exception as error:
                 step = functools.partial(steps.throw, error)
 
@@ -119,14 +119,14 @@ class Wait:
 class _Tries:
     """The tries of one request over the socket: says after each whether there is another."""
 
-    def __init__(self, asked: Ask) -> None:
-        self._repeats = asked.repeats
+    def __init__(self, request: Ask) -> None:
+        self._repeats = request.repeats
         self._until = time.monotonic() + PATIENCE_S
 
     def answered(self, answer: Any) -> bytes | None:
         """Return the body of an answer; None: try again, because the server does not run, or ended meanwhile."""
-        again = _is_away(answer) or (self._repeats and _was_cut(answer))
-        return None if again and not self._is_over() else _body(answer)
+        may_repeat = _is_away(answer) or (self._repeats and _was_cut(answer))
+        return None if may_repeat and not self._is_over() else _body(answer)
 
     def failed(self, *, may_have_run: bool) -> None:
         """Raise the user's error after a try without an answer, unless there is another try."""
@@ -139,18 +139,20 @@ class _Tries:
         return time.monotonic() > self._until
 
 
-def _ask(asked: Ask) -> bytes:
+def _ask(request: Ask) -> bytes:
     reach = context.reach()
     if reach is None:
-        given = (asked.method, asked.target, asked.body)
-        found: bytes = outside.ask(lambda client: client.raw(*given), environment=asked.environment)
-        return found
+        parts = (request.method, request.target, request.body)
+        answer: bytes = outside.ask(
+            lambda client: client.raw(*parts), environment=request.environment
+        )
+        return answer
     from homeport import wire
 
-    tries = _Tries(asked)
+    tries = _Tries(request)
     while True:
         try:
-            body = tries.answered(wire.ask(_socket(reach), _request(asked, reach)))
+            body = tries.answered(wire.ask(_socket(reach), _request(request, reach)))
         except (wire.Unreachable, wire.CutOff) as error:
             tries.failed(may_have_run=isinstance(error, wire.CutOff))
         else:
@@ -159,18 +161,18 @@ def _ask(asked: Ask) -> bytes:
         time.sleep(PAUSE_S)
 
 
-async def _ask_async(asked: Ask) -> bytes:
+async def _ask_async(request: Ask) -> bytes:
     import asyncio
 
     reach = context.reach()
     if reach is None:
-        return await asyncio.to_thread(_ask, asked)
+        return await asyncio.to_thread(_ask, request)
     from homeport import wire
 
-    tries = _Tries(asked)
+    tries = _Tries(request)
     while True:
         try:
-            body = tries.answered(await wire.ask_async(_socket(reach), _request(asked, reach)))
+            body = tries.answered(await wire.ask_async(_socket(reach), _request(request, reach)))
         except (wire.Unreachable, wire.CutOff) as error:
             tries.failed(may_have_run=isinstance(error, wire.CutOff))
         else:
@@ -179,20 +181,20 @@ async def _ask_async(asked: Ask) -> bytes:
         await asyncio.sleep(PAUSE_S)
 
 
-def _request(asked: Ask, reach: context.Reach) -> Any:
+def _request(request: Ask, reach: context.Reach) -> Any:
     from homeport import wire
     from homeport.contract import calls
     from homeport.sdk.objects import environments
 
     return wire.Request(
         "",
-        asked.body,
-        content_type=asked.content_type,
-        method=asked.method,
-        target=asked.target,
+        request.body,
+        content_type=request.content_type,
+        method=request.method,
+        target=request.target,
         fields={
-            calls.KEY: environments.key(asked.environment),
-            calls.ENVIRONMENT: asked.environment or reach.environment,
+            calls.KEY: environments.key(request.environment),
+            calls.ENVIRONMENT: request.environment or reach.environment,
         },
     )
 

@@ -11,8 +11,8 @@ class _Named(str):
         cls, *, count: int = 1, size: str | None = None, memory: int | str | None = None
     ) -> "_Named":
         """Return the name; `size` is such as `"80GB"`, `memory` such as 80."""
-        wanted = str(size or memory or "").upper().removesuffix("GB")
-        larger = "-80GB" if cls.model == "A100" and wanted == "80" else ""
+        gigabytes = str(size or memory or "").upper().removesuffix("GB")
+        larger = "-80GB" if cls.model == "A100" and gigabytes == "80" else ""
         return super().__new__(cls, f"{cls.model}{larger}{f':{count}' if count > 1 else ''}")
 
 

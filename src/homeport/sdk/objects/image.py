@@ -1,7 +1,7 @@
 """`Image`: a record of all builder calls; the node carries them out.
 
-What a step reads on the user's machine travels in its arguments: the text of a requirements file, the
-hashes of copied files, the hash of a function's source. So an image's key changes with them.
+Anything that a step reads on the user's machine travels in its arguments: the text of a requirements file, the
+hashes of copied files, the hash of a function's source. So an image's key changes with their content.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class Image(metaclass=Old):
         """The volumes of its steps, in order; the argument `volumes` of a step has their positions."""
         return self._volumes
 
-    # where it begins
+    # the first step
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> "Image":
@@ -95,9 +95,9 @@ class Image(metaclass=Old):
     @staticmethod
     def from_dockerfile(path: Any, **options: "Unpack[options_of.Dockerfile]") -> "Image":
         """Begin with the image that a Dockerfile describes."""
-        text, told = local.text(path), {**options}
-        read = dockerfiles.read("from_dockerfile", text, Path(path), **dockerfiles.take(told))
-        return Image().with_step("from_dockerfile", told, text=text, **read)
+        text, settings = local.text(path), {**options}
+        read = dockerfiles.read("from_dockerfile", text, Path(path), **dockerfiles.take(settings))
+        return Image().with_step("from_dockerfile", settings, text=text, **read)
 
     @staticmethod
     def from_scratch(force_build: bool = False) -> "Image":
@@ -125,8 +125,8 @@ class Image(metaclass=Old):
 
     def pip_install(self, *packages: Any, **options: "Unpack[options_of.Install]") -> "Image":
         """Install packages, by the names that pip knows."""
-        found = options_of.strings("pip_install", packages)
-        return self.with_step("pip_install", options, packages=found) if found else self
+        names = options_of.strings("pip_install", packages)
+        return self.with_step("pip_install", options, packages=names) if names else self
 
     def uv_pip_install(
         self,
@@ -134,12 +134,12 @@ class Image(metaclass=Old):
         requirements: Sequence[str] | None = None,
         **options: "Unpack[options_of.Install]",
     ) -> "Image":
-        """Install packages, or what requirements files list."""
-        found = options_of.strings("uv_pip_install", packages)
-        if not found and not requirements:
+        """Install packages, or those that requirements files list."""
+        names = options_of.strings("uv_pip_install", packages)
+        if not names and not requirements:
             return self
         listed = local.requirements("uv_pip_install", requirements or ())
-        return self.with_step("uv_pip_install", options, packages=found, **listed)
+        return self.with_step("uv_pip_install", options, packages=names, **listed)
 
     def pip_install_from_requirements(
         self,
@@ -190,7 +190,7 @@ class Image(metaclass=Old):
         ignore_lockfile: bool = False,
         **options: "Unpack[options_of.Poetry]",
     ) -> "Image":
-        """Install what `pyproject.toml` and `poetry.lock` say."""
+        """Install the packages that `pyproject.toml` and `poetry.lock` list."""
         beside = Path(poetry_pyproject_toml).with_name("poetry.lock")
         if not (ignore_lockfile or poetry_lockfile or beside.exists()) and context.is_local():
             raise InvalidError(
@@ -212,7 +212,7 @@ class Image(metaclass=Old):
         frozen: bool = True,
         **options: "Unpack[options_of.UvSync]",
     ) -> "Image":
-        """Install what `pyproject.toml` and `uv.lock` say; also takes `groups` and `extras`."""
+        """Install the packages that `pyproject.toml` and `uv.lock` list; also takes `groups` and `extras`."""
         project = Path(uv_project_dir).expanduser()
         lock = project / "uv.lock"
         watched.add(lock)  # it may be written later
@@ -228,33 +228,35 @@ class Image(metaclass=Old):
         self, *packages: Any, **options: "Unpack[options_of.Micromamba]"
     ) -> "Image":
         """Install packages of conda."""
-        found, told = options_of.strings("micromamba_install", packages), {**options}
-        spec = told.pop("spec_file", None)
+        names, settings = options_of.strings("micromamba_install", packages), {**options}
+        spec = settings.pop("spec_file", None)
         text = local.text(spec) if spec else None
-        return self.with_step("micromamba_install", told, packages=found, spec_file_text=text)
+        return self.with_step("micromamba_install", settings, packages=names, spec_file_text=text)
 
     def apt_install(self, *packages: Any, **options: "Unpack[options_of.Build]") -> "Image":
         """Install Debian packages."""
-        found = options_of.strings("apt_install", packages)
-        return self.with_step("apt_install", options, packages=found) if found else self
+        names = options_of.strings("apt_install", packages)
+        return self.with_step("apt_install", options, packages=names) if names else self
 
     # commands
 
     def run_commands(self, *commands: Any, **options: "Unpack[options_of.Commands]") -> "Image":
         """Run shell commands in the image."""
-        found = options_of.strings("run_commands", commands)
-        return self.with_step("run_commands", options, commands=found) if found else self
+        lines = options_of.strings("run_commands", commands)
+        return self.with_step("run_commands", options, commands=lines) if lines else self
 
     def dockerfile_commands(
         self, *commands: Any, **options: "Unpack[options_of.Dockerfile]"
     ) -> "Image":
         """Run lines of a Dockerfile."""
-        found = options_of.strings("dockerfile_commands", commands)
-        if not found:
+        lines = options_of.strings("dockerfile_commands", commands)
+        if not lines:
             return self
-        told = {**options}
-        read = dockerfiles.read("dockerfile_commands", "\n".join(found), **dockerfiles.take(told))
-        return self.with_step("dockerfile_commands", told, commands=found, **read)
+        settings = {**options}
+        read = dockerfiles.read(
+            "dockerfile_commands", "\n".join(lines), **dockerfiles.take(settings)
+        )
+        return self.with_step("dockerfile_commands", settings, commands=lines, **read)
 
     def run_function(
         self,
@@ -266,8 +268,8 @@ class Image(metaclass=Old):
         **options: "Unpack[options_of.RunFunction]",
     ) -> "Image":
         """Run a Python function once, when the image is built, such as to download a model."""
-        given = image_given.function(raw_f, args, kwargs)
-        return self.with_step("run_function", options, timeout=timeout, **given)
+        step_arguments = image_given.function(raw_f, args, kwargs)
+        return self.with_step("run_function", options, timeout=timeout, **step_arguments)
 
     # configuration
 
@@ -346,7 +348,7 @@ class Image(metaclass=Old):
         gone.on_instance(self, name)
         raise AttributeError(f"'Image' object has no attribute '{name}'")
 
-    # use
+    # how a script uses an image
 
     def pipe(self, func: Callable[..., "Image"], *args: Any, **kwargs: Any) -> "Image":
         """Return `func(self, …)`."""
@@ -387,10 +389,12 @@ class Image(metaclass=Old):
         args |= options or {}
         secrets = image_given.secrets(step, args)
         volumes = image_given.volumes(step, args)
-        given = image_given.arguments(step, args)
+        manifest_arguments = image_given.arguments(step, args)
         if secrets:  # only this step sees them
-            given["secrets"] = image_given.positions(self._secrets, secrets)
+            manifest_arguments["secrets"] = image_given.positions(self._secrets, secrets)
         if volumes:
-            given["volumes"] = image_given.positions(self._volumes, volumes)
-        made = Step(name=step, args=given, where=location.here())
-        return Image((*self._steps, made), (*self._secrets, *secrets), (*self._volumes, *volumes))
+            manifest_arguments["volumes"] = image_given.positions(self._volumes, volumes)
+        new_step = Step(name=step, args=manifest_arguments, where=location.here())
+        return Image(
+            (*self._steps, new_step), (*self._secrets, *secrets), (*self._volumes, *volumes)
+        )

@@ -1,4 +1,4 @@
-"""What a step of an image is given: its arguments, secrets and volumes, and a function with its own arguments."""
+"""Prepares the arguments, secrets and volumes of an image's steps, and functions with their arguments."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def check_order(step: str, before: Sequence[Step]) -> None:
 
 
 def arguments(step: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's arguments as the manifest has them, without those that say nothing."""
+    """Return a step's arguments as the manifest has them, without the empty ones."""
     forced = step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE)
     return {
         name: image_options.jsonable(value)
@@ -50,30 +50,30 @@ def arguments(step: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
 def secrets(step: str, args: dict[str, Any]) -> tuple[Secret, ...]:
     """Take the secrets out of a step's arguments."""
-    given = [args.pop("secret", None), *(args.pop("secrets", None) or ())]
-    found = tuple(secret for secret in given if secret is not None)
-    if not all(isinstance(secret, Secret) for secret in found):
+    listed = [args.pop("secret", None), *(args.pop("secrets", None) or ())]
+    secrets_found = tuple(secret for secret in listed if secret is not None)
+    if not all(isinstance(secret, Secret) for secret in secrets_found):
         raise InvalidError(f"`{step}`: `secrets` takes a list of `modal.Secret` objects")
-    return found
+    return secrets_found
 
 
 def volumes(step: str, args: dict[str, Any]) -> tuple[VolumeMount, ...]:
     """Take the volumes out of a step's arguments."""
-    found = mounts(args.pop("volumes", None) or {})
-    if sub := next((mount for mount in found if mount.sub_path), None):
+    mounted = mounts(args.pop("volumes", None) or {})
+    if sub := next((mount for mount in mounted if mount.sub_path), None):
         raise InvalidError(f"`{step}`: the volume at {sub.path} is mounted whole, or not at all")
-    return found
+    return mounted
 
 
-def positions(known: Sequence[object], new: Sequence[object]) -> list[int]:
-    """Return where `new` will be, after what earlier steps were given."""
-    return list(range(len(known), len(known) + len(new)))
+def positions(earlier: Sequence[object], new: Sequence[object]) -> list[int]:
+    """Return the positions of `new`, after those of earlier steps."""
+    return list(range(len(earlier), len(earlier) + len(new)))
 
 
 def function(
     raw: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the arguments of a `run_function` step; `InvalidError` for what no build can call."""
+    """Return the arguments of a `run_function` step; `InvalidError` for a function that a build cannot call."""
     raw = getattr(raw, "raw", raw)  # decorated with `@app.function()`
     if not callable(raw):
         raise InvalidError("`run_function` takes a function")
@@ -82,12 +82,12 @@ def function(
             f"`run_function` needs a function at the top of its module, "
             f"and `{raw.__qualname__}` is not"
         )
-    given = {"args": list(args), "kwargs": dict(kwargs or {})}
+    call = {"args": list(args), "kwargs": dict(kwargs or {})}
     try:
-        json.dumps(given)
+        json.dumps(call)
     except (TypeError, ValueError) as error:
         raise InvalidError(
             f"the arguments of `run_function` travel as JSON, and these cannot: {error}"
         ) from None
     named = {"module": raw.__module__, "qualname": raw.__qualname__}
-    return {**named, "source_sha256": local.source_sha256(raw), **given}
+    return {**named, "source_sha256": local.source_sha256(raw), **call}

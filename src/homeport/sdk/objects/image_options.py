@@ -129,36 +129,37 @@ OF_STEP: dict[str, type] = {
 
 def check(step: str, options: Mapping[str, Any]) -> None:
     """Raise `MisuseError` for a keyword that the step does not have, naming the nearest one."""
-    known = OF_STEP[step].__annotations__ if step in OF_STEP else {}
+    allowed = OF_STEP[step].__annotations__ if step in OF_STEP else {}
     for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, 1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise MisuseError(f"`Image.{step}` got an unexpected keyword argument `{name}`.{hint}")
 
 
 def strings(name: str, packages: Sequence[Any]) -> list[str]:
     """Return strings and lists of strings as one list."""
-    found: list[str] = []
+    texts: list[str] = []
     for package in packages:
         items = package if isinstance(package, (list, tuple)) else [package]
         if not all(isinstance(item, str) for item in items):
             raise InvalidError(f"`{name}` takes strings or lists of strings, not {package!r}")
-        found += items
-    return found
+        texts += items
+    return texts
 
 
 def check_repositories(repositories: Sequence[Any], secrets: Collection[Secret] | None) -> None:
-    """Raise `InvalidError` for what is not a repository of GitHub or GitLab, or without a secret."""
+    """Raise `InvalidError` for a repository that is not of GitHub or GitLab, and for a missing secret."""
     if not secrets:
         raise InvalidError(
             "No secrets provided to function. "
             "Installing private packages requires tokens to be passed via modal.Secret objects."
         )
     wrong = [
-        each
-        for each in repositories
-        if not isinstance(each, str) or not each.startswith(("github.com/", "gitlab.com/"))
+        repository
+        for repository in repositories
+        if not isinstance(repository, str)
+        or not repository.startswith(("github.com/", "gitlab.com/"))
     ]
     if wrong:
         raise InvalidError(

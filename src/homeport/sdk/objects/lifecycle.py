@@ -65,7 +65,7 @@ def concurrent(
 
 
 def check_batching(max_batch_size: int, wait_ms: int) -> None:
-    """Raise `InvalidError` for batches that cannot be."""
+    """Raise `InvalidError` for limits of batches that are not allowed."""
     if max_batch_size < 1:
         raise InvalidError("max_batch_size must be a positive integer.")
     if max_batch_size > 1000:
@@ -77,7 +77,7 @@ def check_batching(max_batch_size: int, wait_ms: int) -> None:
 
 
 def check_concurrency(max_inputs: int | None, target_inputs: int | None) -> None:
-    """Raise `InvalidError` for numbers of concurrent inputs that cannot be."""
+    """Raise `InvalidError` for numbers of concurrent inputs that are not allowed."""
     for name, value in (("max_inputs", max_inputs), ("target_inputs", target_inputs)):
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value is not None and not (whole and 1 <= value <= names.MAX_INPUTS):

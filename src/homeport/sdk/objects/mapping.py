@@ -33,7 +33,8 @@ async def calls(
 ) -> AsyncIterator[Any]:
     """Yield the result of one call for each input, in the order of the inputs or as they come.
 
-    An exception ends it and cancels the calls that are under way, unless exceptions are results too.
+    An exception ends the iteration and cancels the running calls, unless `return_exceptions` makes results of
+    exceptions.
     """
     flight = _Flight(target, kwargs, ordered=ordered)
     feeding = asyncio.ensure_future(flight.feed(inputs))
@@ -61,7 +62,7 @@ class _Raised:
 
 
 class _Flight:
-    """The calls that are under way, and the outcomes that the caller has not taken yet."""
+    """The running calls, and the outcomes that the caller has not taken yet."""
 
     def __init__(self, target: Target, kwargs: "dict[str, Any]", *, ordered: bool) -> None:
         self._target, self._kwargs, self._ordered = target, kwargs, ordered
@@ -107,14 +108,14 @@ class _Flight:
             await self._news.wait()
 
     async def end(self) -> None:
-        """Cancel the calls that are under way."""
+        """Cancel the running calls."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _is_full(self) -> bool:
-        done = len(self._waiting) - (len(self._tasks) if self._ordered else 0)
-        return len(self._tasks) >= self._size or done >= self._size
+        finished = len(self._waiting) - (len(self._tasks) if self._ordered else 0)
+        return len(self._tasks) >= self._size or finished >= self._size
 
     async def _call(self, args: "tuple[Any, ...]") -> Any:
         loop = asyncio.get_running_loop()
@@ -138,7 +139,7 @@ class _Flight:
 
 def zipped(iterables: "tuple[Any, ...]") -> Inputs:
     """Yield the inputs of `.map(a, b)`: one item of each iterable, until the shortest ends."""
-    if any(isinstance(each, AsyncIterable) for each in iterables):
+    if any(isinstance(iterable, AsyncIterable) for iterable in iterables):
         return _zipped(iterables)
     return plain(zip(*iterables))  # noqa: B905 - as the built-in `map` does
 
@@ -162,7 +163,8 @@ async def plain(items: "Iterable[Any]") -> AsyncIterator[Any]:
 
 async def _zipped(iterables: "tuple[Any, ...]") -> Inputs:
     readers = [
-        (each if isinstance(each, AsyncIterable) else plain(each)).__aiter__() for each in iterables
+        (iterable if isinstance(iterable, AsyncIterable) else plain(iterable)).__aiter__()
+        for iterable in iterables
     ]
     while True:
         try:

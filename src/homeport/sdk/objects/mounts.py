@@ -9,7 +9,7 @@ from homeport.sdk.objects.volume import Volume
 
 
 def mounts(volumes: dict[str, Volume]) -> tuple[VolumeMount, ...]:
-    """The manifest's description of mounted volumes."""
+    """Return the manifest's description of mounted volumes."""
     return tuple(volume.mount(path) for path, volume in check_volumes(volumes).items())
 
 
@@ -17,8 +17,8 @@ def check_volumes(volumes: Any) -> dict[str, Volume]:
     """Return mount path -> volume; `InvalidError` for a path where no volume can be mounted."""
     if not isinstance(volumes, dict):
         raise InvalidError("`volumes=` must be a dict keyed by mount path")
-    seen: dict[int, str] = {}
-    found: dict[str, Volume] = {}
+    path_by_id: dict[int, str] = {}
+    volumes_by_path: dict[str, Volume] = {}
     for raw, volume in volumes.items():
         path = str(raw)
         if len(path) > 1 and path.endswith("/"):
@@ -33,11 +33,11 @@ def check_volumes(volumes: Any) -> dict[str, Volume]:
             raise InvalidError(f"Volume {path} must be a canonical, absolute path.")
         if not validate.may_mount(path):
             raise InvalidError(f"Volume {path} cannot be mounted at '{path}'.")
-        if id(volume) in seen:
+        if id(volume) in path_by_id:
             raise InvalidError(
                 "The same Volume cannot be mounted in multiple locations for the same function: "
-                f"{seen[id(volume)]}, {path}"
+                f"{path_by_id[id(volume)]}, {path}"
             )
-        seen[id(volume)] = path
-        found[path] = volume
-    return found
+        path_by_id[id(volume)] = path
+        volumes_by_path[path] = volume
+    return volumes_by_path

@@ -1,4 +1,6 @@
-"""What volumes, dicts, queues and secrets have in common: their names, their facts, and the order of their lists."""
+"""The common parts of volumes, dicts, queues and secrets: the rules for names, their facts, and the order of their
+lists.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -21,19 +23,21 @@ class Info:
 
     @classmethod
     def of(cls: "type[T]", name: str, created_at: float) -> T:  # noqa: PYI019 - Self is 3.11
-        """Return what the server has told; an object without a name has the empty one, the time is in seconds."""
+        """Return the facts from the server's answer; an object without a name has the empty one, the time is in
+        seconds.
+        """
         at = datetime.fromtimestamp(created_at, timezone.utc)
         return cls(name=name or None, created_at=at, created_by=None)
 
 
 def check(kind: str, name: Any) -> None:
-    """Raise `InvalidError` for a name that no such object can have; `kind` is `Volume`, `Dict` or `Queue`."""
+    """Raise `InvalidError` for a name that is not allowed; `kind` is `Volume`, `Dict` or `Queue`."""
     if not isinstance(name, str) or not names.is_volume_name(name):
         raise InvalidError(f"Invalid {kind} name: '{name}'.")
 
 
 def newest(
-    found: "Iterable[tuple[str, float]]",
+    objects: "Iterable[tuple[str, float]]",
     *,
     created_before: "datetime | str | None",
     max_objects: "int | None",
@@ -48,5 +52,5 @@ def newest(
         if isinstance(created_before, str):
             created_before = datetime.fromisoformat(created_before)
         before = created_before.timestamp()
-    kept = sorted((pair for pair in found if pair[1] < before), key=lambda pair: -pair[1])
-    return [name for name, _ in kept[:max_objects]]
+    chosen = sorted((pair for pair in objects if pair[1] < before), key=lambda pair: -pair[1])
+    return [name for name, _ in chosen[:max_objects]]

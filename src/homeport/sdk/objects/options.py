@@ -64,13 +64,13 @@ IGNORED = (
 )  # fmt: skip
 
 
-def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def read(decorator: str, given_values: Mapping[str, Any]) -> dict[str, Any]:
     """Return every keyword with its value or default.
 
     Raises `InvalidError` for a wrong value, and for an unknown name, with the nearest known name.
     """
     allowed = [k for k in DEFAULTS if decorator != "cls" or k not in NOT_FOR_CLASSES]
-    for key in given:
+    for key in given_values:
         if key in RENAMED:
             raise DeprecationError(
                 f"Deprecated on 2025-02-24: The '{key}' parameter has been renamed to "
@@ -82,7 +82,7 @@ def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise MisuseError(
                 f"`@app.{decorator}` got an unexpected keyword argument `{key}`.{hint}"
             )
-    options = {**DEFAULTS, **given}
+    options = {**DEFAULTS, **given_values}
     _check_scaling(options)
     _check_timeouts(options)
     _check_inputs(options)
@@ -103,7 +103,7 @@ def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
     pair(options["memory"], int, "memory")
     checked(options["env"] or {})
     for key in IGNORED:
-        if key in given and given[key] not in (None, False, {}, ()):
+        if key in given_values and given_values[key] not in (None, False, {}, ()):
             notices.say(f"`{key}` is accepted and has no effect here")
     return options
 
@@ -164,8 +164,8 @@ def gpus(value: Any) -> tuple[str, ...]:
     """Return `"A100:2"`, or a list of fallbacks, as a tuple; check each count."""
     if value is None:
         return ()
-    found = (value,) if isinstance(value, str) else tuple(value)
-    for gpu in found:
+    listed = (value,) if isinstance(value, str) else tuple(value)
+    for gpu in listed:
         if not isinstance(gpu, str):
             raise InvalidError(f'`gpu` must be a string such as "H100", not {gpu!r}')
         _, colon, count = gpu.partition(":")
@@ -173,7 +173,7 @@ def gpus(value: Any) -> tuple[str, ...]:
             raise InvalidError(f"Invalid GPU count: {count}. Value must be an integer.")
         if not validate.is_gpu(gpu):
             raise InvalidError(f'`gpu` must be a string such as "H100", not {gpu!r}')
-    return found
+    return listed
 
 
 def _check_scaling(options: dict[str, Any]) -> None:

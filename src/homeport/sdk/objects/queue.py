@@ -59,8 +59,8 @@ class Queue(Shared):
 
         Without `block`, return None if there is no value.
         """
-        found = yield from self._get(1, block, timeout, partition)
-        return found[0] if found else None
+        taken_values = yield from self._get(1, block, timeout, partition)
+        return taken_values[0] if taken_values else None
 
     @exchange.operation
     def get_many(
@@ -81,16 +81,16 @@ class Queue(Shared):
         """Return how many values a partition has, or with `total` all of them."""
         if partition is not None and total:
             raise InvalidError("Partition must be None when requesting total length.")
-        rest = query("length", partition=_partition(partition), every="1" if total else "")
-        return int(json.loads((yield from self._ask(rest, method="GET")))["count"])
+        path = query("length", partition=_partition(partition), every="1" if total else "")
+        return int(json.loads((yield from self._ask(path, method="GET")))["count"])
 
     @exchange.operation
     def clear(self, *, partition: str | None = None, all: bool = False) -> Steps[None]:  # noqa: A002
         """Remove what is in a partition, or with `all` everything."""
         if partition is not None and all:
             raise InvalidError("Partition must be null when requesting to clear all.")
-        rest = query("clear", partition=_partition(partition), every="1" if all else "")
-        yield from self._ask(rest)
+        path = query("clear", partition=_partition(partition), every="1" if all else "")
+        yield from self._ask(path)
 
     @property
     def iterate(self) -> "Values":
@@ -118,9 +118,9 @@ class Queue(Shared):
             raise InvalidError("`partition_ttl` must be from 1 second to 7 days")
         wait = _wait(block, timeout)
         while True:
-            rest = query("put", partition=where, ttl_s=float(ttl), wait_s=wait.next_s)
+            path = query("put", partition=where, ttl_s=float(ttl), wait_s=wait.next_s)
             try:
-                yield from self._ask(rest, body, repeats=False)
+                yield from self._ask(path, body, repeats=False)
             except ResourceExhaustedError as error:
                 if wait.is_over:
                     raise queue.Full(str(error)) from None
@@ -132,10 +132,10 @@ class Queue(Shared):
     ) -> Steps[list[Any]]:
         where, wait = _partition(partition), _wait(block, timeout)
         while True:
-            rest = query("get", partition=where, count=count, wait_s=wait.next_s)
-            found = frames.values((yield from self._ask(rest, repeats=False)))
-            if found:
-                return [values.loads(value) for value in found]
+            path = query("get", partition=where, count=count, wait_s=wait.next_s)
+            pickled = frames.values((yield from self._ask(path, repeats=False)))
+            if pickled:
+                return [values.loads(value) for value in pickled]
             if wait.is_over:
                 if block:
                     raise queue.Empty
@@ -147,10 +147,10 @@ class Queue(Shared):
     ) -> Steps[tuple[str, list[bytes]]]:
         wait = Wait(wait_s)
         while True:
-            rest = query("items", partition=_partition(partition), after=after, wait_s=wait.next_s)
-            first, *found = frames.values((yield from self._ask(rest, method="GET")))
-            if found or wait.is_over:
-                return first.decode(), found
+            path = query("items", partition=_partition(partition), after=after, wait_s=wait.next_s)
+            first, *pickled = frames.values((yield from self._ask(path, method="GET")))
+            if pickled or wait.is_over:
+                return first.decode(), pickled
 
 
 class Values:
@@ -164,20 +164,20 @@ class Values:
     def __call__(
         self, *, partition: str | None = None, item_poll_timeout: float = 0.0
     ) -> Iterator[Any]:
-        after, found = self._page("", partition, item_poll_timeout)
-        while found:
-            yield from map(values.loads, found)
-            after, found = self._page(after, partition, item_poll_timeout)
+        after, pickled = self._page("", partition, item_poll_timeout)
+        while pickled:
+            yield from map(values.loads, pickled)
+            after, pickled = self._page(after, partition, item_poll_timeout)
 
     async def aio(
         self, *, partition: str | None = None, item_poll_timeout: float = 0.0
     ) -> AsyncIterator[Any]:
         """The same for `async for`."""
-        after, found = await self._page.aio("", partition, item_poll_timeout)
-        while found:
-            for value in found:
+        after, pickled = await self._page.aio("", partition, item_poll_timeout)
+        while pickled:
+            for value in pickled:
                 yield values.loads(value)
-            after, found = await self._page.aio(after, partition, item_poll_timeout)
+            after, pickled = await self._page.aio(after, partition, item_poll_timeout)
 
 
 def _partition(name: str | None) -> str:

@@ -26,7 +26,7 @@ AGAIN = (
 
 @dataclass(frozen=True)
 class Hydrated:
-    """Where the functions of a running app are."""
+    """Where the functions of a running app can be reached."""
 
     app: str
     scope: str  # the session's id
@@ -36,7 +36,7 @@ class Hydrated:
 
 
 class App(Protocol):
-    """What a run needs of a `modal.App`."""
+    """The attributes of a `modal.App` that a run uses."""
 
     name: str | None
     session: "Hydrated | None"
@@ -51,9 +51,9 @@ def known(name: str, *, environment: str, create: bool) -> Any:
         raise exception.UnimplementedError(
             "`App.lookup(…, create_if_missing=True)` is not there in homeport: an app exists once it is deployed"
         )
-    for each in outside.ask(lambda client: client.apps.every(), environment=environment):
-        if name in (each.name, each.app_id) and each.version and each.stopped_at is None:
-            return each
+    for app in outside.ask(lambda client: client.apps.every(), environment=environment):
+        if name in (app.name, app.app_id) and app.version and app.stopped_at is None:
+            return app
     raise exception.MissingError(f"there is no deployed app `{name}`")
 
 
@@ -93,12 +93,12 @@ class Running:
     def __enter__(self) -> App:
         session = self._begun()
         try:
-            told = session.ready.result()
+            served = session.ready.result()
         except BaseException:
             session.abort()
             session.done.wait()
             raise
-        return self._entered(told)
+        return self._entered(served)
 
     def __exit__(
         self,
@@ -113,12 +113,12 @@ class Running:
     async def __aenter__(self) -> App:
         session = self._begun()
         try:
-            told = await asyncio.wrap_future(session.ready)
+            served = await asyncio.wrap_future(session.ready)
         except BaseException:
             session.abort()
             await asyncio.to_thread(session.done.wait)
             raise
-        return self._entered(told)
+        return self._entered(served)
 
     async def __aexit__(
         self,
@@ -142,8 +142,10 @@ class Running:
         session.start()
         return session
 
-    def _entered(self, told: Any) -> App:
-        self._app.hydrate(Hydrated(told.app, told.id, told.urls, self._environment or "", told.key))
+    def _entered(self, served: Any) -> App:
+        self._app.hydrate(
+            Hydrated(served.app, served.id, served.urls, self._environment or "", served.key)
+        )
         return self._app
 
     def _left(self, error: BaseException | None) -> "_Session":
@@ -155,7 +157,7 @@ class Running:
 
 
 class _Session:
-    """A session, as the thread with the block sees it."""
+    """A session, as the thread with the block uses it."""
 
     def __init__(self, declared: Any, *, detach: bool, environment: "str | None" = None) -> None:
         self._environment = environment
@@ -246,7 +248,7 @@ def deploy(
 
 
 def declare(app: App, name: str) -> Any:
-    """Return the app's manifest and files (contract/declaring.py); warn of what the app asks for in vain."""
+    """Return the app's manifest and files (contract/declaring.py); warn of options that have no effect."""
     inline = importlib.import_module("homeport.sdk.declare.inline")
     try:
         declared = inline.declare(app, name)

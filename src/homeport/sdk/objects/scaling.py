@@ -40,13 +40,13 @@ class Scaled:
     @exchange.operation
     def stats(self) -> exchange.Steps[FunctionStats]:
         """Return the numbers of this moment."""
-        yield from self._made()
-        told = json.loads((yield self.asked()))
+        yield from self._make_variant()
+        numbers = json.loads((yield self.asked()))
         return FunctionStats(
-            backlog=told["backlog"],
-            num_total_runners=told["containers"],
-            num_running_inputs=told["running"],
-            input_headroom=told["headroom"],
+            backlog=numbers["backlog"],
+            num_total_runners=numbers["containers"],
+            num_running_inputs=numbers["running"],
+            input_headroom=numbers["headroom"],
         )
 
     @exchange.operation
@@ -73,23 +73,23 @@ class Scaled:
             )
         )
 
-    def changed(self, **given: "float | None") -> exchange.Steps[AutoscalerSettings]:
+    def changed(self, **settings: "float | None") -> exchange.Steps[AutoscalerSettings]:
         """Make the steps of `update`; None leaves a value as it is."""
-        body = {name: value for name, value in given.items() if value is not None}
+        body = {name: value for name, value in settings.items() if value is not None}
         if "scaledown_window" in body:
             body["scaledown_window"] = float(body["scaledown_window"])
-        yield from self._made()
-        told = json.loads((yield self.asked("/scaling", body)))["scaling"]
-        return AutoscalerSettings(**told)
+        yield from self._make_variant()
+        scaling = json.loads((yield self.asked("/scaling", body)))["scaling"]
+        return AutoscalerSettings(**scaling)
 
-    def _made(self) -> exchange.Steps[None]:
-        """Ask for the variant, if it is one: it is forgotten while it is idle."""
+    def _make_variant(self) -> exchange.Steps[None]:
+        """Ask the server to make the variant, if the target is one: the server forgets an idle variant."""
         if self._target.variant:
             from homeport.sdk.objects import variants
 
             yield from variants.make(self._target)
 
-    def asked(self, rest: str = "", body: "dict[str, Any] | None" = None) -> Ask:
+    def asked(self, below: str = "", body: "dict[str, Any] | None" = None) -> Ask:
         """Return the request for the function's numbers, or to a path below it."""
         target = self._target
         query = {
@@ -101,7 +101,7 @@ class Scaled:
             )
             if value
         }
-        path = urllib.parse.quote(target.tag, safe="") + rest
+        path = urllib.parse.quote(target.tag, safe="") + below
         return Ask(
             "functions",
             target.app,

@@ -47,8 +47,8 @@ class SecretManager:
 
         existing = (ExistsError,) if allow_existing else ()
         with contextlib.suppress(*existing):
-            wanted = NewSecret(name=name, values=values)
-            outside.ask(lambda client: client.secrets.create(wanted), environment=where)
+            new = NewSecret(name=name, values=values)
+            outside.ask(lambda client: client.secrets.create(new), environment=where)
 
     @blocking.method
     def list(
@@ -61,12 +61,12 @@ class SecretManager:
     ) -> _Secrets:
         """Return the secrets, the newest first; without their values."""
         _refuse_inside("objects.list")
-        kept = named.newest(
-            ((each.name, each.created_at) for each in _stored(environment_name)),
+        secret_names = named.newest(
+            ((secret.name, secret.created_at) for secret in _stored(environment_name)),
             created_before=created_before,
             max_objects=max_objects,
         )
-        return [Secret.from_name(name, environment_name=environment_name) for name in kept]
+        return [Secret.from_name(name, environment_name=environment_name) for name in secret_names]
 
     @blocking.method
     def delete(
@@ -171,16 +171,16 @@ class Secret:
     @blocking.method
     def info(self) -> SecretInfo:
         """Return the secret's name, and when it was created."""
-        found = self._found()
-        return SecretInfo.of(found.name, found.created_at)
+        stored = self._found()
+        return SecretInfo.of(stored.name, stored.created_at)
 
     def _found(self) -> Any:
         _refuse_inside("info")
         if self.name is None:
             raise InvalidError("the secret has no name: use `Secret.from_name`")
-        for each in _stored(self._environment_name):
-            if each.name == self.name:
-                return each
+        for stored in _stored(self._environment_name):
+            if stored.name == self.name:
+                return stored
         raise MissingError(f"there is no secret `{self.name}`")
 
     def __repr__(self) -> str:
@@ -226,6 +226,6 @@ def _read_dotenv(start: Path, filename: str) -> dict[str, str]:
     for directory in (first.absolute(), *first.absolute().parents):
         watched.add(directory / filename)
         if (directory / filename).is_file():
-            found = dotenv_values(directory / filename)
-            return {key: value or "" for key, value in found.items()}
+            variables = dotenv_values(directory / filename)
+            return {key: value or "" for key, value in variables.items()}
     return {}

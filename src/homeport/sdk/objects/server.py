@@ -32,7 +32,7 @@ from homeport.sdk.objects.target import Target
 from homeport.sdk.objects.urls import url_of
 
 STARTUP_S = 30.0
-#: Running requests go on for so long when a container is to end, unless the script says otherwise.
+#: Seconds for running requests when a container has to end, unless the script sets another value.
 GRACE_S = 30.0
 #: Keywords of `@app.server` that `@app.cls` does not have -> their defaults.
 DEFAULTS: dict[str, Any] = {
@@ -47,7 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "scaleup_window": None,  # homeport starts containers at once
     "compute_region": None,  # Modal's region for containers; here they run on this machine
 }
-#: Keywords that it has in common with `@app.cls`.
+#: Keywords that `@app.cls` has too.
 SHARED = (
     *("image", "env", "secrets", "gpu", "serialized", "volumes", "cpu", "memory", "ephemeral_disk"),
     *("min_containers", "max_containers", "buffer_containers", "scaledown_window"),
@@ -56,7 +56,7 @@ SHARED = (
 )
 #: Accepted without effect.
 IGNORED = ("scaleup_window", "compute_region")
-#: Keywords of other decorators -> what a server has instead.
+#: Keywords of other decorators -> the keyword or behaviour of a server in their place.
 INSTEAD = {
     "requires_proxy_auth": "a server asks for a proxy token unless it has `unauthenticated=True`",
     "label": "use `name`",
@@ -71,7 +71,7 @@ INSTEAD = {
 
 
 class Reached:
-    """What a server can be asked for, declared here or looked up."""
+    """The requests that a script may make about a server, whether declared here or looked up."""
 
     concurrent: "PartialFunction | None" = None  # of a declared one: its settings
 
@@ -97,7 +97,7 @@ class Reached:
         scaleup_window: "float | None" = None,  # homeport starts containers at once
         scaledown_window: "float | None" = None,
     ) -> "exchange.Steps[AutoscalerSettings]":
-        """Change how many containers the server has, until the next deploy; what is not given stays."""
+        """Change how many containers the server has, until the next deploy; settings that are not given stay."""
         if scaleup_window:
             notices.say("`scaleup_window` is accepted and has no effect here")
         most = _most(self.concurrent)
@@ -140,7 +140,7 @@ class Server(Reached, Cls):
         client: Any = None,  # noqa: ARG004 - homeport makes its own
         **_options: Any,
     ) -> "NamedServer":
-        """Return a server of a deployed app; whether there is one shows the first use."""
+        """Return a server of a deployed app; the first use checks that it exists."""
         return NamedServer(named(app_name, f"{name}.*", None, environment_name))
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
@@ -208,9 +208,9 @@ def declare(app: Any, given: Mapping[str, Any]) -> Any:
         "app.server", own["port"], own["startup_timeout"], own["exit_grace_period"],
         requires_proxy_auth=not own["unauthenticated"],
     )  # fmt: skip
-    most, wanted = own["max_concurrency"], own["target_concurrency"]
+    most, target_concurrency = own["max_concurrency"], own["target_concurrency"]
     limit = _limit(most)
-    target_inputs = None if wanted is None else _target(wanted, limit)
+    target_inputs = None if target_concurrency is None else _target(target_concurrency, limit)
 
     def wrap(target: Any) -> Server:
         raw = target.raw if isinstance(target, PartialFunction) else target
@@ -227,8 +227,8 @@ def declare(app: Any, given: Mapping[str, Any]) -> Any:
             if not isinstance(own["name"], str) or not own["name"].isidentifier():
                 raise InvalidError(f"`name={own['name']!r}` must be an identifier of Python")
             server.__name__ = own["name"]
-        for each in server.partials.values():
-            each.consume()
+        for partial_of_class in server.partials.values():
+            partial_of_class.consume()
         return server
 
     return wrap
@@ -326,7 +326,7 @@ def _no_h2(enabled: Any) -> None:
 
 
 def _limit(most: Any) -> int:
-    """Return how many requests at once a container takes; 0 and None: as many as there may be."""
+    """Return how many requests at once a container takes; 0 and None mean as many as homeport allows."""
     if most is None:
         return names.MAX_INPUTS
     if isinstance(most, bool) or not isinstance(most, int) or most < 0:
@@ -334,15 +334,17 @@ def _limit(most: Any) -> int:
     return min(most, names.MAX_INPUTS) or names.MAX_INPUTS
 
 
-def _target(wanted: Any, limit: int) -> int:
-    """Return for how many requests there is one container; 0: for as many as it takes."""
-    if not _is_number(wanted) or wanted < 0:
-        raise InvalidError(f"`target_concurrency` must be a non-negative number, not {wanted!r}")
-    if wanted > limit and limit < names.MAX_INPUTS:
+def _target(target_concurrency: Any, limit: int) -> int:
+    """Return the number of requests for which there is one container; 0 means as many as a container takes."""
+    if not _is_number(target_concurrency) or target_concurrency < 0:
         raise InvalidError(
-            f"`target_concurrency` ({wanted:g}) cannot be greater than `max_concurrency` ({limit})"
+            f"`target_concurrency` must be a non-negative number, not {target_concurrency!r}"
         )
-    return min(math.ceil(wanted), limit) or limit
+    if target_concurrency > limit and limit < names.MAX_INPUTS:
+        raise InvalidError(
+            f"`target_concurrency` ({target_concurrency:g}) cannot be greater than `max_concurrency` ({limit})"
+        )
+    return min(math.ceil(target_concurrency), limit) or limit
 
 
 def _most(partial: "PartialFunction | None") -> int:

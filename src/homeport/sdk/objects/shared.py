@@ -33,8 +33,8 @@ class Manager(Generic[T]):
         client: Any = None,  # noqa: ARG002
     ) -> Steps[None]:
         """Create an object with this name."""
-        made = self._cls.from_name(name, environment_name=environment_name)  # it checks the name
-        yield made.creation(allow_existing=allow_existing)
+        new = self._cls.from_name(name, environment_name=environment_name)  # it checks the name
+        yield new.creation(allow_existing=allow_existing)
 
     @exchange.operation
     def list(
@@ -48,13 +48,13 @@ class Manager(Generic[T]):
         """Return the objects that have a name, the newest first."""
         where = environments.checked(environment_name)
         answer = yield Ask(self._cls.noun, "", method="GET", environment=where)
-        found = json.loads(answer)["objects"]
-        kept = named.newest(
-            ((each["name"], float(each["created_at"])) for each in found),
+        objects = json.loads(answer)["objects"]
+        chosen = named.newest(
+            ((fields["name"], float(fields["created_at"])) for fields in objects),
             created_before=created_before,
             max_objects=max_objects,
         )
-        return [self._cls.from_name(name, environment_name=where) for name in kept]
+        return [self._cls.from_name(name, environment_name=where) for name in chosen]
 
     @exchange.operation
     def delete(
@@ -96,17 +96,17 @@ class Shared(metaclass=Old):
     ) -> T:
         """Return the object with this name; the first use of the object looks it up."""
         named.check(cls.__name__, name)
-        made = cls()
-        made._name, made._create_if_missing = name, create_if_missing
-        made.environment_name = environments.checked(environment_name)
-        return made
+        named_object = cls()
+        named_object._name, named_object._create_if_missing = name, create_if_missing
+        named_object.environment_name = environments.checked(environment_name)
+        return named_object
 
     @classmethod
     def from_id(cls: type[T], object_id: str, client: Any = None) -> T:  # noqa: ARG003, PYI019
         """Return the object with this id."""
-        made = cls()
-        made._id = object_id
-        return made
+        object_of_id = cls()
+        object_of_id._id = object_id
+        return object_of_id
 
     @classmethod
     def ephemeral(  # noqa: PYI019
@@ -134,15 +134,15 @@ class Shared(metaclass=Old):
     @exchange.operation
     def hydrate(self: T, client: Any = None) -> Steps[T]:  # noqa: ARG002, PYI019
         """Look it up now; make it if it does not exist and `create_if_missing` is true."""
-        yield from self._known()
+        yield from self._object_id()
         return self
 
     @exchange.operation
     def info(self) -> Steps[SharedInfo]:
         """Return its name, and when it was created."""
-        yield from self._known()
-        told = json.loads((yield self._asked("", method="GET")))
-        return SharedInfo.of(told["name"], told["created_at"])
+        yield from self._object_id()
+        facts = json.loads((yield self._request("", method="GET")))
+        return SharedInfo.of(facts["name"], facts["created_at"])
 
     @classmethod
     def delete(cls, name: str, *, client: Any = None, environment_name: str | None = None) -> None:
@@ -161,23 +161,25 @@ class Shared(metaclass=Old):
             environment=self.environment_name,
         )
 
-    def _known(self) -> Steps[str]:
+    def _object_id(self) -> Steps[str]:
         """Return the id; look it up at the first use."""
         if self._id is None:
             if self._name is None or self._create_if_missing:
-                asked = self.creation(allow_existing=self._name is not None)
+                request = self.creation(allow_existing=self._name is not None)
             else:
-                asked = Ask(self.noun, self._name, method="GET", environment=self.environment_name)
-            self._id = str(json.loads((yield asked))["id"])
+                request = Ask(
+                    self.noun, self._name, method="GET", environment=self.environment_name
+                )
+            self._id = str(json.loads((yield request))["id"])
         return self._id
 
-    def _ask(self, rest: str, body: bytes = b"", **options: Any) -> Steps[bytes]:
-        yield from self._known()
-        return (yield self._asked(rest, body, **options))
+    def _ask(self, path: str, body: bytes = b"", **options: Any) -> Steps[bytes]:
+        yield from self._object_id()
+        return (yield self._request(path, body, **options))
 
-    def _asked(self, rest: str, body: bytes = b"", **options: Any) -> Ask:
+    def _request(self, path: str, body: bytes = b"", **options: Any) -> Ask:
         return Ask(
-            self.noun, self._id or "", rest, body, environment=self.environment_name, **options
+            self.noun, self._id or "", path, body, environment=self.environment_name, **options
         )
 
 
@@ -211,7 +213,7 @@ class Ephemeral(Generic[T]):
         )
 
 
-def query(path: str, **given: Any) -> str:
+def query(path: str, **values: Any) -> str:
     """Return the path with the values that are not empty."""
-    told = urllib.parse.urlencode({name: value for name, value in given.items() if value})
-    return f"{path}?{told}" if told else path
+    encoded = urllib.parse.urlencode({name: value for name, value in values.items() if value})
+    return f"{path}?{encoded}" if encoded else path

@@ -31,7 +31,7 @@ class Tunnel:
 
     @property
     def tls_socket(self) -> "tuple[str, int]":
-        """Where TLS answers, as host and port; `InvalidError` if the URL is not HTTPS."""
+        """The host and port of TLS; `InvalidError` if the URL is not HTTPS."""
         if self._scheme != "https":
             raise InvalidError(f"This tunnel has no TLS. Its URL is {self.url}")
         return self.host, self.port
@@ -111,18 +111,18 @@ class Forward:
             raise InvalidError("a tunnel's context can be entered once; call `modal.forward` again")
         self._name = self._tunnels.open(self._port)
 
-    def _serve(self, told: "dict[str, Any]") -> Tunnel:
+    def _serve(self, info: "dict[str, Any]") -> Tunnel:
         self._tunnels.serve(self._name)
-        return Tunnel(host=told["host"], port=told["port"], _scheme=told["scheme"])
+        return Tunnel(host=info["host"], port=info["port"], _scheme=info["scheme"])
 
     @exchange.operation
     def _opened(self) -> "exchange.Steps[dict[str, Any]]":
         """Wait until the server has given the tunnel a URL."""
-        told: dict[str, Any] = json.loads((yield Ask("tunnels", self._name, method="GET")))
-        return told
+        info: dict[str, Any] = json.loads((yield Ask("tunnels", self._name, method="GET")))
+        return info
 
     @exchange.operation
     def _closed(self) -> "exchange.Steps[None]":
-        """Wait until the URL is gone."""
-        with contextlib.suppress(NotFoundError):  # it is gone already
+        """Wait until the server has removed the URL."""
+        with contextlib.suppress(NotFoundError):  # it was removed already
             yield Ask("tunnels", self._name, method="DELETE")

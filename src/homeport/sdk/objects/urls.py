@@ -1,4 +1,4 @@
-"""The URL of a server class: known in a container of its app, asked for elsewhere."""
+"""The URL of a server class: a container of its app knows it, and other processes ask the server."""
 
 import json
 
@@ -9,7 +9,7 @@ from homeport.sdk.objects.target import Target
 
 
 def url_of(target: Target) -> "exchange.Steps[str | None]":
-    """Return a server's URL: a container knows those of its own app, others ask."""
+    """Return a server's URL: a container knows those of its own app; other processes ask the server."""
     if not target.is_named and (url := context.url_of(target.tag.removesuffix(".*"))):
         return url
     return json.loads((yield Scaled(target).asked()))["url"] or None

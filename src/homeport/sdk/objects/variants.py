@@ -17,32 +17,32 @@ from homeport.sdk.objects.target import Target
 _made: set[str] = set()  # the endpoints that this process has asked for
 
 
-def with_options(before: "Options | None", given: "dict[str, Any]") -> Options:
+def with_options(before: "Options | None", options: "dict[str, Any]") -> Options:
     """Return the options with these keywords of `with_options`; None is no change."""
-    given = {name: value for name, value in given.items() if value is not None}
-    keywords.read("function", given)
+    options = {name: value for name, value in options.items() if value is not None}
+    keywords.read("function", options)
     fresh: dict[str, Any] = {
-        name: given[name] for name in ("max_containers", "buffer_containers") if name in given
+        name: options[name] for name in ("max_containers", "buffer_containers") if name in options
     }
     for name, field, value in (
-        ("cpu", "cpu", lambda: keywords.pair(given["cpu"], float, "cpu")),
-        ("memory", "memory_mib", lambda: keywords.pair(given["memory"], int, "memory")),
-        ("gpu", "gpu", lambda: keywords.gpus(given["gpu"])),
-        ("retries", "retries", lambda: keywords.retries(given["retries"])),
-        ("scaledown_window", "scaledown_window_s", lambda: float(given["scaledown_window"])),
-        ("timeout", "timeout_s", lambda: max(float(given["timeout"]), 1.0)),
+        ("cpu", "cpu", lambda: keywords.pair(options["cpu"], float, "cpu")),
+        ("memory", "memory_mib", lambda: keywords.pair(options["memory"], int, "memory")),
+        ("gpu", "gpu", lambda: keywords.gpus(options["gpu"])),
+        ("retries", "retries", lambda: keywords.retries(options["retries"])),
+        ("scaledown_window", "scaledown_window_s", lambda: float(options["scaledown_window"])),
+        ("timeout", "timeout_s", lambda: max(float(options["timeout"]), 1.0)),
     ):
-        if name in given:
+        if name in options:
             fresh[field] = value()
-    secrets = list(given.get("secrets", ()))
-    if given.get("env"):
-        secrets.append(Secret(values=checked(given["env"])))
+    secrets = list(options.get("secrets", ()))
+    if options.get("env"):
+        secrets.append(Secret(values=checked(options["env"])))
     if secrets:
         # The line of the script is left out: equal options are one variant, wherever they are written.
         fresh["secrets"] = tuple(dataclasses.replace(secret.ref, where="") for secret in secrets)
-    if given.get("volumes"):
-        found = mounts(given["volumes"])
-        fresh["volumes"] = tuple(dataclasses.replace(mount, where="") for mount in found)
+    if options.get("volumes"):
+        mounted = mounts(options["volumes"])
+        fresh["volumes"] = tuple(dataclasses.replace(mount, where="") for mount in mounted)
     return dataclasses.replace(before or Options(), **fresh)
 
 
@@ -69,8 +69,8 @@ def is_made(target: Target) -> bool:
     return not target.variant or target.endpoint in _made
 
 
-def gone(target: Target) -> None:
-    """The server does not know the variant any more: it was idle, or there was a deploy."""
+def forget(target: Target) -> None:
+    """Forget a variant, because the server does not know it any more: it was idle, or there was a deploy."""
     _made.discard(target.endpoint)
 
 
@@ -83,13 +83,13 @@ def make(target: Target) -> Steps[None]:
         for name, value in (("session", target.scope), ("version", target.version))
         if value
     }
-    rest = f"{urllib.parse.quote(target.tag, safe='')}/variants"
+    path = f"{urllib.parse.quote(target.tag, safe='')}/variants"
     if query:
-        rest += f"?{urllib.parse.urlencode(query)}"
+        path += f"?{urllib.parse.urlencode(query)}"
     yield Ask(
         "functions",
         target.app,
-        rest,
+        path,
         body=target.options.body,
         content_type="application/json",
         environment=target.environment,

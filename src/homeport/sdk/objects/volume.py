@@ -210,8 +210,8 @@ class Volume(metaclass=Old):
     def info(self) -> VolumeInfo:
         """Return the volume's name, and when it was created."""
         _refuse_inside("info")
-        found = self._looked_up()
-        return VolumeInfo.of(found.name, found.created_at)
+        stored = self._looked_up()
+        return VolumeInfo.of(stored.name, stored.created_at)
 
     def with_mount_options(
         self, *, read_only: bool | None = None, sub_path: str | PurePosixPath | None = None
@@ -222,8 +222,8 @@ class Volume(metaclass=Old):
         if read_only is not None:
             volume._read_only = read_only
         if sub_path is not None:
-            given = str(PurePosixPath(sub_path)).strip("/")
-            volume._sub_path = "" if given == "." else given
+            normalized = str(PurePosixPath(sub_path)).strip("/")
+            volume._sub_path = "" if normalized == "." else normalized
             if volume._sub_path and not validate.is_path(volume._sub_path):
                 raise InvalidError(f"`sub_path={str(sub_path)!r}` is not a path in a volume")
         return volume
@@ -246,9 +246,9 @@ class Volume(metaclass=Old):
     @blocking.streaming
     def iterdir(self, path: str, *, recursive: bool = True) -> Iterator[FileEntry]:
         """Yield the entries of a directory, and of those below it."""
-        for found in self._files.entries(path, recursive=recursive):
-            kind = FileEntryType.__members__.get(found.kind.upper(), FileEntryType.UNSPECIFIED)
-            yield FileEntry(found.path, kind, int(found.modified_at), found.size)
+        for entry in self._files.entries(path, recursive=recursive):
+            kind = FileEntryType.__members__.get(entry.kind.upper(), FileEntryType.UNSPECIFIED)
+            yield FileEntry(entry.path, kind, int(entry.modified_at), entry.size)
 
     @blocking.method
     def listdir(self, path: str, *, recursive: bool = False) -> list[FileEntry]:
@@ -345,8 +345,8 @@ class Volume(metaclass=Old):
                 name, allow_existing=True, environment=self.environment_name
             )
             return created
-        found: StoredVolume = _server().find(name, environment=self.environment_name)
-        return found
+        existing: StoredVolume = _server().find(name, environment=self.environment_name)
+        return existing
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -363,13 +363,13 @@ class Volume(metaclass=Old):
 @contextlib.contextmanager
 def _ephemeral(environment: str) -> Iterator[Volume]:
     _refuse_inside("ephemeral")
-    made = _server().create("", environment=environment)
+    stored = _server().create("", environment=environment)
     try:
-        volume = Volume.from_id(made.id)
+        volume = Volume.from_id(stored.id)
         volume.environment_name = environment
         yield volume
     finally:
-        _server().delete(made.id, environment=environment)
+        _server().delete(stored.id, environment=environment)
 
 
 def _server() -> "ModuleType":

@@ -1,4 +1,4 @@
-"""The operations on a volume's files, and their implementation for a container with the volume mounted."""
+"""The operations on a volume's files, and their implementation for a container that has the volume mounted."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ class Upload:
 
 
 class Files(Protocol):
-    """A volume's files, wherever this code runs."""
+    """A volume's files, whether this code runs in a container or on the user's machine."""
 
     def entries(self, path: str, *, recursive: bool) -> Iterator[Entry]: ...
     def read(self, path: str) -> Iterator[bytes]: ...
@@ -38,7 +38,7 @@ class Files(Protocol):
 
 
 class Mounted:
-    """In a container that has the volume."""
+    """The files of a volume that this container has mounted."""
 
     def __init__(self, directory: str) -> None:
         self._tree = Tree(directory)
@@ -81,7 +81,7 @@ class Mounted:
                     writing.abort()
 
     def commit(self) -> None:
-        """Write everything through to the disk."""
+        """Write all data through to the disk."""
         self._tree.sync()
 
 
@@ -125,8 +125,8 @@ class VolumeUpload:
             raise FileNotFoundError(local)
         if not local.is_dir():
             raise NotADirectoryError(str(local))
-        found = local.rglob("*") if recursive else local.iterdir()
-        for path in sorted(path for path in found if path.is_file()):
+        paths = local.rglob("*") if recursive else local.iterdir()
+        for path in sorted(path for path in paths if path.is_file()):
             self.put_file(path, PurePosixPath(remote_path) / path.relative_to(local).as_posix())
 
 
@@ -145,5 +145,5 @@ def _translated(path: str) -> Iterator[None]:
         raise InvalidError(f"`{path}`: {error.strerror}") from None
 
 
-def _mode(given: int | None, own: int) -> int:
-    return (own if given is None else given) & 0o777
+def _mode(requested: int | None, own: int) -> int:
+    return (own if requested is None else requested) & 0o777

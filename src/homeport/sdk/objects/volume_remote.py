@@ -19,27 +19,27 @@ from homeport.tree import Entry
 
 def create(name: str, *, allow_existing: bool = False, environment: str = "") -> StoredVolume:
     """Create a volume; without a name an ephemeral one."""
-    wanted = NewVolume(name=name, allow_existing=allow_existing)
+    new = NewVolume(name=name, allow_existing=allow_existing)
     created: StoredVolume = outside.ask(
-        lambda client: client.volumes.create(wanted), environment=environment
+        lambda client: client.volumes.create(new), environment=environment
     )
     return created
 
 
 def find(name: str, *, environment: str = "") -> StoredVolume:
     """Return the volume with this name or id."""
-    found: StoredVolume = outside.ask(
+    stored: StoredVolume = outside.ask(
         lambda client: client.volumes.one(name), environment=environment
     )
-    return found
+    return stored
 
 
 def every(*, environment: str = "") -> Sequence[StoredVolume]:
     """Return all volumes that have a name."""
-    found: Sequence[StoredVolume] = outside.ask(
+    volumes: Sequence[StoredVolume] = outside.ask(
         lambda client: client.volumes.every(VolumesQuery()), environment=environment
     )
-    return found
+    return volumes
 
 
 def rename(name: str, new: str, *, environment: str = "") -> None:
@@ -60,11 +60,12 @@ class Remote:
 
     def entries(self, path: str, *, recursive: bool) -> Iterator[Entry]:
         """Yield the entries of a directory."""
-        wanted = FilesQuery(path=path, recursive=recursive)
-        for found in outside.stream(
-            lambda client: client.volumes.files(self._name, wanted), environment=self._environment
+        files_query = FilesQuery(path=path, recursive=recursive)
+        for entry in outside.stream(
+            lambda client: client.volumes.files(self._name, files_query),
+            environment=self._environment,
         ):
-            yield Entry(found.path, found.type, found.size, found.mtime, 0)
+            yield Entry(entry.path, entry.type, entry.size, entry.mtime, 0)
 
     def read(self, path: str) -> Iterator[bytes]:
         """Yield a file in pieces."""
@@ -74,16 +75,18 @@ class Remote:
 
     def remove(self, path: str, *, recursive: bool) -> None:
         """Remove a file, or a directory."""
-        wanted = FilesQuery(path=path, recursive=recursive)
+        files_query = FilesQuery(path=path, recursive=recursive)
         outside.ask(
-            lambda client: client.volumes.remove(self._name, wanted), environment=self._environment
+            lambda client: client.volumes.remove(self._name, files_query),
+            environment=self._environment,
         )
 
     def copy(self, sources: Sequence[str], target: str, *, recursive: bool) -> None:
         """Copy files within the volume."""
-        wanted = Copy(sources=tuple(sources), target=target, recursive=recursive)
+        copy_order = Copy(sources=tuple(sources), target=target, recursive=recursive)
         outside.ask(
-            lambda client: client.volumes.copy(self._name, wanted), environment=self._environment
+            lambda client: client.volumes.copy(self._name, copy_order),
+            environment=self._environment,
         )
 
     def upload(self, uploads: Sequence[Upload], *, force: bool) -> None:
@@ -92,8 +95,8 @@ class Remote:
         async def work(client: Any) -> None:
             for upload in uploads:
                 with upload.source() as source:
-                    wanted = FileQuery(path=upload.path, mode=f"{upload.mode:o}", force=force)
-                    await client.volumes.write(self._name, wanted, _chunks(source))
+                    file_query = FileQuery(path=upload.path, mode=f"{upload.mode:o}", force=force)
+                    await client.volumes.write(self._name, file_query, _chunks(source))
             if uploads:
                 await client.volumes.commit(self._name)
 

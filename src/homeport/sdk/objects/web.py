@@ -131,8 +131,8 @@ def _factory(
 
 
 def _parameters(function: Any) -> list[str]:
-    found = list(inspect.signature(function).parameters)
-    return found[1:] if found[:1] == ["self"] else found
+    names = list(inspect.signature(function).parameters)
+    return names[1:] if names[:1] == ["self"] else names
 
 
 def _label(label: str | None) -> str | None:
@@ -151,10 +151,10 @@ def _label(label: str | None) -> str | None:
 def _domains(domains: Iterable[str] | None) -> tuple[str, ...]:
     if isinstance(domains, str):
         raise AssertionError("custom_domains must be `Iterable[str]` but is `str` instead.")  # noqa: TRY004 - the original's
-    found = []
+    domains_found = []
     for text in domains or ():
         try:
-            found.append(methods.domain(text))
+            domains_found.append(methods.domain(text))
         except (ValueError, AttributeError):
             raise InvalidError(f"`{text}` is not a domain name.") from None
-    return tuple(found)
+    return tuple(domains_found)
