@@ -23,8 +23,8 @@ def test_the_last_step_is_as_long_as_it_has_lasted():
 
 
 def test_a_last_step_that_nobody_has_looked_at_is_no_zero():
-    assert [0, 2, None] == endpoint._known((0, 2, 0))
-    assert [2, 1] == endpoint._known((2, 1))
+    assert [0, 2, None] == endpoint._sampled((0, 2, 0))
+    assert [2, 1] == endpoint._sampled((2, 1))
 
 
 def test_an_endpoint_has_its_charts():

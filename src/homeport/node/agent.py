@@ -69,7 +69,7 @@ class Agent:
         name: str = "here",
         tied: bool = False,
         runner: Sequence[str] = RUNNER,
-        accelerators: Callable[[], tuple[Accelerator, ...]] = gpus.found,
+        accelerators: Callable[[], tuple[Accelerator, ...]] = gpus.find,
     ) -> None:
         self.name = name
         self._changes = Changes()

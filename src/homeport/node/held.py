@@ -22,11 +22,11 @@ class Held:
         `PermissionError` if it is not a child of `parent`: a sender could send any process's descriptor.
         """
         os.set_inheritable(pidfd, False)
-        held = Held(_field(f"/proc/self/fdinfo/{pidfd}", "Pid:"), pidfd)
-        if held.pid <= 0 or _field(f"/proc/{held.pid}/status", "PPid:") != parent:
-            held.close()
-            raise PermissionError(0, f"process {held.pid} is not a child of {parent}")
-        return held
+        process = Held(_field(f"/proc/self/fdinfo/{pidfd}", "Pid:"), pidfd)
+        if process.pid <= 0 or _field(f"/proc/{process.pid}/status", "PPid:") != parent:
+            process.close()
+            raise PermissionError(0, f"process {process.pid} is not a child of {parent}")
+        return process
 
     @staticmethod
     def sent(pidfd: int) -> "Held":

@@ -42,19 +42,21 @@ def environ_of(
     machine's programs and files are not visible.
     """
     if root:
-        kept = {
+        proxies = {
             name: outer[name]
             for name in INHERITED
             if name.lower().endswith("_proxy") and name in outer
         }
-        return {**kept, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **root}
+        return {**proxies, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **root}
     folder, ours = Path(python).parent, str(Path(sys.executable).parent)
     # Scripts installed beside homeport must not be on the PATH of an image's own packages.
-    rest = [part for part in outer.get("PATH", os.defpath).split(os.pathsep) if part != ours]
+    other_folders = [
+        part for part in outer.get("PATH", os.defpath).split(os.pathsep) if part != ours
+    ]
     venv = {"VIRTUAL_ENV": str(folder.parent)} if image.has_environment else {}
     return {
         **{name: outer[name] for name in INHERITED if name in outer},
-        "PATH": os.pathsep.join([str(folder), *rest]),
+        "PATH": os.pathsep.join([str(folder), *other_folders]),
         **venv,
         "PYTHONUNBUFFERED": "1",
         **image.environ,

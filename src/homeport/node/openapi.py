@@ -14,7 +14,7 @@ from pathlib import Path
 from homeport.contract.openapi import FOLDER, KINDS
 
 PACKAGE = "fastapi_offline"
-#: ReDoc shows its maker's logo, and asks the maker's host for it. It leaves out an image that cannot be loaded.
+#: ReDoc shows its maker's logo, and downloads it from the maker's host. It omits an image that cannot be loaded.
 ELSEWHERE, NOTHING = re.compile(rb'src:"https?://[^"]*"'), b'src:"data:,"'
 
 log = logging.getLogger(__name__)

@@ -79,7 +79,7 @@ def cells(tmp_path):
         gpus = Gpus(
             Files(("/dev/null",), {"GPU-0": ("/dev/zero",)}),
             tmp_path,
-            find=lambda: driver.found({"PATH": ""}, [str(folder)], cached=[]),
+            find=lambda: driver.find({"PATH": ""}, [str(folder)], cached=[]),
             parameters=str(tmp_path / "params"),
         )
         opened.append(Cells(tmp_path / "cells", tmp_path / "lib", told, gpus=gpus))

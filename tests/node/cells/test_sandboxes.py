@@ -92,7 +92,7 @@ def test_a_removed_container_takes_empty_directories_along_and_nothing_else(cell
 
     cells.remove(str(nested.storage / "1"))
     assert ["2"] == os.listdir(nested.storage)
-    sandbox.done()
+    sandbox.release()
     nested.done()
     assert ["2"] == os.listdir(nested.storage)
     cells.remove(str(nested.storage / "2"))
@@ -108,7 +108,7 @@ def test_a_directory_stays_while_its_zygote_may_fork(cells, sandbox):
         assert [] == os.listdir(nested.storage)
     nested.done()
     assert [] == os.listdir(sandbox.storage)
-    sandbox.done()
+    sandbox.release()
     assert not sandbox.storage.exists()
 
 

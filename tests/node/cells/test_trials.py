@@ -31,19 +31,19 @@ def tried(monkeypatch):
 
 
 def test_an_answer_with_which_a_cell_has_worked_is_used_by_the_next_server_alone(root, tried):
-    assert trials.told(root) == WHOLE
+    assert trials.report_for(root) == WHOLE
     trials.keep(root, dataclasses.replace(WHOLE, ids=7))
 
-    assert trials.told(root).ids == 7
+    assert trials.report_for(root).ids == 7
     assert len(tried) == 1
-    assert trials.told(root) == WHOLE  # no cell has worked since
+    assert trials.report_for(root) == WHOLE  # no cell has worked since
     assert len(tried) == 2
 
 
 @pytest.mark.parametrize("lacks", ["possible", "overlay", "network"])
 def test_what_is_not_possible_is_tried_again(root, tried, lacks):
     trials.keep(root, dataclasses.replace(WHOLE, **{lacks: False}))
-    trials.told(root)
+    trials.report_for(root)
 
     assert tried == [root]
 
@@ -56,7 +56,7 @@ def test_it_is_tried_again_where_something_has_changed_that_it_depends_on(
     monkeypatch.setattr(trials, "SAYS", (str(boot),))
     trials.keep(root, WHOLE)
     boot.write_text("another")
-    trials.told(root)
+    trials.report_for(root)
 
     assert tried == [root]
 
@@ -65,9 +65,9 @@ def test_it_is_tried_again_where_something_has_changed_that_it_depends_on(
 def test_a_file_that_cannot_be_read_costs_a_trial(root, tried, text):
     (root.parent / "trial.json").write_text(text)
 
-    assert trials.told(root) == WHOLE
+    assert trials.report_for(root) == WHOLE
     assert tried == [root]
 
 
 def test_the_trial_of_this_machine_answers(root):
-    assert isinstance(trials._tried(root), Report)
+    assert isinstance(trials._trial(root), Report)

@@ -5,7 +5,7 @@ from pathlib import PurePath
 import pytest
 
 from homeport.contract.image import Step
-from homeport.node.images.installers import Installing, Syncing, each
+from homeport.node.images.installers import Installing, Syncing, repeated
 
 SEEN = PurePath("/seen")
 HERE = ["--python", "/python"]
@@ -75,7 +75,7 @@ def test_a_project_is_written_with_its_lock_file_if_it_has_one(tmp_path, name, l
         directory = tmp_path / str(number)
         directory.mkdir()
         args = {"pyproject": "[project]\n", "lockfile": lockfile}
-        Syncing(Step(name=name, args=args), directory, SEEN).written()
+        Syncing(Step(name=name, args=args), directory, SEEN).write()
 
     assert "locked\n" == (tmp_path / "0" / lock).read_text()
     assert ["pyproject.toml"] == [file.name for file in (tmp_path / "1").iterdir()]
@@ -137,6 +137,6 @@ def test_poetry_locks_what_is_not_locked_and_writes_a_list_for_another_python(
 
 
 def test_an_option_stands_before_each_of_its_values():
-    assert ["-x", "one"] == each("-x", "one")
-    assert ["-x", "1", "-x", "2"] == each("-x", ["1", "2"])
-    assert [] == each("-x", None)
+    assert ["-x", "one"] == repeated("-x", "one")
+    assert ["-x", "1", "-x", "2"] == repeated("-x", ["1", "2"])
+    assert [] == repeated("-x", None)

@@ -139,7 +139,7 @@ async def test_cgroups_that_an_earlier_server_left_go_and_those_of_its_container
     told = opened(tree)
     stays, goes = (Path(told.make(order(id=name, cpu=(1.0, None)))) for name in ("ta-1", "ta-2"))
     kept = Limits()
-    kept.gone(launch(id="ta-2", cgroup=str(goes)))
+    kept.release(launch(id="ta-2", cgroup=str(goes)))
     kept.open("off", "homeport-x", [launch(cgroup=str(stays))], list, lambda *_: None)
     await kept.close()
 

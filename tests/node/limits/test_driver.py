@@ -25,7 +25,7 @@ def folder(built, tmp_path):
 
 def found(*folders, environ=None, cached=()):
     # Without the programs of a driver that this machine may have.
-    return driver.found(
+    return driver.find(
         {"PATH": "/none", **(environ or {})}, [str(each) for each in folders], cached=cached
     )
 

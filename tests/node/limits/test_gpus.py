@@ -77,7 +77,7 @@ class Driver:
 
 def test_every_device_and_each_instance_of_one_that_is_cut():
     driver = Driver()
-    found = gpus.found({}, driver)
+    found = gpus.find({}, driver)
 
     assert ["GPU-0abc", "GPU-1abc", "MIG-2.0", "MIG-2.1"] == [each.id for each in found]
     assert ["Tesla T4", *["NVIDIA H100 80GB HBM3"] * 3] == [each.name for each in found]
@@ -96,11 +96,11 @@ def test_every_device_and_each_instance_of_one_that_is_cut():
     ],
 )
 def test_a_server_may_have_some_of_them(visible, ids):
-    assert ids == [each.id for each in gpus.found({"CUDA_VISIBLE_DEVICES": visible}, Driver())]
+    assert ids == [each.id for each in gpus.find({"CUDA_VISIBLE_DEVICES": visible}, Driver())]
 
 
 def test_a_driver_that_does_not_work_has_none():
-    assert () == gpus.found({}, Driver(broken=True))
+    assert () == gpus.find({}, Driver(broken=True))
 
 
 @pytest.fixture
@@ -144,10 +144,10 @@ def test_doctor_hears_what_is_there(monkeypatch):
         "580.95.05", {"libcuda.so.580.95.05": "/x"}, {"libcuda.so.1": "libcuda.so.580.95.05"}
     )
     monkeypatch.setattr(
-        gpus, "found", lambda: gpus._visible(gpus._asked(gpus._devices, Driver()), "0")
+        gpus, "find", lambda: gpus._visible(gpus._answers(gpus._devices, Driver()), "0")
     )
     monkeypatch.setattr(driver, "found", lambda: there)
-    told = gpus.told()
+    told = gpus.summary()
 
     assert ["Tesla T4"] == told["names"]
     assert ("580.95.05", 1, 0, True) == tuple(
@@ -157,7 +157,7 @@ def test_doctor_hears_what_is_there(monkeypatch):
 
 def test_the_drivers_library_is_loaded_from_where_the_loader_does_not_look(tmp_path, monkeypatch):
     folder = libraries.build(tmp_path / "nvidia")
-    there = driver.found({}, [str(folder)], cached=[])
+    there = driver.find({}, [str(folder)], cached=[])
     monkeypatch.setattr(gpus, "DRIVER", "libnvidia-ml.so.1")
     monkeypatch.setattr(gpus, "CONTROL", tmp_path)
     monkeypatch.setattr(driver, "found", lambda: there)

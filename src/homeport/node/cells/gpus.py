@@ -1,4 +1,4 @@
-"""What a container with a GPU sees of it: the device files, the driver's libraries and programs.
+"""The parts of a GPU that a container sees: the device files, the driver's libraries and programs.
 
 In a cell with this machine's /usr the driver is there already. In one with a root file system of its own,
 its files are mounted one by one and read-only in /usr/local/nvidia, where images of `nvidia/cuda` expect them, and
@@ -37,10 +37,12 @@ class Gpus:
         files: Files,
         directory: Path,
         *,
-        find: Callable[[], Driver] = driver.found,
+        find: Callable[[], Driver] = driver.find,
         parameters: str = PARAMETERS,
     ) -> None:
-        """`directory` is for a file of ours; `parameters` is the file in which the driver's module tells its own."""
+        """`directory` is for a file of ours; `parameters` is the file in which the driver's module publishes its
+        parameters.
+        """
         self._files = files
         self._find = find
         self._parameters = parameters
@@ -59,8 +61,8 @@ class Gpus:
         if not self._files.shared:
             return ()
         paths = (*self._now().libraries.values(), *self._now().programs.values())
-        found = {str(Path(path).parent) for path in paths}
-        return tuple(sorted(f for f in found if not f.startswith(("/usr/", "/lib", "/bin"))))
+        directories = {str(Path(path).parent) for path in paths}
+        return tuple(sorted(f for f in directories if not f.startswith(("/usr/", "/lib", "/bin"))))
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the variables of a root file system, with the driver's directory last in the loader's search.
@@ -115,16 +117,17 @@ class Gpus:
         return self._driver
 
     def _settled(self) -> Path | None:
-        """Return a copy of the module's parameters which says that a container's device files are not to be touched.
+        """Return a copy of the module's parameters, which says that libraries must not touch a container's device
+        files.
 
-        Else the libraries find a file that root does not own here, and try to make it anew, as root.
+        Without it the libraries find a file that root does not own here, and try to make it again, as root.
         """
         with contextlib.suppress(OSError):
             text = Path(self._parameters).read_text()
-            told = re.sub(r"(?m)^ModifyDeviceFiles: \d+$", "ModifyDeviceFiles: 0", text)
-            if not self._ours.exists() or self._ours.read_text() != told:
+            changed = re.sub(r"(?m)^ModifyDeviceFiles: \d+$", "ModifyDeviceFiles: 0", text)
+            if not self._ours.exists() or self._ours.read_text() != changed:
                 fresh = self._ours.with_suffix(".new")
-                fresh.write_text(told)
+                fresh.write_text(changed)
                 os.chmod(fresh, 0o644)  # noqa: PTH101 - its directory is not for everybody
                 fresh.replace(self._ours)
             return self._ours

@@ -1,8 +1,9 @@
-"""A way out for containers that have a network of their own: those with a `web_server`.
+"""Connects containers that have a network of their own, those with a `web_server`, to the internet.
 
-The container makes its network namespace when it starts, and sends it over a socket; this side leads a cable into it
-(as root: veth and a firewall) or starts `pasta` for it (an ordinary user). In the answer, one line of JSON, is
-what the container sets up by itself:
+The container makes its network namespace when it starts, and sends it over a socket; this side moves a cable into it
+(as root: veth and a firewall) or starts `pasta` for it (an ordinary user). The answer, one line of JSON, has the
+settings
+that the container makes by itself:
 
     -> "." + a descriptor of its network namespace, and one of itself
     <- {"cable": 3} | {} | {"error": "…"}
@@ -35,9 +36,11 @@ log = logging.getLogger(__name__)
 class Networks:
     """The networks of this machine's cells, with the programs that this machine has for them."""
 
-    def __init__(self, told: Report) -> None:
-        self.blocks = told.network  # a network of its own is possible, with or without a way out
-        self.connects = told.network and (_has_cables() if os.getuid() == 0 else _has_pasta(told))
+    def __init__(self, report: Report) -> None:
+        self.blocks = report.network  # a network of its own is possible, with or without a way out
+        self.connects = report.network and (
+            _has_cables() if os.getuid() == 0 else _has_pasta(report)
+        )
         self._lock = threading.Lock()
         self._gate_is_open = False
 
@@ -79,10 +82,10 @@ class Networks:
         spaces = f"/proc/{pid.pid}/ns"
         pid.close()
         words = network.helper(f"{spaces}/net", f"{spaces}/user") or []
-        words[1:2] = ["--pid", str(directory / PID)]  # it goes on by itself once it is ready
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise OSError(0, done.stderr.strip() or "it failed", "pasta")
+        words[1:2] = ["--pid", str(directory / PID)]  # it moves to the background once it is ready
+        result = subprocess.run(words, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise OSError(0, result.stderr.strip() or "it failed", "pasta")
         return {}
 
     def _lead_cable(self, namespace: int) -> int:
@@ -100,9 +103,9 @@ class Networks:
 
     def _lay_cable(self) -> int:
         """Make a cable with the first number that is free on this machine, and return the number."""
-        taken = set(os.listdir(INTERFACES))  # noqa: PTH208 - names are all that is needed
+        names = set(os.listdir(INTERFACES))  # noqa: PTH208 - names are all that is needed
         for number in range(MOST):
-            if Cable(number).name in taken:
+            if Cable(number).name in names:
                 continue
             with contextlib.suppress(FileExistsError):  # another server has taken it meanwhile
                 network.lay(Cable(number))
@@ -134,9 +137,11 @@ def _has_cables() -> bool:
     if shutil.which("nft") is None:
         return False
     words = ["nft", "--check", "--file", "-"]
-    done = subprocess.run(words, input=network.rules(), text=True, capture_output=True, check=False)
-    return done.returncode == 0
+    result = subprocess.run(
+        words, input=network.rules(), text=True, capture_output=True, check=False
+    )
+    return result.returncode == 0
 
 
-def _has_pasta(told: Report) -> bool:
-    return told.helper == "pasta"
+def _has_pasta(report: Report) -> bool:
+    return report.helper == "pasta"

@@ -57,7 +57,7 @@ class Sandbox:
         """Return the sandbox of a nested cell."""
         return Sandbox(self.cell, self.storage / name, nests=True, used=self.used)
 
-    def done(self) -> None:
+    def release(self) -> None:
         """Forget the sandbox, because its zygote has ended; its storage is deleted with the last container."""
         self.used.discard(self.storage)
         for directory in (self.storage, self.storage.parent) if self.nests else (self.storage,):

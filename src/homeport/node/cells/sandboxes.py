@@ -1,9 +1,9 @@
-"""The cells of this node: which directories each one shows, and what a container gets when it starts.
+"""The cells of this node: which directories each one shows, and which files a container gets when it starts.
 
     the node ──▶ `python -m homeport.cell` ──▶ pid 1 of a base cell ──▶ base zygote ──▶ a private cell for each container
                                                                           └──▶ nested cell ──▶ function zygote ──▶ …
 
-The room `homeport.cell` knows how a cell is made; this file knows what homeport needs in it. What cells
+The room `homeport.cell` makes cells; this file decides what they contain. The files that cells
 write is in `<home>/run/cells/<base>/`, one directory for each private and each nested cell.
 """
 
@@ -58,26 +58,26 @@ class Cells:
         self,
         root: Path,
         lib: Path,
-        told: report.Report,
+        limits_report: report.Report,
         gpus: Gpus | None = None,
     ) -> None:
         self._gpus = Gpus(accelerators.files(), root.parent) if gpus is None else gpus
-        self.report = told
-        self.networks = Networks(told)
-        self.volumes = Path()  # of the home: the agent says where
-        self.urls = Path()  # the socket of the ingress that leads to URLs: the agent says where
+        self.report = limits_report
+        self.networks = Networks(limits_report)
+        self.volumes = Path()  # the home's volumes; the agent sets it
+        self.urls = Path()  # the ingress's socket for URLs; the agent sets it
         self._root, self._lib = root, lib
         self._used: set[Path] = set()
         self._has_worked = False
         self._root_user = os.getuid() == 0
         self._ids = identity.own()
-        if told.ids == 1:
+        if limits_report.ids == 1:
             self._ids = None
         self._opener = Opener()
 
     @property
     def ids(self) -> Ids | None:
-        """The users and groups that cells have here; None: one of each, which is this process's own outside."""
+        """The users and groups of cells here; None: only one of each, which outside is this process's own."""
         return self._ids
 
     @staticmethod
@@ -85,22 +85,22 @@ class Cells:
         isolation: str,
         root: Path,
         lib: Path,
-        asked: "Callable[[Path], report.Report] | None" = None,
+        ask: "Callable[[Path], report.Report] | None" = None,
     ) -> "Cells | None":
         """Return the cells; None if they are off, or `auto` and impossible. If `on` is impossible, `BadRequest`. Blocks.
 
-        `asked` says what this machine allows for cells whose files are in a directory.
+        `ask` returns the cells that this machine allows, for files in a directory.
         """
         if isolation == OFF:
             return None
         root.mkdir(parents=True, mode=0o700, exist_ok=True)
-        told = (asked or trials.told)(root)
-        if not told.possible:
+        allowed = (ask or trials.report_for)(root)
+        if not allowed.possible:
             if isolation == ON:
-                raise BadRequest(f"`isolation` is on, and {told.why}", hint=told.hint)
-            log.warning("containers are not isolated: %s. Hint: %s", told.why, told.hint)
+                raise BadRequest(f"`isolation` is on, and {allowed.why}", hint=allowed.hint)
+            log.warning("containers are not isolated: %s. Hint: %s", allowed.why, allowed.hint)
             return None
-        return Cells(root, lib, told)
+        return Cells(root, lib, allowed)
 
     def worked(self) -> None:
         """Keep the report for the next server, because a zygote has begun in a cell."""
@@ -112,13 +112,17 @@ class Cells:
         """End the keeper; the cells go on."""
         self._opener.close()
 
-    def sandbox(self, made: Made) -> Sandbox:
+    def sandbox(self, image: Made) -> Sandbox:
         """Return a new base cell for an image, and make its storage."""
         storage = self._root / os.urandom(6).hex()
         storage.mkdir(mode=0o700)
-        if made.lowers:
-            return Sandbox(self._rooted(made, storage), storage, used=self._used)
-        ours = [made.directory, Path(made.python).parent.parent, Path(made.runner_path or PACKAGE)]
+        if image.lowers:
+            return Sandbox(self._rooted(image, storage), storage, used=self._used)
+        ours = [
+            image.directory,
+            Path(image.python).parent.parent,
+            Path(image.runner_path or PACKAGE),
+        ]
         binds = [
             Bind(str(path), owned=self._root_user)
             for path in (self._lib, *dict.fromkeys(ours))
@@ -127,8 +131,8 @@ class Cells:
         trusted = [path for name in TRUSTED if (path := os.environ.get(name, "")).startswith("/")]
         paths = [
             str(PACKAGE),
-            *host.interpreter(made.python),
-            *(library(made.python) if made.runner_path else imported_from(made.python)),
+            *host.interpreter(image.python),
+            *(library(image.python) if image.runner_path else imported_from(image.python)),
             *trusted,
             *self._gpus.folders,
         ]
@@ -141,25 +145,25 @@ class Cells:
         )
         return Sandbox(cell, storage, used=self._used)
 
-    def _rooted(self, made: Made, storage: Path) -> Cell:
+    def _rooted(self, image: Made, storage: Path) -> Cell:
         """Describe a cell with an image's own root file system, and the parts of this machine that run functions."""
-        ours = (self._lib, PACKAGE, made.runner_path)
+        ours = (self._lib, PACKAGE, image.runner_path)
         return Cell(
             binds=tuple(Bind(str(path), owned=self._root_user) for path in ours),
-            layers=made.lowers,
+            layers=image.lowers,
             points=self._gpus.points,
             storage=str(storage),
             ids=self._ids,
             overlay=self.report.overlay,
         )
 
-    def environ(self, environ: Mapping[str, str], made: Made) -> dict[str, str]:
+    def environ(self, environ: Mapping[str, str], image: Made) -> dict[str, str]:
         """Return the variables with the paths of a cell of this image."""
         users = {name: "root" for name in ("USER", "LOGNAME") if name in environ}
-        found = {**environ, **users, "HOME": HOME, "TMPDIR": TMP}
+        variables = {**environ, **users, "HOME": HOME, "TMPDIR": TMP}
         if site.ENABLE_USER_SITE and "VIRTUAL_ENV" not in environ:
-            found.setdefault("PYTHONUSERBASE", site.getuserbase())  # it is not below /root
-        return self._gpus.environ(found) if made.lowers else found
+            variables.setdefault("PYTHONUSERBASE", site.getuserbase())  # it is not below /root
+        return self._gpus.environ(variables) if image.lowers else variables
 
     def inside(self, launch: Launch) -> Launch:
         """Return the launch with the paths of a cell."""
@@ -189,7 +193,8 @@ class Cells:
             links = self._gpus.add(trees, launch.order.devices, rooted=rooted)
             cgroup = []
             if launch.cgroup:
-                # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
+                # The permission of the process that opened the file counts, not of the one that writes (man 7
+                # cgroups, cgroup.procs).
                 flags = os.O_WRONLY | os.O_CLOEXEC
                 cgroup = [os.open(f"{launch.cgroup}/cgroup.procs", flags)]
                 opened.callback(os.close, cgroup[0])
@@ -240,7 +245,7 @@ class Cells:
             trees.add_socket(str(self.urls), URLS)
 
     def _names(self, launch: Launch) -> list[str]:
-        """Return the host names that lead to the container's own loopback."""
+        """Return the host names that resolve to the container's own loopback."""
         hosts = {urlsplit(url).hostname or "" for url in launch.order.urls.values()}
         inside = self.network(launch) is Network.OWN  # there the whole machine is out of reach
         return sorted(h for h in hosts if _is_name(h) and (inside or h.endswith(".localhost")))
@@ -264,10 +269,12 @@ class Cells:
                 path.rmdir()
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Delete the storage of containers that have ended; `keep` names the storage of those that go on. Blocks."""
-        kept = [Path(storage) for storage in keep]
+        """Delete the storage of containers that have ended; `keep` names the storage of those that still run.
+        Blocks.
+        """
+        running = [Path(storage) for storage in keep]
         for base in self._root.iterdir():
-            inner = [path for path in kept if path.is_relative_to(base)]
+            inner = [path for path in running if path.is_relative_to(base)]
             if not inner:
                 self._opener.remove(str(base))
 
@@ -296,32 +303,33 @@ def _is_name(host: str) -> bool:
 
 @functools.cache
 def imported_from(python: str) -> tuple[str, ...]:
-    """The directories that homeport's own interpreter imports from by default, with those that `.pth` files name.
+    """Return the directories that homeport's own interpreter imports from by default, with those that `.pth` files
+    name.
 
-    Python runs lines of `.pth` files, so this is never asked of an environment with a user's packages.
+    Python runs lines of `.pth` files, so this is never used for an environment with a user's packages.
     """
     words = [python, "-E", "-c", "import sys; print(*sys.path[1:], sep='\\n')"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    return tuple(path for path in result.stdout.splitlines() if Path(path).is_dir())
 
 
 def prepare(isolation: str) -> None:
-    """Ask homeport's own interpreter before a cell needs its answer. Blocks."""
+    """Compute, before a cell needs it, where homeport's own interpreter imports from. Blocks."""
     if isolation != OFF:
         imported_from(sys.executable)
 
 
-def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells | None:
+def take_over(settings: Settings, lib: Path, running: Mapping[int, str]) -> Cells | None:
     """Isolate containers if the settings ask for it; delete the leftovers of an earlier server. Blocks.
 
-    `kept` are the containers that go on: the pid of each one's init, and where it writes.
+    `running` are the containers that still run: the pid of each one's init, and where it writes.
     """
     root = settings.run_dir / "cells"
-    end_left(root, kept)
+    end_left(root, running)
     cells = Cells.open(settings.isolation, root, lib)
     if cells is not None:
-        cells.sweep(kept.values())
-    elif not kept:
+        cells.sweep(running.values())
+    elif not running:
         removing.discard(str(root))
     return cells
 
@@ -329,23 +337,23 @@ def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells |
 def end_left(root: Path, keep: Collection[int]) -> None:
     """End the processes of an earlier server's cells, except the containers with these inits.
 
-    A container without a record would run for ever. Each process in a cell below `root` is this
-    home's, and the cells' own processes cannot change how they were begun.
+    A container without a record would run for ever. Each process in a cell below `root` belongs to this
+    home, and the cells' own processes cannot change their command lines.
     """
     mark = '"storage": ' + json.dumps(f"{root}/")[:-1]
-    left: dict[int, psutil.Process] = {}
-    kept = set()
+    processes: dict[int, psutil.Process] = {}
+    kept_pids = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if any(mark in word for word in process.cmdline()):
-                for each in (process, *process.children(recursive=True)):
-                    left[each.pid] = each
+                for member in (process, *process.children(recursive=True)):
+                    processes[member.pid] = member
     for pid in keep:
         with contextlib.suppress(psutil.Error):
             init = psutil.Process(pid)
-            found = (init, *init.parents(), *init.children(recursive=True))
-            kept |= {each.pid for each in found}
-    for pid, process in left.items():
-        if pid not in kept:
+            family = (init, *init.parents(), *init.children(recursive=True))
+            kept_pids |= {member.pid for member in family}
+    for pid, process in processes.items():
+        if pid not in kept_pids:
             with contextlib.suppress(psutil.Error):
                 process.kill()

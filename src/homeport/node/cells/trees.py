@@ -40,15 +40,15 @@ class Trees:
                 inside=volume.sub_path,
             )
         except OSError as error:
-            what = f"the volume `{volume.name}` cannot be mounted: {error.strerror}"
-            raise OSError(error.errno, what) from None
+            text = f"the volume `{volume.name}` cannot be mounted: {error.strerror}"
+            raise OSError(error.errno, text) from None
 
     def add_socket(self, path: str, inside: str) -> None:
         """Show a socket by its directory, because after a restart it is another file."""
         self.add(_directory(path), Mount(_directory(inside)))
 
     def add_devices(self, paths: Iterable[str]) -> None:
-        """Open device files. Those of other containers stay what `Cell.points` makes: empty files."""
+        """Open device files. The device files of other containers stay empty files, as `Cell.points` makes them."""
         for path in paths:
             self.add(path, Mount(path, Access.WRITE), writable=True, devices=True)
 

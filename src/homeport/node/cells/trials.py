@@ -1,8 +1,10 @@
-"""Says what cells this machine allows: by a trial in another process, or by the last trial, if nothing has changed since.
+"""Finds the cells that this machine allows: by a trial in another process, or by the last trial, if nothing has
+changed since.
 
 A trial makes four cells, which takes as long as the start of an interpreter, and the first zygote waits for it. Its
-answer is kept once a zygote has begun in a cell. The next server takes it, and deletes it: if that server's zygotes do
-not begin, the server after it makes the trial again. Only the answer that everything is possible is kept.
+answer is stored once a zygote has started in a cell. The next server reads it, and deletes it: if that server's
+zygotes do
+not start, the server after it makes the trial again. Only the answer that everything is possible is stored.
 """
 
 import contextlib
@@ -17,8 +19,8 @@ from homeport.cell import report
 from homeport.contract import codec
 
 CELL = Path(report.__file__).parent
-#: Files whose text says what the kernel allows to this user.
-SAYS = (
+#: Files that show what the kernel allows to this user.
+KERNEL_FILES = (
     "/proc/sys/kernel/random/boot_id",
     "/proc/sys/kernel/unprivileged_userns_clone",
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
@@ -32,42 +34,46 @@ RIGHTS = ("Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Cap")
 NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 
 
-def told(root: Path) -> report.Report:
-    """Return what this machine allows for cells whose files are in a directory. Blocks."""
-    return _taken(root) or _tried(root)
+def report_for(root: Path) -> report.Report:
+    """Return the cells that this machine allows, for files in a directory. Blocks."""
+    return _stored(root) or _trial(root)
 
 
-def keep(root: Path, told: report.Report) -> None:
-    """Keep an answer for the next server, because a cell has worked; a failure costs the next one a trial."""
-    if told.possible and told.overlay and told.network:
+def keep(root: Path, answer: report.Report) -> None:
+    """Store an answer for the next server, because a cell has worked; if this fails, the next server makes a trial."""
+    if answer.possible and answer.overlay and answer.network:
         with contextlib.suppress(OSError):
             path = _path(root)
             fresh = path.with_suffix(".new")
-            fresh.write_text(json.dumps({"for": _circumstances(root), "told": codec.encode(told)}))
+            fresh.write_text(
+                json.dumps({"for": _circumstances(root), "told": codec.encode(answer)})
+            )
             fresh.replace(path)
 
 
-def _taken(root: Path) -> report.Report | None:
+def _stored(root: Path) -> report.Report | None:
     path = _path(root)
     try:
-        known = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
         path.unlink()
-        if known["for"] != _circumstances(root):
+        if stored["for"] != _circumstances(root):
             return None
-        answer: report.Report = codec.decode(report.Report, known["told"])
+        answer: report.Report = codec.decode(report.Report, stored["told"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return answer
 
 
-def _tried(root: Path) -> report.Report:
+def _trial(root: Path) -> report.Report:
     """Make the trial in another process, because this one has threads."""
     words = [sys.executable, "-m", "homeport.cell.report", str(root)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
     try:
-        return codec.loads(report.Report, done.stdout)
+        return codec.loads(report.Report, result.stdout)
     except ValueError:
-        return report.Report(possible=False, why=done.stderr.strip() or "the trial said nothing")
+        return report.Report(
+            possible=False, why=result.stderr.strip() or "the trial printed nothing"
+        )
 
 
 def _path(root: Path) -> Path:
@@ -75,12 +81,14 @@ def _path(root: Path) -> Path:
 
 
 def _circumstances(root: Path) -> str:
-    """Return a digest of what the answer depends on: the boot, this process's rights, the disk, our own code."""
+    """Return a digest of the facts that the answer depends on: the boot, this process's rights, the disk, our own
+    code.
+    """
     status = _text("/proc/self/status").splitlines()
     facts = [
         sys.executable,
         os.environ.get("PATH", ""),
-        *map(_text, SAYS),
+        *map(_text, KERNEL_FILES),
         *(line for line in status if line.startswith(RIGHTS)),
         *(_namespace(name) for name in NAMESPACES),
         str(root.stat().st_dev),

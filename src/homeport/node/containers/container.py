@@ -346,7 +346,7 @@ class Life:
             self._patient = None
             self._pulse.close()
             self._pulse = None
-        self._shared.limits.gone(self.launch)
+        self._shared.limits.release(self.launch)
         networks.end(self.directory)
         removing.discard(str(self.directory))
         if self._address:

@@ -1,4 +1,4 @@
-"""How much a step of an image may take, watched from outside its cell: time, memory, and room on the disk.
+"""Limits for a step of an image, watched from outside its cell: time, memory, and room on the disk.
 
 The number of its processes is bounded by the cell itself. If memory runs out before that is seen, the kernel ends
 the step first, and not the server (`oom_score_adj`).
@@ -37,17 +37,17 @@ def usual() -> Bounds:
 
 
 async def exceeded(leader: int, directory: Path, bounds: Bounds) -> str:
-    """Wait until a step takes more than it may; return what, in words.
+    """Wait until a step exceeds a limit; return which one, as text.
 
     `leader` is the first process of the step's session, and what it writes is on the disk of `directory`.
     """
-    begun, left_mib = time.monotonic(), bounds.free_mib or _free_mib(directory)
+    begin_s, left_mib = time.monotonic(), bounds.free_mib or _free_mib(directory)
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        if time.monotonic() - begun > bounds.seconds:
+        if time.monotonic() - begin_s > bounds.seconds:
             return f"it took longer than {bounds.seconds:g} s"
-        if what := await asyncio.to_thread(_over, leader, directory, bounds.memory_mib, left_mib):
-            return what
+        if reason := await asyncio.to_thread(_over, leader, directory, bounds.memory_mib, left_mib):
+            return reason
 
 
 def _over(leader: int, directory: Path, memory_mib: int, free_mib: int) -> str:

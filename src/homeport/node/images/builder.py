@@ -4,8 +4,8 @@ venv/   the virtual environment with the packages
 build/  files for the step itself, deleted after it
 step/   what its cell writes
 
-What runs code of the user needs a root file system (`rooted/`). A package may run code too, so uv works in a cell,
-where this machine has them (`sealed.py`).
+A step that runs code of the user needs a root file system (`rooted/`). A package may run code too, so uv works in a
+cell, if this machine has cells (`sealed.py`).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Builder:
         say: Say,
         sealed: Sealed | None,
     ) -> None:
-        """`sealed` is None where there are no cells."""
+        """`sealed` is None on a machine without cells."""
         self._layer = layer
         self._step = layer.step
         self._args = layer.step.args
@@ -64,11 +64,11 @@ class Builder:
         await asyncio.to_thread(shutil.rmtree, self._build)
 
     async def _debian_slim(self) -> None:
-        self._told(f"Python {self._python.version}")
+        self._report(f"Python {self._python.version}")
         words = ("venv", "--quiet", "--relocatable", "--no-project", "--python", self._python.path)
-        done = await uv.run(*words, str(self._venv), say=self._told)
-        if done.code:
-            raise self._failed(uv.in_one_line(done.lines), done)
+        result = await uv.run(*words, str(self._venv), say=self._report)
+        if result.code:
+            raise self._failed(uv.in_one_line(result.lines), result)
 
     # packages
 
@@ -76,7 +76,7 @@ class Builder:
         if self._sealed is not None:
             trial = self._directory / "trial"
             await self._sealed.wheels.fetch(
-                self._step, self._seen(), self._python.version, trial, self._told
+                self._step, self._variables(), self._python.version, trial, self._report
             )
         installing = Installing(self._step, self._build, self._build, self._interpreter)
         for words in installing.commands():
@@ -84,31 +84,31 @@ class Builder:
 
     async def _uv_sync(self) -> None:
         syncing = Syncing(self._step, self._build, self._build)
-        syncing.written()
+        syncing.write()
         words = ("--inexact", "--no-install-workspace", *syncing.sync())
         extra = {"UV_PROJECT_ENVIRONMENT": str(self._venv)}
         await self._uv("sync", "--python", self._interpreter, *words, extra=extra)
 
     async def _poetry_install_from_file(self) -> None:
         syncing = Syncing(self._step, self._build, self._build)
-        syncing.written()
+        syncing.write()
         await self._uv(*syncing.poetry(), extra={**POETRY, "VIRTUAL_ENV": str(self._venv)})
 
     async def _uv(self, *words: str, extra: Mapping[str, str] | None = None) -> None:
-        seen = {**self._seen(), **(extra or {})}
+        variables = {**self._variables(), **(extra or {})}
         if self._sealed is None:
-            done = await uv.run(*words, say=self._told, extra=seen)
+            result = await uv.run(*words, say=self._report, extra=variables)
         else:
-            done = await self._sealed.run(
-                words, self._directory, self._python, seen=seen, say=self._told
+            result = await self._sealed.run(
+                words, self._directory, self._python, variables=variables, say=self._report
             )
-            if done.stopped:
-                raise self._failed(done.stopped, done)
-        if done.code:
-            raise self._failed(uv.in_one_line(done.lines), done)
+            if result.stopped:
+                raise self._failed(result.stopped, result)
+        if result.code:
+            raise self._failed(uv.in_one_line(result.lines), result)
 
-    def _seen(self) -> dict[str, str]:
-        """Return the step's variables."""
+    def _variables(self) -> dict[str, str]:
+        """Return the variables that the step sees."""
         return {**self._layer.environ, **self._secrets, **self._args.get("env", {})}
 
     # talk
@@ -117,18 +117,18 @@ class Builder:
     def _interpreter(self) -> str:
         return str(self._venv / "bin" / "python")
 
-    def _told(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         if not line.startswith(NOISE):
             self._say(f"{self._step.name}: {self._hider.hide(line)}")
 
-    def _failed(self, what: str, done: Done | None = None) -> ImageError:
-        said = [line for line in done.lines if not line.startswith(NOISE)] if done else []
+    def _failed(self, reason: str, result: Done | None = None) -> ImageError:
+        lines = [line for line in result.lines if not line.startswith(NOISE)] if result else []
         # Hide secrets in all lines, because the first of the last lines may be the rest of a secret.
-        told = self._hider.hide_all(said)[-TOLD_LINES:]
+        last_lines = self._hider.hide_all(lines)[-TOLD_LINES:]
         return ImageError(
-            "\n".join(self._hider.hide_all(f"`{self._step.name}` failed: {what}".split("\n"))),
+            "\n".join(self._hider.hide_all(f"`{self._step.name}` failed: {reason}".split("\n"))),
             where=self._step.where,
-            traceback="\n".join(told).strip("\n"),
+            traceback="\n".join(last_lines).strip("\n"),
         )
 
 

@@ -85,7 +85,7 @@ async def run(
 
 async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[str], None]) -> None:
     async for line in _split(stream):
-        # A progress bar redraws its line; keep its last state.
+        # A progress bar rewrites its line; keep its last state.
         text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
         del lines[: -KEPT_LINES + 1]
         lines.append(text)
@@ -94,14 +94,14 @@ async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[s
 
 async def _split(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
     """Yield the whole lines of a stream; drop lines that are too long."""
-    rest, too_long = b"", False
+    partial_line, too_long = b"", False
     while chunk := await stream.read(CHUNK_BYTES):
-        *whole, rest = (rest + chunk).split(b"\n")
+        *whole, partial_line = (partial_line + chunk).split(b"\n")
         for line in whole:
             if not too_long and len(line) <= LONGEST:
                 yield line
             too_long = False
-        if too_long or len(rest) > LONGEST:
-            rest, too_long = b"", True
-    if rest:
-        yield rest
+        if too_long or len(partial_line) > LONGEST:
+            partial_line, too_long = b"", True
+    if partial_line:
+        yield partial_line

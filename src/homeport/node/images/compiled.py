@@ -36,7 +36,7 @@ MAX_PYC_BYTES = 16 * 1024**2
 MAX_PYCS = 20_000  # of one source tree
 DONE = "compiled"
 GIVEN, OUT = "/run/homeport/source", "/run/homeport/out"
-#: Its arguments: what a path begins with, what it is to begin with, and directories; or `image`, for all packages.
+#: Its arguments: the prefix of a path, the prefix that replaces it, and directories; or `image`, for all packages.
 CODE = f"""
 import compileall, os, sys
 try:
@@ -70,23 +70,25 @@ log = logging.getLogger(__name__)
 class Compiler:
     """Compiles in the background, one thing at a time; a container that comes before compiles for itself."""
 
-    def __init__(self, kept: Store) -> None:
-        self._store = kept
+    def __init__(self, layer_store: Store) -> None:
+        self._store = layer_store
         self._begun: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
 
-    def begin(self, made: Made, tree: str) -> None:
+    def begin(self, image: Made, tree: str) -> None:
         """Compile an image's packages and the files of a source tree, unless that was begun before."""
-        if (made.key, tree) not in self._begun:
-            self._begun.add((made.key, tree))
-            task = asyncio.create_task(self._compile(made, Path(tree)), name=f"compile {tree}")
+        if (image.key, tree) not in self._begun:
+            self._begun.add((image.key, tree))
+            task = asyncio.create_task(self._compile(image, Path(tree)), name=f"compile {tree}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def has(self, made: Made) -> bool:
+    def has(self, image: Made) -> bool:
         """Return whether the image's packages are compiled."""
-        return (made.directory / DONE).exists() or bool(store.read(made.directory).get("compiled"))
+        return (image.directory / DONE).exists() or bool(
+            store.read(image.directory).get("compiled")
+        )
 
     async def close(self) -> None:
         """Compile no more."""
@@ -94,14 +96,14 @@ class Compiler:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _compile(self, made: Made, tree: Path) -> None:
+    async def _compile(self, image: Made, tree: Path) -> None:
         async with self._turn:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     if not await asyncio.to_thread(_is_compiled, tree):
-                        await (self._tree_in_cell if made.lowers else _tree)(made, tree)
-                    if made.directory.exists() and _has_room(made.directory):
-                        await (self._layer if made.lowers else _packages)(made)
+                        await (self._tree_in_cell if image.lowers else _tree)(image, tree)
+                    if image.directory.exists() and _has_room(image.directory):
+                        await (self._layer if image.lowers else _packages)(image)
             except TimeoutError:
                 log.warning("%s is not compiled: it takes too long", tree)
             except (Failure, OSError) as error:  # it may have been removed meanwhile
@@ -109,24 +111,24 @@ class Compiler:
 
     # an image with a root file system
 
-    async def _layer(self, made: Made) -> None:
-        record = store.read(made.directory)
+    async def _layer(self, image: Made) -> None:
+        record = store.read(image.directory)
         if not record or record.get("compiled"):
             return
-        name = f"pyc-{made.directory.name}"
+        name = f"pyc-{image.directory.name}"
 
         async def build(_tell: Say) -> None:
             directory = self._store.root / name
-            step = await _run_in_cell(made, directory, ["-c", CODE, "image", ""])
+            step = await _run_in_cell(image, directory, ["-c", CODE, "image", ""])
             (step / within.STORAGE / "root" / "files").rename(directory / "files")
             await asyncio.to_thread(store.discard, directory / "step")
-            store.write(directory, {"compiled_for": made.directory.name})
+            store.write(directory, {"compiled_for": image.directory.name})
 
-        async with self._store.needed([made.directory.name, name]):
+        async with self._store.needed([image.directory.name, name]):
             await self._store.once(name, build, lambda _line: None)
-            await self._store.note(made.directory, compiled=name)
+            await self._store.note(image.directory, compiled=name)
 
-    async def _tree_in_cell(self, made: Made, tree: Path) -> None:
+    async def _tree_in_cell(self, image: Made, tree: Path) -> None:
         name = f"compile-{secrets.token_hex(6)}"
         directory = self._store.root / name
         async with self._store.needed([name]):
@@ -134,21 +136,21 @@ class Compiler:
                 directory.mkdir(mode=0o700)
                 words = ["-X", f"pycache_prefix={OUT}", "-c", CODE, GIVEN, HOME, GIVEN]
                 bind = Bind(str(tree), GIVEN, owned=os.geteuid() == 0)
-                step = await _run_in_cell(made, directory, words, (bind,))
-                written = step / within.STORAGE / "root" / "files"
-                await asyncio.to_thread(_take, written / f"{OUT}{GIVEN}".lstrip("/"), tree)
+                step = await _run_in_cell(image, directory, words, (bind,))
+                compiled_files = step / within.STORAGE / "root" / "files"
+                await asyncio.to_thread(_take, compiled_files / f"{OUT}{GIVEN}".lstrip("/"), tree)
             finally:
                 await asyncio.to_thread(store.remove, directory)
 
 
 async def _run_in_cell(
-    made: Made, directory: Path, words: list[str], binds: tuple[Bind, ...] = ()
+    image: Made, directory: Path, words: list[str], binds: tuple[Bind, ...] = ()
 ) -> Path:
-    """Run the image's own Python in a cell without a network; return where that wrote."""
+    """Run the image's own Python in a cell without a network; return the directory that it wrote to."""
     step = directory / "step"
     step.mkdir(mode=0o700)
     cell = Cell(
-        layers=made.lowers,
+        layers=image.lowers,
         storage=str(step),
         binds=binds,
         ids=identity.own(),
@@ -157,33 +159,33 @@ async def _run_in_cell(
     order = {
         "do": "run",
         "cell": codec.encode(cell),
-        "commands": [["", [made.python, "-I", "-S", *words]]],
+        "commands": [["", [image.python, "-I", "-S", *words]]],
         "cwd": "/",
-        "environ": dict(made.environ),
+        "environ": dict(image.environ),
     }
-    done = await hands.ask(order, before=WORDS)
-    if done.code:
-        raise OSError(0, done.text or f"it ended with exit code {done.code}")
+    result = await hands.ask(order, before=WORDS)
+    if result.code:
+        raise OSError(0, result.text or f"it ended with exit code {result.code}")
     return step
 
 
 # an environment of this machine
 
 
-async def _tree(made: Made, tree: Path) -> None:
-    await _run(made, str(tree), HOME, str(tree))
+async def _tree(image: Made, tree: Path) -> None:
+    await _run(image, str(tree), HOME, str(tree))
 
 
-async def _packages(made: Made) -> None:
-    if not store.read(made.directory) or (made.directory / DONE).exists():
+async def _packages(image: Made) -> None:
+    if not store.read(image.directory) or (image.directory / DONE).exists():
         return
-    packages = made.directory.glob("venv/lib/python*/site-packages")
-    await _run(made, "", "", *map(str, packages), *filter(None, [made.runner_path]))
-    (made.directory / DONE).touch()
+    packages = image.directory.glob("venv/lib/python*/site-packages")
+    await _run(image, "", "", *map(str, packages), *filter(None, [image.runner_path]))
+    (image.directory / DONE).touch()
 
 
-async def _run(made: Made, *arguments: str) -> None:
-    words = [*WORDS, made.python, "-I", "-S", "-c", CODE, *arguments]
+async def _run(image: Made, *arguments: str) -> None:
+    words = [*WORDS, image.python, "-I", "-S", "-c", CODE, *arguments]
     environ = {"PATH": os.environ.get("PATH", os.defpath)}
     await command.run(words, environ=environ, cwd=Path("/"), say=lambda _line: None)
 
@@ -194,29 +196,29 @@ def _has_room(path: Path) -> bool:
 
 
 def _is_compiled(tree: Path) -> bool:
-    """Whether each file of a tree has been compiled by some Python."""
+    """Return whether each file of a tree has been compiled by some Python."""
     for folder, directories, files in os.walk(tree):
-        wanted = {name[:-3] for name in files if name.endswith(".py")}
-        if wanted:
+        uncompiled = {name[:-3] for name in files if name.endswith(".py")}
+        if uncompiled:
             with contextlib.suppress(FileNotFoundError):
                 cache = os.listdir(f"{folder}/__pycache__")  # noqa: PTH208 - names are enough
-                wanted -= {name.partition(".")[0] for name in cache}
-        if wanted:
+                uncompiled -= {name.partition(".")[0] for name in cache}
+        if uncompiled:
             return False
         directories[:] = [name for name in directories if name != "__pycache__"]
     return True
 
 
-# what an image's own Python has written: it may be hostile
+# files that an image's own Python has written: they may be hostile
 
 
-def _take(written: Path, tree: Path) -> None:
+def _take(compiled_dir: Path, tree: Path) -> None:
     """Move compiled files beside their sources; whatever is not such a file stays where it is."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     top = os.open(tree, flags)
     count = 0
     try:
-        for folder, relative, name in _compiled_files(written):
+        for folder, relative, name in _compiled_files(compiled_dir):
             if (count := count + 1) > MAX_PYCS:
                 return
             source = f"{name.partition('.')[0]}.py"
@@ -231,11 +233,11 @@ def _take(written: Path, tree: Path) -> None:
         os.close(top)
 
 
-def _compiled_files(written: Path) -> Iterator[tuple[int, str, str]]:
-    for path, _, files, folder in os.fwalk(written):
+def _compiled_files(compiled_dir: Path) -> Iterator[tuple[int, str, str]]:
+    for path, _, files, folder in os.fwalk(compiled_dir):
         for name in files:
             if name.endswith(".pyc"):
-                yield folder, str(Path(path).relative_to(written)), name
+                yield folder, str(Path(path).relative_to(compiled_dir)), name
 
 
 def _copy(folder: int, target: int, name: str) -> None:

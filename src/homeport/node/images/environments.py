@@ -92,33 +92,33 @@ class Environments:
     def all(self) -> Collection[Environment]:
         """Return the built layers, the newest first."""
         users = self._store.users()
-        found = [
+        environments = [
             dataclasses.replace(
                 _environment(directory, record, store.used_at(directory)),
                 used_by=users[directory.name],
             )
             for directory, record in self._store.records()
         ]
-        return sorted(found, key=lambda environment: -environment.created_at)
+        return sorted(environments, key=lambda environment: -environment.created_at)
 
     async def log(self, key: str) -> str | None:
-        """Return what the build of a layer has told; None if there is none with this key."""
+        """Return the output of a layer's build; None if there is no layer with this key."""
         return await asyncio.to_thread(self._store.log, key)
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs; return them."""
-        gone = await self._store.prune({image.key for image in keep})
-        return [_environment(*each) for each in gone]
+        deleted = await self._store.prune({image.key for image in keep})
+        return [_environment(*removed) for removed in deleted]
 
     def compile(self, image: Image, source: str) -> None:
         """Compile the image's packages and the files of a source tree in the background."""
         with contextlib.suppress(ImageError):  # it was pruned in this moment
             self._compiler.begin(self.of(image), source)
 
-    def is_compiled(self, made: Made) -> bool:
+    def is_compiled(self, image: Made) -> bool:
         """Return whether the packages that its containers import are compiled."""
-        return not made.runner_path or self._compiler.has(
-            made
+        return not image.runner_path or self._compiler.has(
+            image
         )  # those beside homeport are not of an image
 
     async def close(self) -> None:
@@ -129,29 +129,33 @@ class Environments:
         """Return the built image from which its containers start."""
         if not image.has_environment:
             return Made(key="default", python=sys.executable, directory=self._root / "default")
-        made = self._made.get(image.key)
-        if made is None or not self._store.has(made.directory.name) or self._is_older(made):
-            made = self._made[image.key] = self._found(image)
-        return made
+        image_made = self._made.get(image.key)
+        if (
+            image_made is None
+            or not self._store.has(image_made.directory.name)
+            or self._is_older(image_made)
+        ):
+            image_made = self._made[image.key] = self._built_before(image)
+        return image_made
 
-    def _is_older(self, made: Made) -> bool:
-        """Whether its layer of compiled files has come since."""
-        name = f"pyc-{made.directory.name}"
-        return bool(made.lowers) and self._store.has(name) and not made.has_layer(name)
+    def _is_older(self, image: Made) -> bool:
+        """Return whether its layer of compiled files was made since."""
+        name = f"pyc-{image.directory.name}"
+        return bool(image.lowers) and self._store.has(name) and not image.has_layer(name)
 
     # building
 
     async def _environment(self, image: Image, source: Path, supplied: Supplied, say: Say) -> Made:
         base = next((step for step in image.steps if step.name == layers.BASE.name), layers.BASE)
         python = await self._python(base.args.get("python_version"), base.where, say)
-        wanted = layers.of(image, python.version, source.name, supplied.told)
+        wanted_layers = layers.of(image, python.version, source.name, supplied.key_parts)
         runner = _runner_name(python.minor)
-        async with self._store.needed([*(layer.key for layer in wanted), runner]):
-            for number, layer in enumerate(wanted, 1):
-                mark = output.step(number, len(wanted), layer.step.name)
+        async with self._store.needed([*(layer.key for layer in wanted_layers), runner]):
+            for number, layer in enumerate(wanted_layers, 1):
+                mark = output.step(number, len(wanted_layers), layer.step.name)
                 await self._layer(layer, python, supplied, say, mark)
             await self._runner(python.minor, python.path, (), say)
-            last = self._root / wanted[-1].key
+            last = self._root / wanted_layers[-1].key
             await self._store.used(last, image.key)
         return _made(last, self._root / runner, image)
 
@@ -165,17 +169,17 @@ class Environments:
             await self._store.used(last, image.key)
         return self._roots.made(last, image)
 
-    async def _python(self, wanted: str | None, where: str, say: Say) -> Python:
+    async def _python(self, version: str | None, where: str, say: Say) -> Python:
         """Find the interpreter; search again only if the last one has changed.
 
         If this machine does not have that version, uv downloads it into the home.
         """
-        date, python = self._pythons.get(wanted or "", (0, None))
+        date, python = self._pythons.get(version or "", (0, None))
         if python is None or _date(python.path) != date:
-            python = await uv.python(wanted, where)
+            python = await uv.python(version, where)
             if python is None:
-                python = await self._downloaded(str(wanted), where, say)
-            self._pythons[wanted or ""] = _date(python.path), python
+                python = await self._downloaded(str(version), where, say)
+            self._pythons[version or ""] = _date(python.path), python
         return python
 
     async def _downloaded(self, version: str, where: str, say: Say) -> Python:
@@ -239,7 +243,7 @@ class Environments:
 
         async def build(tell: Say) -> None:
             target = self._root / name
-            told = (
+            arguments = (
                 "pip",
                 "install",
                 "--quiet",
@@ -249,12 +253,12 @@ class Environments:
                 str(target),
                 *words,
             )
-            done = await uv.run(*told, *_runner_requirements(minor), say=tell)
-            if done.code:
+            result = await uv.run(*arguments, *_runner_requirements(minor), say=tell)
+            if result.code:
                 raise ImageError(
                     f"the runner cannot be installed for Python {minor}: "
-                    f"{uv.in_one_line(done.lines)}",
-                    traceback=done.text,
+                    f"{uv.in_one_line(result.lines)}",
+                    traceback=result.text,
                 )
             store.write(target, {"runner_for": minor})
 
@@ -267,25 +271,25 @@ class Environments:
             return
         names = ROOTED_STEPS if image.is_rooted else {"entrypoint"}
         step = next(step for step in image.steps if step.name in names)
-        what = "isolation" if step.name == "entrypoint" else "a root file system of the image's own"
+        feature = (
+            "isolation" if step.name == "entrypoint" else "a root file system of the image's own"
+        )
         raise ImageError(
-            f"`{step.name}` needs {what}, and containers are not isolated here",
+            f"`{step.name}` needs {feature}, and containers are not isolated here",
             where=step.where,
             hint="start the server with HOMEPORT_ISOLATION=auto; `homeport doctor` says what it needs",
         )
 
-    def _found(self, image: Image) -> Made:
-        """Return an image that an earlier server has built."""
-        found = self._store.of(image.key)
-        if found is not None and self._store.has(found[1]["runner"]):
-            directory, record = found
+    def _built_before(self, image: Image) -> Made:
+        """Return an image that an earlier server has built; `ImageError` if it was deleted."""
+        built = self._store.of(image.key)
+        if built is not None and self._store.has(built[1]["runner"]):
+            directory, record = built
             if "lowers" in record:
                 self._check_isolated(image)
                 return self._roots.made(directory, image)
             return _made(directory, self._root / record["runner"], image)
-        raise ImageError(
-            "the environment of this image is not there any more", hint="deploy the app again"
-        )
+        raise ImageError("the environment of this image was deleted", hint="deploy the app again")
 
 
 def _made(directory: Path, runner: Path, image: Image) -> Made:
@@ -318,13 +322,13 @@ def _date(path: str) -> int:
 
 def _runner_requirements(minor: str) -> list[str]:
     declared = metadata.requires("homeport") or []
-    found = sorted(text for text in declared if text.startswith(RUNNERS) and ";" not in text)
+    requirements = sorted(text for text in declared if text.startswith(RUNNERS) and ";" not in text)
     if tuple(int(part) for part in minor.split(".")) < OURS_FROM:
         # It needs whichever was the newest for it.
-        return [re.split(r"[^\w.-]", text)[0] for text in found]
-    return found
+        return [re.split(r"[^\w.-]", text)[0] for text in requirements]
+    return requirements
 
 
 def _runner_name(minor: str, words: tuple[str, ...] = ()) -> str:
-    told = hashlib.sha256("\n".join([*_runner_requirements(minor), *words]).encode()).hexdigest()
-    return f"runner-{minor}-{told[:8]}"
+    digest = hashlib.sha256("\n".join([*_runner_requirements(minor), *words]).encode()).hexdigest()
+    return f"runner-{minor}-{digest[:8]}"

@@ -23,7 +23,7 @@ class Installing:
 
     step: Step
     directory: Path  # where its files are written
-    seen: PurePath  # where uv finds them: in a cell, another place
+    seen: PurePath  # where uv finds them, if that is another place: in a cell
     python: str
 
     def commands(self, *, held: bool = False) -> list[Words]:
@@ -42,7 +42,7 @@ class Installing:
             return [[*pip, *self._listed(), *AS_PIP_DOES]]
         if name == "pip_install_from_pyproject":
             project = self._written("pyproject.toml", args["pyproject"])
-            extras = each("--extra", args.get("optional_dependencies"))
+            extras = repeated("--extra", args.get("optional_dependencies"))
             return [[*pip, "-r", project, *extras, *AS_PIP_DOES]]
         if name == private.NAME:
             return [[*pip, *private.requirements(self.step), *AS_PIP_DOES]]
@@ -50,14 +50,14 @@ class Installing:
 
     def _options(self) -> Words:
         args = self.step.args
-        words = [*each("--find-links", args.get("find_links"))]
-        words += each("--index-url", args.get("index_url"))
-        words += each("--extra-index-url", args.get("extra_index_url"))
+        words = [*repeated("--find-links", args.get("find_links"))]
+        words += repeated("--index-url", args.get("index_url"))
+        words += repeated("--extra-index-url", args.get("extra_index_url"))
         words += ["--prerelease", "allow"] if args.get("pre") else []
         return [*words, *shlex.split(args.get("extra_options") or "")]
 
     def _listed(self) -> Words:
-        """The step's requirements files, as uv's words."""
+        """Return the options for the step's requirements files, as uv's words."""
         words = []
         for option, name in (("-r", "requirements"), ("-c", "constraints")):
             if text := self.step.args.get(name):
@@ -77,8 +77,8 @@ class Syncing:
     directory: Path
     seen: PurePath
 
-    def written(self) -> None:
-        """Write the project and what it has locked."""
+    def write(self) -> None:
+        """Write the project and its lock file."""
         args = self.step.args
         (self.directory / "pyproject.toml").write_text(args["pyproject"])
         if lock := args.get("lockfile"):
@@ -90,8 +90,8 @@ class Syncing:
         args = self.step.args
         words = ["--project", str(self.seen)]
         words += ["--frozen"] if args.get("lockfile") and args.get("frozen") else []
-        words += each("--group", args.get("groups"))
-        words += each("--extra", args.get("extras"))
+        words += repeated("--group", args.get("groups"))
+        words += repeated("--extra", args.get("extras"))
         return words + shlex.split(args.get("extra_options") or "")
 
     def poetry(self) -> Words:
@@ -117,7 +117,7 @@ class Syncing:
     def _groups(self) -> Words:
         words = []
         for option, name in (("with", "with_"), ("without", "without"), ("only", "only")):
-            words += each(f"--{option}", self.step.args.get(name))
+            words += repeated(f"--{option}", self.step.args.get(name))
         return words
 
 
@@ -128,7 +128,7 @@ POETRY: Mapping[str, str] = {
 }
 
 
-def each(option: str, values: str | list[str] | None) -> Words:
+def repeated(option: str, values: str | list[str] | None) -> Words:
     """Return the words that give an option once for each value."""
-    given = [values] if isinstance(values, str) else values or []
-    return [word for value in given for word in (option, value)]
+    listed = [values] if isinstance(values, str) else values or []
+    return [word for value in listed for word in (option, value)]

@@ -8,7 +8,7 @@ from homeport.contract.image import Image
 
 
 class Latest:
-    """A file with one image. Nothing depends on it: what cannot be read is the usual image."""
+    """A file with one image. Nothing depends on it: if it cannot be read, the usual image is used."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,7 +21,7 @@ class Latest:
         return Image()
 
     def note(self, image: Image) -> None:
-        """Write down the image, if it is not the one before. Blocks."""
+        """Write down the image, unless it is the same as before. Blocks."""
         if image.key == self._key:
             return
         fresh = self._path.with_suffix(".new")

@@ -1,7 +1,7 @@
 """PURE: the steps of an environment as layers, each with its key.
 
-A layer is the state after a step that builds something. Its key says everything that its content
-depends on: the interpreter's version, and every step up to it with the variables that it saw.
+A layer is the state after a step that builds something. Its key depends on everything that its content depends on:
+the interpreter's version, and every step up to it with the variables that it saw.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ SETTINGS = frozenset(
     {"env", "workdir", "shell", "cmd", "entrypoint"}
     | {"add_local_file", "add_local_dir", "add_local_python_source"}
 )
-#: Arguments that change nothing of what is built; secrets count by what they are.
-_UNTOLD = frozenset({"local_path", "python_version", "secrets", "volumes"})
+#: Arguments that do not change the layer; secrets are added to the key in another way.
+_NOT_IN_KEY = frozenset({"local_path", "python_version", "secrets", "volumes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +59,14 @@ def of(
     image: Image,
     python_version: str,
     source: str,
-    given: Callable[[Step], list[object]] = lambda _step: [],
+    extra_of: Callable[[Step], list[object]] = lambda _step: [],
 ) -> list[Layer]:
     """Return the image's layers, the lowest first.
 
-    `given` says what the secrets of a step add to its key.
-    `source` tells one deploy from another: a step with `force_build` is built once in each.
+    `extra_of` returns the values that the secrets of a step add to its key.
+    `source` distinguishes deploys: a step with `force_build` is built once in each.
     """
-    told: list[object] = [LAYOUT, platform.machine(), python_version]
+    inputs: list[object] = [LAYOUT, platform.machine(), python_version]
     environ: dict[str, str] = {}
     layers: list[Layer] = []
     words: tuple[str, ...] = ()
@@ -76,11 +76,11 @@ def of(
             environ = {**environ, **step.args.get("vars", {})}
         if not _builds(step):
             continue
-        args = {k: v for k, v in step.args.items() if k not in _UNTOLD}
-        told += [[step.name, args, environ], *given(step)]
+        args = {k: v for k, v in step.args.items() if k not in _NOT_IN_KEY}
+        inputs += [[step.name, args, environ], *extra_of(step)]
         if step.args.get("force_build"):
-            told.append(source)
-        text = json.dumps(told, sort_keys=True)
+            inputs.append(source)
+        text = json.dumps(inputs, sort_keys=True)
         words = (*words, in_words(step))
         layers.append(
             Layer(
@@ -97,9 +97,9 @@ def of(
 def in_words(step: Step) -> str:
     """Return a step as text for people, without variables, indexes and options, which may be secret."""
     args = step.args
-    told = [*args.get("packages", []), *args.get("commands", []), *args.get("modules", [])]
-    told += [str(args[k]) for k in ("python_version", "remote_path", "qualname") if args.get(k)]
-    return " ".join([step.name, *told])
+    texts = [*args.get("packages", []), *args.get("commands", []), *args.get("modules", [])]
+    texts += [str(args[k]) for k in ("python_version", "remote_path", "qualname") if args.get(k)]
+    return " ".join([step.name, *texts])
 
 
 def _builds(step: Step) -> bool:

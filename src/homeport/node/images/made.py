@@ -12,19 +12,21 @@ class Made:
     """A built image on this machine.
 
     With `lowers` it has a root file system of its own: `python` is a path in it, `environ` are the variables that
-    it brings, and nothing of this machine's `PATH` counts.
+    the image sets, and this machine's `PATH` has no effect.
     """
 
     key: str
     python: str  # the interpreter
     directory: Path  # the environment's records are kept here
     runner_path: str = (
-        ""  # the runner's packages, last on `sys.path`; empty: they are among the user's
+        ""  # the runner's packages, last on `sys.path`; empty: they are among the user's packages
     )
     lowers: tuple[str, ...] = ()  # layers from the lowest up, as `Cell.layers`
     environ: Mapping[str, str] = field(default_factory=dict)
     workdir: str | None = None
-    entrypoint: tuple[str, ...] = ()  # what begins the command line of a container's first process
+    entrypoint: tuple[
+        str, ...
+    ] = ()  # the first words of the command line of a container's first process
 
     def has_layer(self, name: str) -> bool:
         """Return whether a directory of the store is one of its layers."""

@@ -1,4 +1,4 @@
-"""PURE: packages of private Git repositories, and how git gets the token for them."""
+"""PURE: packages of private Git repositories, and the configuration by which git gets the token for them."""
 
 import urllib.parse
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """`python -m homeport.node.images.shell ENVIRONMENTS [IMAGE] [WORD…]`: a shell in an image, for `homeport image shell`.
 
-It runs in a sandbox on the image's layers; what it writes is removed when it ends. Without IMAGE it is the newest one.
+It runs in a sandbox on the image's layers; the files that it writes are removed when it ends. Without IMAGE it uses
+the newest one.
 """
 
 import os
@@ -22,29 +23,30 @@ BASH = "command -v bash >/dev/null && exec bash -i || exec sh -i"
 KEPT = ("TERM", "COLORTERM", "LANG", "NO_COLOR")
 
 
-def chosen(kept: Store, key: str) -> Record:
+def chosen(layer_store: Store, key: str) -> Record:
     """Return the record of an image with a root file system, by the beginning of its key; `ImageError` if none fits."""
-    found = [
+    candidates = [
         (record["created_at"], record)
-        for directory, record in kept.records()
+        for directory, record in layer_store.records()
         if directory.name.startswith(key) and "lowers" in record
     ]
-    if not found:
-        what = f"no image `{key}` has" if key else "no image has"
+    if not candidates:
+        subject = f"no image `{key}` has" if key else "no image has"
         raise ImageError(
-            f"{what} a root file system of its own", hint="`homeport image list` lists the images"
+            f"{subject} a root file system of its own",
+            hint="`homeport image list` lists the images",
         )
-    return max(found, key=lambda each: float(each[0]))[1]
+    return max(candidates, key=lambda candidate: float(candidate[0]))[1]
 
 
 def run(root: Path, key: str, words: list[str]) -> int:
     """Run the shell; return its exit code."""
-    kept = Store(root)
-    record = chosen(kept, key)
+    layer_store = Store(root)
+    record = chosen(layer_store, key)
     config = codec.decode(Config, record["config"])
     storage = Path(tempfile.mkdtemp(prefix="shell-", dir=root.parent))
     try:
-        cell = site.cell_of(kept, record["lowers"], storage)
+        cell = site.cell_of(layer_store, record["lowers"], storage)
         order = {
             "do": "run",
             "cell": codec.encode(cell),
@@ -63,10 +65,10 @@ def run(root: Path, key: str, words: list[str]) -> int:
 
 
 def main() -> int:
-    """Print a failure as the command line does, with exit code 1."""
-    root, *rest = sys.argv[1:]
+    """Run the shell; print a failure as the command line does, with exit code 1."""
+    root, *arguments = sys.argv[1:]
     try:
-        return run(Path(root), rest[0] if rest else "", rest[1:])
+        return run(Path(root), arguments[0] if arguments else "", arguments[1:])
     except ImageError as failure:
         print(f"error: {failure.message}\n\nhint: {failure.hint}", file=sys.stderr)  # noqa: T201
         return 1

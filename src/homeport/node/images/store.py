@@ -2,7 +2,7 @@
 
     <home>/environments/<key>/               an image or a layer
     <home>/environments/<key>/record.json    a directory without a record is incomplete, and is deleted
-    <home>/build-logs/<key>.log              the last lines that its build has told, without secrets
+    <home>/build-logs/<key>.log              the last lines of output of its build, without secrets
 
 A caller that needs a directory that is being built waits for that build; a build without callers is ended.
 """
@@ -36,7 +36,7 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class _Job:
-    """A build that is under way, and who listens."""
+    """A running build, and the callers that listen to it."""
 
     listeners: list[Say] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
@@ -134,7 +134,7 @@ class Store:
     # what is there
 
     def log(self, name: str) -> str | None:
-        """Return what a directory's build has told; None if there is no such directory. Blocks."""
+        """Return the output of a directory's build; None if there is no such directory. Blocks."""
         if name not in {directory.name for directory, _ in self.records()}:
             return None
         with contextlib.suppress(OSError):
@@ -150,17 +150,19 @@ class Store:
 
     def users(self) -> Counter[str]:
         """Return how many images use each directory."""
-        known = {directory.name: record for directory, record in self.records()}
+        records = {directory.name: record for directory, record in self.records()}
         counted: Counter[str] = Counter()
-        for name, record in known.items():
+        for name, record in records.items():
             below = name
-            while below in known:
+            while below in records:
                 counted[below] += len(record["images"])
-                below = known[below]["parent"]
+                below = records[below]["parent"]
         return counted
 
     async def used(self, directory: Path, image: str) -> None:
-        """Note that an image uses the directory; an image has one, its newest. The date is that of its last use."""
+        """Record that an image uses the directory. An image has one directory, its newest. The file's date is that
+        of the last use.
+        """
         async with self._records_lock:
             await asyncio.to_thread(self._used, directory, image)
 
@@ -177,39 +179,39 @@ class Store:
         return None
 
     async def prune(self, keep: Collection[str]) -> list[tuple[Path, Record, float]]:
-        """Remove those that none of these images needs; their records, and when each was used last."""
+        """Remove the directories that none of these images needs; return their records, and when each was used last."""
         async with self._records_lock:
             return await asyncio.to_thread(self._prune, keep)
 
     def _used(self, directory: Path, image: str) -> None:
-        for other, record in self.records():
+        for directory_of_record, record in self.records():
             holds = image in record["images"]
-            if holds != (other == directory):
+            if holds != (directory_of_record == directory):
                 changed = {*record["images"]} ^ {image}
-                write(other, {**record, "images": sorted(changed)}, keep_date=holds)
+                write(directory_of_record, {**record, "images": sorted(changed)}, keep_date=holds)
         os.utime(directory / RECORD)
 
     def _prune(self, keep: Collection[str]) -> list[tuple[Path, Record, float]]:
-        known = {directory.name: record for directory, record in self.records()}
-        kept = {*self._needed, *self._jobs}
-        kept |= {name for name, record in known.items() if {*record["images"]} & {*keep}}
-        for name in list(kept):
-            while (name := known.get(name, {}).get("parent", "")) and name not in kept:
-                kept.add(name)
-        for name in list(kept & {*known}):
-            kept |= {known[name].get("runner", ""), known[name].get("compiled", "")}
-            kept |= {*known[name].get("lowers", ())}
-        gone = []
+        records = {directory.name: record for directory, record in self.records()}
+        needed = {*self._needed, *self._jobs}
+        needed |= {name for name, record in records.items() if {*record["images"]} & {*keep}}
+        for name in list(needed):
+            while (name := records.get(name, {}).get("parent", "")) and name not in needed:
+                needed.add(name)
+        for name in list(needed & {*records}):
+            needed |= {records[name].get("runner", ""), records[name].get("compiled", "")}
+            needed |= {*records[name].get("lowers", ())}
+        removed = []
         for directory in list(self.root.iterdir()) if self.root.is_dir() else ():
-            if directory.name in kept:
+            if directory.name in needed:
                 continue
-            if record := known.get(directory.name):
-                gone.append((directory, record, used_at(directory)))
+            if record := records.get(directory.name):
+                removed.append((directory, record, used_at(directory)))
             # First the record: a directory without it counts as incomplete, if this is interrupted.
             (directory / RECORD).unlink(missing_ok=True)
             self._log(directory.name).unlink(missing_ok=True)
             remove(directory)
-        return gone
+        return removed
 
 
 def remove(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a build has been given: the secrets and volumes of its steps, and what they add to a layer's key."""
+"""The secrets and volumes that a build's steps were given, and the values that they add to a layer's key."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class Supplied:
 
     supplies: Supplies
     volumes: Path  # the files of volumes: `<workspace>/<environment>/<id>/files` below it
-    salt: bytes  # of this home: nobody can try values against a layer's key
+    salt: bytes  # of this home: without it, values cannot be tested against a layer's key
 
     def environ(self, step: Step) -> dict[str, str]:
         """Return the variables of a step's secrets."""
@@ -32,8 +32,8 @@ class Supplied:
         """The values that no line of a build may show: those of all steps, as a file may hold them."""
         return self.supplies.hidden
 
-    def told(self, step: Step) -> list[object]:
-        """Return what a step's secrets and volumes add to the key of its layer.
+    def key_parts(self, step: Step) -> list[object]:
+        """Return the values that a step's secrets and volumes add to the key of its layer.
 
         An app must not get a layer that another app has built with other secrets: with another index, for
         example, or from a registry that it may not read. A secret of the store counts by its name, so that a new
@@ -54,7 +54,7 @@ class Supplied:
         directory = self.volumes / key / "files"
         if not key or not directory.is_dir():
             raise ImageError(
-                f"the volume `{name}` is not there any more",
+                f"the volume `{name}` was deleted",
                 where=step.where,
                 hint="deploy the app again",
             )

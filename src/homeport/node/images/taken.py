@@ -1,4 +1,4 @@
-"""Takes what a step has changed in an environment out of the step's cell: it may be hostile.
+"""Takes a step's changes of an environment out of the step's cell; the changes may be hostile.
 
 The step's cell has ended, so nothing changes the files meanwhile. Only regular files and directories are taken,
 and each file becomes this user's own. A link could lead anywhere on this machine, and the interpreter's own files
@@ -17,15 +17,15 @@ from homeport import removing
 from homeport.contract.errors import ImageError
 
 MAX_DEPTH = 60
-#: What homeport itself has made: the interpreter, and the directories that lead to it.
-_KEPT = re.compile(r"pyvenv\.cfg|bin|lib|lib64|include|bin/(python|pypy)[\d.]*")
+#: The files that homeport itself has made: the interpreter, and the directories that contain it.
+_OWN = re.compile(r"pyvenv\.cfg|bin|lib|lib64|include|bin/(python|pypy)[\d.]*")
 _MARKS = "user.overlay."  # overlayfs reads attributes with this prefix
 _OPAQUE = f"{_MARKS}opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def take(changes: Path, venv: Path, *, whole: bool = False) -> None:
-    """Move the changes into the environment `venv`; raise `ImageError` for what cannot be taken. Blocks.
+    """Move the changes into the environment `venv`; raise `ImageError` for files that must not be taken. Blocks.
 
     `changes` is the upper directory of an overlay on `venv` or, if it is the `whole`, a copy of `venv` that the
     step has changed.
@@ -58,13 +58,13 @@ def _take(source: int, target: int, place: str, whole: bool, depth: int) -> None
 
 
 def _is_same(source: int, target: int, name: str, status: os.stat_result) -> bool:
-    """Whether the step has left a file or a link as it was."""
+    """Return whether the step has left a file or a link unchanged."""
     with contextlib.suppress(OSError):
-        other = os.stat(name, dir_fd=target, follow_symlinks=False)
+        before = os.stat(name, dir_fd=target, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
             return os.readlink(name, dir_fd=source) == os.readlink(name, dir_fd=target)
-        same = (other.st_size, other.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-        return same and stat.S_ISREG(status.st_mode) and stat.S_ISREG(other.st_mode)
+        same = (before.st_size, before.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+        return same and stat.S_ISREG(status.st_mode) and stat.S_ISREG(before.st_mode)
     return False
 
 
@@ -103,7 +103,7 @@ def _remove(target: int, name: str, path: str) -> None:
         status = os.stat(name, dir_fd=target, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if _KEPT.fullmatch(path):
+    if _OWN.fullmatch(path):
         raise ImageError(f"the step changed the environment's own file `{path}`")
     if stat.S_ISDIR(status.st_mode):
         removing.remove(name, target)
@@ -112,7 +112,7 @@ def _remove(target: int, name: str, path: str) -> None:
 
 
 def _is_opaque(directory: int) -> bool:
-    """Whether a directory of an overlay shows nothing of the directory below it."""
+    """Return whether a directory of an overlay hides the directory below it."""
     try:
         return os.getxattr(directory, _OPAQUE) == b"y"
     except OSError as error:

@@ -56,7 +56,7 @@ class Cgroups:
             raise Unusable(f"{base}: {error.strerror}") from None
 
     def make(self, order: StartOrder) -> str:
-        """Make the container's cgroup and return its directory; empty if the container needs none."""
+        """Make the container's cgroup and return its directory; empty if the container has no limits."""
         if order.function.cpu is None and order.function.memory_mib is None:
             return ""
         directory = self.root / order.id
@@ -68,8 +68,8 @@ class Cgroups:
 
     def count(self, order: StartOrder) -> None:
         """Add a container to the weight of all containers together: see `shares`."""
-        told = settings(order.function)
-        weight, protected = told.get("cpu.weight", WEIGHT), told.get("memory.low", 0)
+        values = settings(order.function)
+        weight, protected = values.get("cpu.weight", WEIGHT), values.get("memory.low", 0)
         self._shares[order.id] = int(weight), int(protected)
         self._weigh()
 
@@ -124,20 +124,20 @@ def settings(function: FunctionSpec) -> dict[str, str]:
 
     Requests set its weight while the machine is busy; limits are never exceeded.
     """
-    told: dict[str, str] = {}
+    contents: dict[str, str] = {}
     if function.cpu is not None:
         request, limit = function.cpu
-        told["cpu.weight"] = str(max(1, min(round(request * WEIGHT), MAX_WEIGHT)))
+        contents["cpu.weight"] = str(max(1, min(round(request * WEIGHT), MAX_WEIGHT)))
         if limit is not None:
-            told["cpu.max"] = f"{max(1000, round(limit * PERIOD_US))} {PERIOD_US}"
+            contents["cpu.max"] = f"{max(1000, round(limit * PERIOD_US))} {PERIOD_US}"
     if function.memory_mib is not None:
         request_mib, limit_mib = function.memory_mib
-        told["memory.low"] = str(request_mib * MIB)
+        contents["memory.low"] = str(request_mib * MIB)
         if limit_mib is not None:
-            told["memory.max"] = str(limit_mib * MIB)
-            told["memory.swap.max"] = "0"
-            told["memory.oom.group"] = "1"  # kill all of the container or none of it
-    return told
+            contents["memory.max"] = str(limit_mib * MIB)
+            contents["memory.swap.max"] = "0"
+            contents["memory.oom.group"] = "1"  # kill all of the container or none of it
+    return contents
 
 
 def shares(containers: Iterable[tuple[int, int]]) -> dict[str, str]:
@@ -146,11 +146,11 @@ def shares(containers: Iterable[tuple[int, int]]) -> dict[str, str]:
     A cgroup competes only with its siblings, and its protection is bounded by its parent's. Without this, all
     containers together would weigh as much as one process beside them, and no memory would be protected.
     """
-    told = list(containers)
-    weight = sum(weight for weight, _ in told) or WEIGHT
+    weights = list(containers)
+    weight = sum(weight for weight, _ in weights) or WEIGHT
     return {
         "cpu.weight": str(min(weight, MAX_WEIGHT)),
-        "memory.low": str(sum(protected for _, protected in told)),
+        "memory.low": str(sum(protected for _, protected in weights)),
     }
 
 
@@ -182,16 +182,16 @@ def _base(chosen: str) -> Path:
         raise Unusable("they are switched off")
     if chosen:
         return Path(chosen)
-    mine = own()
-    if mine is None:
+    own_cgroup = own()
+    if own_cgroup is None:
         raise Unusable("there is no cgroup v2 with this process in it")
     # The root of all cgroups, or of the namespace of the (Docker) container that homeport runs in.
     top = located("0::/", MOUNTS.read_text())
     # An earlier server may have moved all processes into the leaf, this server's shell too.
-    for base in (mine, mine.parent) if mine.name == SERVER else (mine,):
+    for base in (own_cgroup, own_cgroup.parent) if own_cgroup.name == SERVER else (own_cgroup,):
         if base == top or _is_delegated(base):
             return base
-    raise Unusable(f"{mine} is not delegated")
+    raise Unusable(f"{own_cgroup} is not delegated")
 
 
 def _prepared(base: Path, name: str) -> Path:
@@ -246,14 +246,14 @@ def _try_to_join(root: Path) -> None:
     probe = root / "probe"
     probe.mkdir(exist_ok=True)
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["/bin/sh", "-c", 'echo 0 > "$0"', probe / "cgroup.procs"],
             stderr=subprocess.DEVNULL,
             check=False,
         )
     finally:
         probe.rmdir()
-    if done.returncode:
+    if result.returncode:
         raise Unusable(f"processes may not move from {own()} to {root}")
 
 
@@ -278,13 +278,13 @@ def _is_delegated(directory: Path) -> bool:
 
 def _main() -> None:
     try:
-        found = Cgroups.open(sys.argv[1], "homeport-doctor")
+        cgroups = Cgroups.open(sys.argv[1], "homeport-doctor")
     except Unusable as why:
-        told = {"used": False, "why": str(why)}
+        answer = {"used": False, "why": str(why)}
     else:
-        found.close()
-        told = {"used": True, "base": str(found.root.parent)}
-    print(json.dumps(told))  # noqa: T201 - it is the answer
+        cgroups.close()
+        answer = {"used": True, "base": str(cgroups.root.parent)}
+    print(json.dumps(answer))  # noqa: T201 - it is the answer
 
 
 if __name__ == "__main__":

@@ -84,11 +84,11 @@ class Driver:
 
     def has(self, library: str) -> bool:
         """Return whether programs can load a library, such as `libcuda`."""
-        wanted = f"{library}.so.{LIBRARIES[library]}".rstrip(".")
-        return wanted in self.names or wanted in self.libraries
+        soname = f"{library}.so.{LIBRARIES[library]}".rstrip(".")
+        return soname in self.names or soname in self.libraries
 
 
-def found(
+def find(
     environ: Mapping[str, str] = os.environ,
     folders: Sequence[str] = FOLDERS,
     *,
@@ -100,8 +100,8 @@ def found(
     `cached` are the directories that the cache names; None asks `ldconfig`.
     """
     named = [path for path in environ.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
-    known = _cached() if cached is None else cached
-    order = [*dict.fromkeys((*named, *known, *folders))]
+    cached_folders = _cached() if cached is None else cached
+    order = [*dict.fromkeys((*named, *cached_folders, *folders))]
     files: dict[str, str] = {}
     names: dict[str, str] = {}
     for folder in order:
@@ -170,29 +170,31 @@ def _version(files: Mapping[str, str], names: Mapping[str, str]) -> str:
 
 
 def _is_of(name: str, version: str) -> bool:
-    """Return whether a file is of this version, or says nothing of one: there may be the files of two drivers."""
+    """Return whether a file is of this version, or has no version in its name: there may be files of two drivers."""
     match = _NAME.fullmatch(name)
-    told = (match and match["version"]) or ""
-    return told == version or not version or not _OF_DRIVER.fullmatch(told)
+    version_of_file = (match and match["version"]) or ""
+    return version_of_file == version or not version or not _OF_DRIVER.fullmatch(version_of_file)
 
 
 def _usual_names(files: Mapping[str, str]) -> dict[str, str]:
-    """The names by which programs load these files, where nobody has made the links (`ldconfig` makes them)."""
-    made = {}
+    """Return the names by which programs load these files, for links that do not exist (`ldconfig` usually makes
+    them).
+    """
+    links = {}
     for base in files:
         match = _NAME.fullmatch(base)
         number = LIBRARIES[match["library"]] if match else ""
         if match and number and (name := f"{match['library']}.so.{number}") not in files:
-            made[name] = base
-    return made
+            links[name] = base
+    return links
 
 
 def _cached() -> list[str]:
-    """The directories of the driver's libraries that the dynamic loader has in its cache."""
+    """Return the directories of the driver's libraries that the dynamic loader has in its cache."""
     program = shutil.which("ldconfig", path=f"{os.environ.get('PATH', os.defpath)}:/sbin:/usr/sbin")
     if program is None:
         return []
-    done = subprocess.run([program, "-p"], capture_output=True, text=True, check=False)
-    paths = (line.rpartition(" => ")[2] for line in done.stdout.splitlines() if " => " in line)
+    result = subprocess.run([program, "-p"], capture_output=True, text=True, check=False)
+    paths = (line.rpartition(" => ")[2] for line in result.stdout.splitlines() if " => " in line)
     ours = (path for path in paths if Path(path).name.startswith((f"{CUDA}.so", f"{NVML}.so")))
     return [*dict.fromkeys(str(Path(path).parent) for path in ours)]

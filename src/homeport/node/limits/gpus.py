@@ -30,7 +30,7 @@ CONTROL = Path("/dev/nvidiactl")
 T = TypeVar("T")
 
 
-def found(
+def find(
     environ: Mapping[str, str] = os.environ, nvml: ModuleType | Any | None = None
 ) -> tuple[Accelerator, ...]:
     """Return every device that this process may use, in the driver's order; none without a driver.
@@ -38,12 +38,12 @@ def found(
     A device that is divided into MIG instances counts as these instances. `CUDA_VISIBLE_DEVICES` in `environ`
     selects devices, by index or by the beginning of an id.
     """
-    return tuple(_visible(_asked(_devices, nvml), environ.get(VISIBLE)))
+    return tuple(_visible(_answers(_devices, nvml), environ.get(VISIBLE)))
 
 
 def used_mib(devices: Collection[str], nvml: ModuleType | Any | None = None) -> dict[str, int]:
     """Return how much memory of these accelerators programs use, by their ids; nothing without a driver."""
-    return {device: mib for device, mib in _asked(_used, nvml) if device in devices}
+    return {device: mib for device, mib in _answers(_used, nvml) if device in devices}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def files(
         return Files()
     capabilities = _capabilities(minors)
     own = {}
-    for device, names in _asked(_nodes, nvml):
+    for device, names in _answers(_nodes, nvml):
         paths = [directory / f"nvidia{names[0]}"]
         paths += [
             directory / "nvidia-caps" / f"nvidia-cap{capabilities[name]}"
@@ -90,22 +90,25 @@ def files(
 
 
 def _capabilities(minors: Path) -> dict[str, str]:
-    """The minor number of each capability's file: lines such as `gpu0/gi1/ci0/access 12`."""
+    """Return the minor number of each capability's file: lines such as `gpu0/gi1/ci0/access 12`."""
     with contextlib.suppress(OSError):
         return dict(line.split() for line in minors.read_text().splitlines() if " " in line)
     return {}
 
 
 def _nodes(nvml: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each accelerator's id with its GPU's minor number and the names of its capabilities."""
+    """Yield each accelerator's id with its GPU's minor number and the names of its capabilities."""
     for index in range(nvml.nvmlDeviceGetCount()):
         device = nvml.nvmlDeviceGetHandleByIndex(index)
         minor = f"{nvml.nvmlDeviceGetMinorNumber(device)}"
         instances = list(_instances(nvml, device))
-        for each in instances:
-            part = f"gpu{minor}/gi{nvml.nvmlDeviceGetGpuInstanceId(each)}"
-            inner = f"{part}/ci{nvml.nvmlDeviceGetComputeInstanceId(each)}"
-            yield _text(nvml.nvmlDeviceGetUUID(each)), (minor, f"{part}/access", f"{inner}/access")
+        for instance in instances:
+            part = f"gpu{minor}/gi{nvml.nvmlDeviceGetGpuInstanceId(instance)}"
+            inner = f"{part}/ci{nvml.nvmlDeviceGetComputeInstanceId(instance)}"
+            yield (
+                _text(nvml.nvmlDeviceGetUUID(instance)),
+                (minor, f"{part}/access", f"{inner}/access"),
+            )
         if not instances:
             yield _text(nvml.nvmlDeviceGetUUID(device)), (minor,)
 
@@ -114,15 +117,15 @@ def _used(nvml: Any) -> Iterator[tuple[str, int]]:
     """Yield each accelerator's id, and the memory that the programs on it use."""
     for index in range(nvml.nvmlDeviceGetCount()):
         device = nvml.nvmlDeviceGetHandleByIndex(index)
-        for each in list(_instances(nvml, device)) or [device]:
-            running = nvml.nvmlDeviceGetComputeRunningProcesses(each)
+        for part in list(_instances(nvml, device)) or [device]:
+            running = nvml.nvmlDeviceGetComputeRunningProcesses(part)
             used = [process.usedGpuMemory for process in running]
-            if None in used:  # the driver may not say it; this counts what it uses itself, too
-                used = [nvml.nvmlDeviceGetMemoryInfo(each).used]
-            yield _text(nvml.nvmlDeviceGetUUID(each)), sum(used) // MIB
+            if None in used:  # the driver may hide it; this number includes the driver's own use
+                used = [nvml.nvmlDeviceGetMemoryInfo(part).used]
+            yield _text(nvml.nvmlDeviceGetUUID(part)), sum(used) // MIB
 
 
-def _asked(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None) -> list[T]:
+def _answers(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None) -> list[T]:
     """Return the driver's answers to a question; none without a driver that works."""
     if nvml is None:
         if not _loads():  # try this first, because importing the module takes 30 ms
@@ -146,7 +149,7 @@ def _loads() -> bool:
     with contextlib.suppress(OSError):
         ctypes.CDLL(DRIVER)
         return True
-    if not (CONTROL.exists() and (there := driver.found())):
+    if not (CONTROL.exists() and (there := driver.find())):
         return False
     path = there.libraries.get(there.names.get(DRIVER, DRIVER), "")
     with contextlib.suppress(OSError):
@@ -159,14 +162,14 @@ def _devices(nvml: Any) -> Iterator[tuple[str, Accelerator]]:
     for index in range(nvml.nvmlDeviceGetCount()):
         device = nvml.nvmlDeviceGetHandleByIndex(index)
         instances = list(_instances(nvml, device))
-        for part, each in enumerate(instances or [device]):
+        for part, unit in enumerate(instances or [device]):
             number = f"{index}:{part}" if instances else f"{index}"
             yield (
                 number,
                 Accelerator(
-                    id=_text(nvml.nvmlDeviceGetUUID(each)),
+                    id=_text(nvml.nvmlDeviceGetUUID(unit)),
                     name=_text(nvml.nvmlDeviceGetName(device)),
-                    memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(each).total) // MIB,
+                    memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(unit).total) // MIB,
                 ),
             )
 
@@ -186,20 +189,22 @@ def _instances(nvml: Any, device: Any) -> Iterator[Any]:
 def _visible(devices: list[tuple[str, Accelerator]], chosen: str | None) -> tuple[Accelerator, ...]:
     if chosen is None:
         return tuple(device for _, device in devices)
-    kept = []
+    selected = []
     for word in filter(None, (part.strip() for part in chosen.split(","))):
-        kept += [d for n, d in devices if n == word or (len(word) > 3 and d.id.startswith(word))]
-    return tuple(kept)
+        selected += [
+            d for n, d in devices if n == word or (len(word) > 3 and d.id.startswith(word))
+        ]
+    return tuple(selected)
 
 
-def _text(told: str | bytes) -> str:
-    return told.decode() if isinstance(told, bytes) else told
+def _text(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text
 
 
-def told() -> dict[str, Any]:
-    """Return what `homeport doctor` shows: devices, and whether a driver is there that shows none."""
-    names, there = [each.name for each in found()], CONTROL.exists()
-    files = driver.found() if names or there else driver.Driver()
+def summary() -> dict[str, Any]:
+    """Return the facts that `homeport doctor` shows: devices, and whether a driver exists that shows none."""
+    names, there = [device.name for device in find()], CONTROL.exists()
+    files = driver.find() if names or there else driver.Driver()
     return {
         "names": names,
         "device_files": there,
@@ -211,4 +216,4 @@ def told() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(told()))  # noqa: T201 - it is the answer
+    print(json.dumps(summary()))  # noqa: T201 - it is the answer

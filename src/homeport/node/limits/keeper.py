@@ -33,12 +33,12 @@ class Limits:
         self._cgroups: Cgroups | None = None
         self._leaving: set[Path] = set()  # cgroups of containers that have ended
         self._watcher: asyncio.Task[None] | None = None
-        self._wanted = asyncio.Event()  # set while there is something to watch
+        self._has_work = asyncio.Event()  # set while there are containers or cgroups to watch
 
     def open(
-        self, chosen: str, name: str, left: Collection[Launch], running: Running, kill: Kill
+        self, chosen: str, name: str, taken_over: Collection[Launch], running: Running, kill: Kill
     ) -> None:
-        """Start; `left` are the containers that were taken over from an earlier server.
+        """Start; `taken_over` are the containers that were taken over from an earlier server.
 
         `running` returns the containers to watch; `kill` is called with a container that is over a limit,
         and the reason.
@@ -49,12 +49,14 @@ class Limits:
             level = logging.WARNING if chosen not in {"", cgroups.OFF} else logging.INFO
             log.log(level, "homeport watches the limits, because the kernel cannot: %s", why)
         else:
-            for launch in left:
+            for launch in taken_over:
                 if launch.cgroup:
                     self._cgroups.count(launch.order)
-            known = {launch.id for launch in left}
-            self._leaving = {each for each in self._cgroups.all() if each.name not in known}
-            self._wanted.set()
+            known_ids = {launch.id for launch in taken_over}
+            self._leaving = {
+                directory for directory in self._cgroups.all() if directory.name not in known_ids
+            }
+            self._has_work.set()
         self._watcher = asyncio.create_task(self._watch(running, kill), name="limits")
 
     async def close(self) -> None:
@@ -72,37 +74,37 @@ class Limits:
         if self._cgroups is not None:
             self._cgroups.close()
 
-    def confined(self, launch: Launch, others: Iterable[Launch]) -> Launch:
+    def confined(self, launch: Launch, running: Iterable[Launch]) -> Launch:
         """Return the launch with the container's cgroup or cores."""
-        launch = dataclasses.replace(launch, cgroup=self._made(launch.order))
+        launch = dataclasses.replace(launch, cgroup=self._make(launch.order))
         cpu = launch.function.cpu
         if not launch.cgroup and cpu is not None and cpu[1] is not None:
-            taken = Counter(core for other in others for core in other.cores)
-            there = sorted(os.sched_getaffinity(0))
-            launch = dataclasses.replace(launch, cores=cores(cpu[1], there, taken))
+            uses = Counter(core for launched in running for core in launched.cores)
+            available = sorted(os.sched_getaffinity(0))
+            launch = dataclasses.replace(launch, cores=cores(cpu[1], available, uses))
         self.watch(launch)
         return launch
 
     def watch(self, launch: Launch) -> None:
         """Watch a container that runs or is about to start."""
         if watchdog.watched(launch):
-            self._wanted.set()
+            self._has_work.set()
 
     def broken(self, launch: Launch) -> str:
-        """Return the limit for which the kernel has killed the container, in words; empty if it has not."""
+        """Return the limit for which the kernel has killed the container, as text; empty if it has not."""
         if not launch.cgroup or not cgroups.killed(Path(launch.cgroup)):
             return ""
         memory_mib = launch.function.memory_mib
         limit_mib = memory_mib[1] if memory_mib else None
         return f"it needed more memory than its limit of {limit_mib} MiB" if limit_mib else ""
 
-    def gone(self, launch: Launch) -> None:
-        """The container has ended: kill processes that are left in its cgroup, and remove it."""
+    def release(self, launch: Launch) -> None:
+        """Kill the processes that are left in the cgroup of an ended container, and remove the cgroup."""
         if launch.cgroup:
             self._leaving.add(Path(launch.cgroup))
-            self._wanted.set()
+            self._has_work.set()
 
-    def _made(self, order: StartOrder) -> str:
+    def _make(self, order: StartOrder) -> str:
         """Make the container's cgroup and return its directory; empty if it has none."""
         if self._cgroups is None:
             return ""
@@ -120,20 +122,20 @@ class Limits:
 
     async def _watch(self, running: Running, kill: Kill) -> None:
         while True:
-            await self._wanted.wait()
+            await self._has_work.wait()
             watched = [(pid, launch) for pid, launch in running() if watchdog.watched(launch)]
             if not self._tidy() and not watched:
-                self._wanted.clear()
+                self._has_work.clear()
                 continue
-            for container, what in (
+            for container, reason in (
                 await asyncio.to_thread(watchdog.look, watched, self.disk_mib)
             ).items():
-                kill(container, what)
+                kill(container, reason)
             await asyncio.sleep(LOOK_S)
 
 
-def cores(limit: float, there: list[int], taken: Counter[int]) -> tuple[int, ...]:
-    """PURE: return the least used cores, as many as the limit allows; empty if that is all of them.
+def cores(limit: float, available: list[int], uses: Counter[int]) -> tuple[int, ...]:
+    """PURE: return the least used cores, as many as the limit allows; empty if the limit allows all of them.
 
     >>> cores(1.5, [0, 1, 2, 3], Counter({0: 2, 2: 1}))
     (1, 3)
@@ -141,6 +143,6 @@ def cores(limit: float, there: list[int], taken: Counter[int]) -> tuple[int, ...
     ()
     """
     count = max(1, math.ceil(limit))
-    if count >= len(there):
+    if count >= len(available):
         return ()
-    return tuple(sorted(sorted(there, key=lambda core: taken[core])[:count]))
+    return tuple(sorted(sorted(available, key=lambda core: uses[core])[:count]))

@@ -25,7 +25,7 @@ PARENT, CPU, STARTED, RESIDENT = 1, slice(11, 15), 19, 21
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What one process uses."""
+    """The resources that one process uses."""
 
     parent: int
     cpu_s: float  # its own, and that of its children that have ended
@@ -47,29 +47,31 @@ class Meter:
         self._shares: dict[tuple[int, str], tuple[float, float, float]] = {}
 
     def look(self, containers: Iterable[tuple[int, Launch]]) -> dict[str, Usage]:
-        """Return what these containers use, by their ids; each comes with its first process. It blocks."""
-        told = list(containers)
-        by_processes = [leader for leader, launch in told if not launch.cgroup]
-        there = processes() if by_processes else {}
-        trees = descendants(there, by_processes)
-        self._forget(there)
-        devices = {device for _, launch in told for device in launch.order.devices}
+        """Return the resources that these containers use, by their ids; each is given with its first process. It
+        blocks.
+        """
+        running = list(containers)
+        by_processes = [leader for leader, launch in running if not launch.cgroup]
+        processes_by_pid = processes() if by_processes else {}
+        trees = descendants(processes_by_pid, by_processes)
+        self._forget(processes_by_pid)
+        devices = {device for _, launch in running for device in launch.order.devices}
         on_gpus = self._gpu_memory_mib(devices) if devices else {}
-        found = {}
-        for leader, launch in told:
+        usages = {}
+        for leader, launch in running:
             if launch.cgroup:
                 used = of_cgroup(Path(launch.cgroup))
-            elif leader in there:
-                used = self._of_processes({pid: there[pid] for pid in trees[leader]})
+            elif leader in processes_by_pid:
+                used = self._of_processes({pid: processes_by_pid[pid] for pid in trees[leader]})
             else:
                 used = None
             if used is not None:
                 gpu_mib = sum(on_gpus.get(device, 0) for device in launch.order.devices)
                 cpu_s, memory_mib = used
-                found[launch.id] = Usage(
+                usages[launch.id] = Usage(
                     cpu_s=round(cpu_s, 3), memory_mib=round(memory_mib), gpu_memory_mib=gpu_mib
                 )
-        return found
+        return usages
 
     def _of_processes(self, of_one: Mapping[int, Process]) -> tuple[float, float]:
         cpu_s = sum(process.cpu_s for process in of_one.values())
@@ -94,16 +96,16 @@ class Meter:
 
 def processes() -> dict[int, Process]:
     """Return every process of the machine that this one may see."""
-    found = {}
+    processes_by_pid = {}
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
-                found[int(directory.name)] = parsed((directory / "stat").read_text())
-    return found
+                processes_by_pid[int(directory.name)] = parsed((directory / "stat").read_text())
+    return processes_by_pid
 
 
 def parsed(stat: str) -> Process:
-    """PURE: return what a process's `stat` tells. Its name may have blanks and brackets.
+    """PURE: return the fields of a process's `stat`. Its name may contain blanks and brackets.
 
     >>> parsed("7 (a) b) S 1 7 7 0 -1 4 9 0 0 0 100 50 25 25 20 0 1 0 4711 1000 256 0").parent
     1
@@ -117,26 +119,30 @@ def parsed(stat: str) -> Process:
     )
 
 
-def descendants(there: Mapping[int, Process], leaders: Iterable[int]) -> dict[int, set[int]]:
-    """PURE: return each leader with all processes below it. None leaves: the leader is their init."""
+def descendants(
+    processes_by_pid: Mapping[int, Process], leaders: Iterable[int]
+) -> dict[int, set[int]]:
+    """PURE: return each leader with all processes below it. No process can leave its tree: the leader is their init."""
     children: dict[int, list[int]] = {}
-    for pid, process in there.items():
+    for pid, process in processes_by_pid.items():
         children.setdefault(process.parent, []).append(pid)
-    found: dict[int, set[int]] = {}
+    trees: dict[int, set[int]] = {}
     for leader in leaders:
-        members = {leader} if leader in there else set()
+        members = {leader} if leader in processes_by_pid else set()
         todo = list(members)
         while todo:
             for child in children.get(todo.pop(), ()):
                 if child not in members:
                     members.add(child)
                     todo.append(child)
-        found[leader] = members
-    return found
+        trees[leader] = members
+    return trees
 
 
 def of_cgroup(directory: Path) -> tuple[float, float] | None:
-    """Return the seconds and the MiB of a cgroup, without the files that the kernel could drop; None if it is gone."""
+    """Return the seconds and the MiB of a cgroup, without the files that the kernel could drop; None if the cgroup
+    is removed.
+    """
     try:
         cpu = _fields(directory / "cpu.stat")["usage_usec"] / 1_000_000
         used = int((directory / "memory.current").read_text())

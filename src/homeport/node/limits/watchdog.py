@@ -24,7 +24,7 @@ def watched(launch: Launch) -> bool:
 
 
 def over(launch: Launch, memory_mib: float, disk_mib: float) -> str:
-    """PURE: return the limit that is exceeded, in words; empty if none is."""
+    """PURE: return the limit that is exceeded, as text; empty if none is."""
     limit_mib = _memory_limit_mib(launch)
     if limit_mib is not None and memory_mib > limit_mib:
         return f"it used {memory_mib:.0f} MiB of memory, and its limit is {limit_mib} MiB"
@@ -39,20 +39,20 @@ def look(
 ) -> dict[str, str]:
     """Return which containers are over a limit, by id, and which limit; each comes with its leader's pid.
 
-    `disk_mib` measures a directory that this process may not look into: a cell's.
+    `disk_mib` measures a directory that this process may not read: a cell's.
     """
     measured = disk_mib or _disk_mib
-    told = list(containers)
-    members = sessions([pid for pid, _ in told])
-    found: dict[str, str] = {}
-    for pid, launch in told:
+    running = list(containers)
+    members = sessions([pid for pid, _ in running])
+    reasons: dict[str, str] = {}
+    for pid, launch in running:
         limit_mib = _memory_limit_mib(launch)
         used_mib = memory_mib(members[pid], limit_mib) if limit_mib is not None else 0.0
         has_disk_limit = launch.function.ephemeral_disk_mib is not None
         written_mib = measured(launch.tmp_dir) if has_disk_limit else 0.0
-        if what := over(launch, used_mib, written_mib):
-            found[launch.id] = what
-    return found
+        if reason := over(launch, used_mib, written_mib):
+            reasons[launch.id] = reason
+    return reasons
 
 
 def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
@@ -64,12 +64,12 @@ def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
             children.setdefault(psutil.Process(pid).ppid(), []).append(pid)
             if (leader := os.getsid(pid)) and leader in members:
                 members[leader].add(pid)
-    for known in members.values():
-        todo = list(known)
+    for pids_of_leader in members.values():
+        todo = list(pids_of_leader)
         while todo:
             for child in children.get(todo.pop(), ()):
-                if child not in known:  # the process has made its own session
-                    known.add(child)
+                if child not in pids_of_leader:  # the process has made its own session
+                    pids_of_leader.add(child)
                     todo.append(child)
     return {leader: sorted(known) for leader, known in members.items()}
 

@@ -315,7 +315,7 @@ class Zygote:
         if self._directory is not None:
             removing.discard(str(self._directory))
         if self.sandbox is not None:
-            self.sandbox.done()
+            self.sandbox.release()
 
 
 async def begun(zygote: Zygote) -> dict[str, Any]:

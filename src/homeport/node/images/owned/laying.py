@@ -1,7 +1,7 @@
-"""Files that a step lays into an image, and files that it takes out of another one; both in a cell, as its root.
+"""Lays files into an image for a step, and takes files out of another image; both in a cell, as its root.
 
-In a cell, a path means what it means for the image's programs: a link such as /bin leads where it leads there, and
-a directory that the layers below have keeps its rights.
+In a cell, a path means what it means for the image's programs: a link such as /bin leads to the same place, and
+a directory that the layers below have keeps its permissions.
 """
 
 # ruff: noqa: PTH103, PTH112, PTH113, PTH116, PTH119, PTH123, PTH207, PTH208
@@ -18,14 +18,14 @@ from homeport.node.images.owned.unpack import UnfitError
 
 
 def lay(archives: Iterable[tuple[IO[bytes], str]], ids: int, owner: str) -> dict[str, int]:
-    """Unpack each archive below its directory, which is made if it is not there."""
+    """Unpack each archive below its directory, which is made if it does not exist."""
     total = 0
-    whose = _ids_of(owner) if owner else None
+    owner_ids = _ids_of(owner) if owner else None
     for archive, target in archives:
         os.makedirs(target, exist_ok=True)
         root = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            total += unpack.unpack(archive, root, ids=ids, lays=True, owner=whose).bytes
+            total += unpack.unpack(archive, root, ids=ids, lays=True, owner=owner_ids).bytes
         finally:
             os.close(root)
     return {"bytes": total}
@@ -36,14 +36,14 @@ def pack(
 ) -> dict[str, int]:
     """Write an archive of files of this cell, with the names that a COPY to `target` gives them.
 
-    Raises `UnfitError` if a source is not there. Devices and what is mounted (/proc, /dev) are left out.
+    Raises `UnfitError` if a source does not exist. Devices and mounts (/proc, /dev) are left out.
     """
     matched: list[str] = []
     for source in sources:
-        found = sorted(glob.glob("/" + source.lstrip("/"), include_hidden=True))
-        if not found:
+        matches = sorted(glob.glob("/" + source.lstrip("/"), include_hidden=True))
+        if not matches:
             raise UnfitError(f"there is no `{source}` to copy from")
-        matched += found
+        matched += matches
     into = len(matched) > 1 or target.endswith("/") or is_directory
     top = os.stat("/").st_dev
 
@@ -69,8 +69,8 @@ def pack(
                 return
             if name:
                 tar.add(path, name, recursive=False, filter=dressed)
-            for each in sorted(os.listdir(path)):
-                add(f"{path}/{each}", f"{name}/{each}".lstrip("/"))
+            for entry in sorted(os.listdir(path)):
+                add(f"{path}/{entry}", f"{name}/{entry}".lstrip("/"))
 
         for path in matched:
             real = os.path.realpath(path)
@@ -88,7 +88,7 @@ def pack(
 
 
 def _ids_of(owner: str) -> tuple[int, int]:
-    """Numbers or names of this cell's image, as `--chown` takes them."""
+    """Return the numbers for users or groups of this cell's image, by name or number as `--chown` takes them."""
     user, colon, group = owner.partition(":")
     uid, primary = _numbers(user, "/etc/passwd")
     return uid, _numbers(group, "/etc/group")[0] if colon else primary

@@ -1,7 +1,7 @@
-"""A layer's archive, unpacked into a directory. The archive may be hostile; it can write nothing outside the directory.
+"""Unpacks a layer's archive into a directory. The archive may be hostile; it can write nothing outside the directory.
 
 A layer is a tar file with two special names (OCI image spec, layer.md): `.wh.name` hides `name` of the layers
-below, and `.wh..wh..opq` hides everything that they have in its directory. Overlayfs wants a character device
+below, and `.wh..wh..opq` hides all files that they have in its directory. Overlayfs uses a character device
 0:0 for the first and an extended attribute for the second.
 
 Each name is opened by openat2 as if the directory were `/`, so that neither `..` nor a symbolic link can name a path
@@ -66,17 +66,18 @@ def unpack(
 ) -> Counted:
     """Put the archive's files into the directory `root`, a descriptor.
 
-    With `ids` 1, all files belong to the one user there is; otherwise to `owner`, if it is given. If it `lays`, the
-    archive is no layer: `.wh.` is a name like any other, and a link to a directory stays one. Raises `UnfitError`, or `OSError` (a full disk).
+    With `ids` 1, all files belong to the only user; otherwise to `owner`, if it is given. If it `lays`, the
+    archive is not a layer: `.wh.` is an ordinary name, and a link to a directory stays a link. Raises `UnfitError`,
+    or `OSError` (a full disk).
     """
     unpacking = _Unpacking(root, ids, lays, owner)
     try:
         with _plain(archive) as plain:
             source: Any = _Forward(plain, max_bytes)
             with tarfile.TarFile(fileobj=source, mode="r", errorlevel=2) as tar:
-                seen: Any = tar
+                reader: Any = tar
                 while (member := tar.next()) is not None:
-                    seen.members = []  # it would remember each of them
+                    reader.members = []  # it would remember each of them
                     unpacking.take(tar, member)
             unpacking.finish()
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError) as error:
@@ -231,8 +232,8 @@ class _Unpacking:
     def _dress(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
         """Set owner, mode, attributes and date; in this order, because a change of the owner removes setuid from the mode."""
         if self._ids > 1:
-            wanted = self._owner or (member.uid, member.gid)
-            user, group = (i if 0 <= i < self._ids else NOBODY for i in wanted)
+            ids = self._owner or (member.uid, member.gid)
+            user, group = (i if 0 <= i < self._ids else NOBODY for i in ids)
             os.chown(name, user, group, dir_fd=parent, follow_symlinks=False)
         if member.issym():
             os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
@@ -317,7 +318,7 @@ class _Unpacking:
                 os.setxattr(directory, OPAQUE_MARK, b"y")
 
     def _remove(self, parent: int, name: str) -> None:
-        """Remove the file that an earlier entry put there; the last entry counts."""
+        """Remove the file that an earlier entry of the archive put there, because the last entry counts."""
         with suppress(FileNotFoundError):
             try:
                 os.unlink(name, dir_fd=parent)

@@ -1,4 +1,4 @@
-"""`python -m homeport.node.images.owned.within ORDER`: work on layers as the root of their files.
+"""`python -m homeport.node.images.owned.within ORDER`: does work on layers as the root of their files.
 
 The files of a layer belong to the ids that cells have, and that no user of this machine has. So they are
 unpacked, measured and deleted in a user namespace with these ids. ORDER is a JSON file, which is deleted after
@@ -13,8 +13,9 @@ it was read, because a step's variables are in it:
     {"do": "measure", "directory": "/…/files"}                       prints {"bytes"}
     {"do": "run", "cell": {…}, "commands": [["$ true", ["true"]]], "cwd": "/", "environ": {…}, "over": ["/opt/x"]}
 
-`over` are directories which the cell shows and nobody may write. The commands may: what they write there is in
-`1/over0/files` of the cell's storage, and the directory itself stays as it is.
+`over` are directories that the cell shows and that others must not write. The commands may write there: their files
+are in
+`1/over0/files` of the cell's storage, and the directory itself does not change.
 
 `run` prints each command's title, if it has one, and ends with the first that fails; its exit code is that one's. Otherwise 0; FAILED, with the reason as the last line; or FULL.
 """
@@ -95,15 +96,15 @@ def _as_root(work: Callable[[], dict[str, int]]) -> int:
 
 
 def _unpack(archive: IO[bytes], root: int, ids: int) -> dict[str, int]:
-    done = unpack.unpack(archive, root, ids=ids)
-    return {"entries": done.entries, "bytes": done.bytes, "devices": done.devices}
+    counted = unpack.unpack(archive, root, ids=ids)
+    return {"entries": counted.entries, "bytes": counted.bytes, "devices": counted.devices}
 
 
 def _copy(files: Sequence[tuple[IO[bytes], str, int]], root: int) -> dict[str, int]:
     total = 0
     for source, place, mode in files:
         folder, _, name = place.rpartition("/")
-        directory = _made(root, folder)
+        directory = _make_directories(root, folder)
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
@@ -116,7 +117,7 @@ def _copy(files: Sequence[tuple[IO[bytes], str, int]], root: int) -> dict[str, i
 
 def _tree(source: int, root: int, place: str, without: str) -> dict[str, int]:
     """Copy a directory with everything below it but files of one name, links as links; root owns the copies."""
-    into = _made(root, place)
+    into = _make_directories(root, place)
     total = 0
     for folder, directories, files, directory in os.fwalk(".", dir_fd=source):
         target = kernel.open_in_root(into, folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -140,26 +141,28 @@ def _tree(source: int, root: int, place: str, without: str) -> dict[str, int]:
     return {"bytes": total}
 
 
-def _made(root: int, path: str) -> int:
+def _make_directories(root: int, path: str) -> int:
     """Make a directory below `root` with its parents; return its descriptor."""
-    made = ""
+    path_made = ""
     for part in path.split("/"):
-        made = f"{made}/{part}"
-        above = kernel.open_in_root(root, made.rpartition("/")[0], os.O_RDONLY | os.O_DIRECTORY)
+        path_made = f"{path_made}/{part}"
+        above = kernel.open_in_root(
+            root, path_made.rpartition("/")[0], os.O_RDONLY | os.O_DIRECTORY
+        )
         with suppress(FileExistsError):
             os.mkdir(part or ".", 0o755, dir_fd=above)
         os.close(above)
-    return kernel.open_in_root(root, made, os.O_RDONLY | os.O_DIRECTORY)
+    return kernel.open_in_root(root, path_made, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _programs(directory: int, what: str) -> dict[str, int]:
+def _programs(directory: int, task: str) -> dict[str, int]:
     """Run programs that work at any depth of directories (Python recurses)."""
     os.fchdir(directory)
-    if what == "empty":
+    if task == "empty":
         subprocess.run(["find", ".", "-xdev", "-mindepth", "1", "-delete"], check=False)
         return {"left": len(os.listdir("."))}  # noqa: PTH208
-    done = subprocess.run(["du", "-xs", "-B1", "."], capture_output=True, check=False)
-    return {"bytes": int(done.stdout.split()[0] or 0)}
+    result = subprocess.run(["du", "-xs", "-B1", "."], capture_output=True, check=False)
+    return {"bytes": int(result.stdout.split()[0] or 0)}
 
 
 def _directory(path: str) -> int:
@@ -205,15 +208,15 @@ def _write_over(path: str, name: str) -> None:
 
 
 def _files(order: dict[str, Any]) -> Callable[[], int]:
-    """What lays files, or takes them; the archives are opened here, in the host's view."""
+    """Return the function that lays files, or takes them; the archives are opened here, in the host's view."""
     unpack.load()
     if order["do"] == "lay":
         ids = 1 if identity.own() is None else unpack.IDS
         opened = [(open(path, "rb"), target) for path, target in order["archives"]]  # noqa: PTH123, SIM115
         return lambda: _answered(lambda: laying.lay(opened, ids, order["owner"]))
     out = open(order["into"], "xb")  # noqa: PTH123, SIM115
-    told = {"is_directory": order["is_directory"], "mode": order["mode"]}
-    return lambda: _answered(lambda: laying.pack(out, order["sources"], order["target"], **told))
+    options = {"is_directory": order["is_directory"], "mode": order["mode"]}
+    return lambda: _answered(lambda: laying.pack(out, order["sources"], order["target"], **options))
 
 
 def _answered(work: Callable[[], dict[str, int]]) -> int:
@@ -232,7 +235,7 @@ def _answered(work: Callable[[], dict[str, int]]) -> int:
 
 
 def _bound_memory() -> None:
-    """An archive may say that its decompression needs any amount."""
+    """Limit the memory of this process, because an archive can require any amount for its decompression."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
@@ -264,8 +267,8 @@ def _become(argv: list[str], environ: dict[str, str]) -> None:
 def _refused(error: OSError) -> int:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FULL
-    what = f" ({error.filename})" if error.filename else ""
-    return _failed(f"{error.strerror or error}{what}")
+    where = f" ({error.filename})" if error.filename else ""
+    return _failed(f"{error.strerror or error}{where}")
 
 
 def _failed(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The Debian that `debian_slim` begins with: made once by mmdebstrap, or pulled if mmdebstrap is not installed."""
+"""Makes the Debian that `debian_slim` starts with: once, by mmdebstrap; or pulls it if mmdebstrap is not installed."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ OPTIONS = (
 
 async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:
     """Write a minimal system's archive; some 40 seconds, most of which are downloads."""
-    program = tools.found("mmdebstrap")
+    program = tools.find("mmdebstrap")
     if os.geteuid() != 0 and identity.subordinate() is None:
         raise ImageError(
             "a Debian has files of several owners, and this user has one id only",
@@ -39,9 +39,9 @@ async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:
     words = [program, "--quiet", "--variant=minbase", f"--include={INCLUDED}", "--format=tar"]
     words += [f"--dpkgopt={option}" for option in OPTIONS]
     if os.geteuid() == 0:
-        # It mounts /proc, /sys and /dev of this machine below its directory. With mounts of its own, none is left
-        # where it is killed, so that nobody who removes that directory follows one.
-        words = [tools.found("unshare"), "--mount", "--propagation", "private", "--", *words]
+        # It mounts /proc, /sys and /dev of this machine below its directory. In a mount namespace of its own, no mount
+        # remains if it is killed, so the removal of that directory cannot follow one.
+        words = [tools.find("unshare"), "--mount", "--propagation", "private", "--", *words]
         words += ["--mode=root"]
     else:
         words += ["--mode=unshare"]
@@ -53,13 +53,15 @@ async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:
     environ |= {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
     environ |= {"TMPDIR": str(temporary), "HOME": os.environ.get("HOME", "/")}
     say(f"Debian {suite}, made once for all images")
-    done = await command.run([*words, suite, str(archive)], environ=environ, cwd=Path("/"), say=say)
+    result = await command.run(
+        [*words, suite, str(archive)], environ=environ, cwd=Path("/"), say=say
+    )
     shutil.rmtree(temporary, ignore_errors=True)
-    if done.code:
-        said = [line for line in done.lines if line.startswith("E: ")]
+    if result.code:
+        errors = [line for line in result.lines if line.startswith("E: ")]
         raise ImageError(
-            f"mmdebstrap cannot make a Debian: {said[-1][3:] if said else done.code}",
-            traceback=done.text,
+            f"mmdebstrap cannot make a Debian: {errors[-1][3:] if errors else result.code}",
+            traceback=result.text,
         )
 
 

@@ -45,7 +45,7 @@ async def fetch(url: str, path: Path, checksum: str, *, max_bytes: int = MAX_BYT
 
 def _fetch(url: str, path: Path, ended: threading.Event, max_bytes: int) -> str:
     if urllib.parse.urlsplit(url).scheme not in SCHEMES:
-        raise ValueError("it is no HTTP address")
+        raise ValueError("it is not an HTTP address")
     opener = urllib.request.build_opener(_Redirects)
     hashed, total = hashlib.sha256(), 0
     with opener.open(url, timeout=SILENT_S) as answer, path.open("xb") as file:

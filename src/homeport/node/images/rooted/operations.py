@@ -1,4 +1,4 @@
-"""PURE: an operation of an image with a root file system, and what it finds: one layer, or one setting."""
+"""PURE: an operation of an image with a root file system (one layer, or one setting), and the settings before it."""
 
 import dataclasses
 import posixpath
@@ -14,13 +14,13 @@ SHELL = ("/bin/sh", "-c")
 SET = frozenset({"env", "workdir", "shell", "entrypoint", "cmd"})
 #: They make no layer.
 SETTINGS = SET | {"ARG", "ENV", "STAGE"}
-#: Arguments that change nothing of what is built.
-_UNTOLD = frozenset({"local_path", "force_build", "given", "secrets", "volumes", "hint"})
+#: Arguments that do not change the layer.
+_NOT_IN_KEY = frozenset({"local_path", "force_build", "given", "secrets", "volumes", "hint"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The settings that an operation finds, and at the end a container."""
+    """The settings with which an operation works, and in the end a container."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: {"PATH": PATH})
     workdir: str = ""  # empty: no step has set it
@@ -44,7 +44,7 @@ class Op:
 
     kind: str
     args: Mapping[str, Any]
-    step: Step  # whose it is: for messages and their place
+    step: Step  # that it belongs to: for messages and their place
     title: str  # as a person reads it
 
     @property
@@ -54,10 +54,10 @@ class Op:
 
     @property
     def stages(self) -> list[str]:
-        """The stages of a Dockerfile that it takes files from."""
-        found = [self.args.get("stage", "")]
-        found += [mount.get("stage", "") for mount in self.args.get("mounts", ())]
-        return [name for name in found if name]
+        """The stages of a Dockerfile that the operation takes files from."""
+        names = [self.args.get("stage", "")]
+        names += [mount.get("stage", "") for mount in self.args.get("mounts", ())]
+        return [name for name in names if name]
 
     def apply(self, config: Config) -> Config:
         """Return the settings after this operation, if it only sets something."""
@@ -65,11 +65,11 @@ class Op:
         if self.kind == "env":
             return dataclasses.replace(config, environ={**config.environ, **args["vars"]})
         if self.kind == "ENV":
-            told = {k: dockerfile.expand(v, config.variables) for k, v in args["pairs"]}
-            return dataclasses.replace(config, environ={**config.environ, **told})
+            values = {k: dockerfile.expand(v, config.variables) for k, v in args["pairs"]}
+            return dataclasses.replace(config, environ={**config.environ, **values})
         if self.kind == "ARG":
-            given = dockerfile.expand(args["value"], config.variables)
-            return dataclasses.replace(config, arguments={**config.arguments, args["name"]: given})
+            value = dockerfile.expand(args["value"], config.variables)
+            return dataclasses.replace(config, arguments={**config.arguments, args["name"]: value})
         if self.kind == "workdir":
             path = dockerfile.expand(args["path"], config.variables)
             return dataclasses.replace(config, workdir=config.place(path))
@@ -79,9 +79,9 @@ class Op:
             return dataclasses.replace(config, entrypoint=tuple(args["commands"]))
         return config
 
-    def told(self) -> list[object]:
+    def key_parts(self) -> list[object]:
         """Return the values that the layer depends on, besides the layers below and the variables."""
-        args = {k: v for k, v in self.args.items() if k not in _UNTOLD}
+        args = {k: v for k, v in self.args.items() if k not in _NOT_IN_KEY}
         return [self.kind, args]
 
 

@@ -1,7 +1,7 @@
-"""PURE: the steps of an image with a root file system, as the operations that they come to.
+"""PURE: turns the steps of an image with a root file system into operations.
 
 One step may be several operations: `from_registry(…, add_python="3.12")` pulls, then lays a Python into it.
-What only sets something (`env`, `workdir`) makes no layer; it changes the `Config` that later operations see.
+A step that only sets something (`env`, `workdir`) makes no layer; it changes the `Config` that later operations see.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ PACKAGES = frozenset(
 COPIES = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
 KNOWN = ROOTED_STEPS | PACKAGES | COPIES | SET | {"debian_slim"}
 
-#: step -> why not, what to do instead
+#: step -> why it is not supported, and what to do instead
 ELSEWHERE = {
     "from_id": (
         "`from_id` needs a store of images, which is not there yet",
@@ -68,14 +68,14 @@ def check(image: Image) -> None:
             )
 
 
-def key_of(told: Iterable[object]) -> str:
-    """The name of a layer."""
-    text = json.dumps([LAYOUT, platform.machine(), *told], sort_keys=True)
+def key_of(inputs: Iterable[object]) -> str:
+    """Return the name of a layer."""
+    text = json.dumps([LAYOUT, platform.machine(), *inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def of(image: Image, ours: str) -> list[Op]:
-    """The operations in order. `ours` is the Python that an image has which asks for none: `3.12`."""
+    """Return the operations in order. `ours` is the version of an image's Python if the script names none: `3.12`."""
     steps = list(image.steps)
     if not any(step.name in BASES | {"debian_slim"} for step in steps):
         steps.insert(0, Step(name="debian_slim"))
@@ -107,8 +107,8 @@ def _of_step(step: Step, ours: str) -> Iterator[Op]:
     elif step.name == "micromamba":
         version = str(args.get("python_version") or ours)
         yield op(step, "pull", "micromamba", tag=MICROMAMBA, how="", hint=MICROMAMBA_HINT, **force)
-        told = {"MAMBA_ROOT_PREFIX": CONDA_ROOT, "PATH": f"{CONDA_ROOT}/bin:{PATH}"}
-        yield op(step, "env", "", vars=told)
+        variables = {"MAMBA_ROOT_PREFIX": CONDA_ROOT, "PATH": f"{CONDA_ROOT}/bin:{PATH}"}
+        yield op(step, "env", "", vars=variables)
         line = _micromamba([f"python={version}", "pip"], ["conda-forge"])
         yield op(step, "run", f"micromamba python={version}", commands=[line], **force)
     elif step.name == "micromamba_install":
@@ -123,21 +123,21 @@ def _of_step(step: Step, ours: str) -> Iterator[Op]:
         yield op(step, "packages", " ".join([step.name, *args.get("repositories", [])]), **args)
     elif step.name in ("from_dockerfile", "dockerfile_commands"):
         text = str(args.get("text") or "\n".join(args.get("commands", [])))
-        given = dict(args.get("build_args") or {})
+        arguments = dict(args.get("build_args") or {})
         read = (
             instructions.of_dockerfile if step.name == "from_dockerfile" else instructions.of_lines
         )
-        yield from read(step, dockerfile.parse(text), given, force)
+        yield from read(step, dockerfile.parse(text), arguments, force)
         yield from _python_added(step, force)
     elif step.name.startswith("add_local"):
         if args.get("copy"):
             title = f"{step.name} {args.get('remote_path') or ' '.join(args.get('modules', []))}"
             yield op(step, "copy", title, files=args.get("files") or {})
     elif step.name in ("env", "workdir", "shell", "entrypoint", "cmd"):
-        given = (
+        arguments = (
             {**args} if step.name in ("env", "workdir") else {"commands": args.get("commands", [])}
         )
-        yield op(step, step.name, "", **given)
+        yield op(step, step.name, "", **arguments)
     else:
         yield op(step, _KINDS.get(step.name, "packages"), in_words(step), **args)
 
@@ -148,9 +148,9 @@ _KINDS = {"apt_install": "apt", "run_commands": "run", "run_function": "function
 def in_words(step: Step) -> str:
     """Return a step as text for people, without variables, indexes and options, which may be secret."""
     args = step.args
-    told = [*args.get("packages", []), *args.get("commands", []), *args.get("modules", [])]
-    told += [str(args[k]) for k in ("python_version", "remote_path", "qualname") if args.get(k)]
-    return " ".join([step.name, *told])
+    texts = [*args.get("packages", []), *args.get("commands", []), *args.get("modules", [])]
+    texts += [str(args[k]) for k in ("python_version", "remote_path", "qualname") if args.get(k)]
+    return " ".join([step.name, *texts])
 
 
 def _python_added(step: Step, force: Mapping[str, bool]) -> Iterator[Op]:
@@ -171,15 +171,15 @@ def home(config: Config) -> str:
 
 
 def last_settings(ops: Iterable[Op]) -> list[Op]:
-    """Those after the last layer of the image, which that layer's record does not know."""
+    """Return the settings after the last layer of the image, which that layer's record does not have."""
     stages: dict[str, list[Op]] = {}
-    main = found = list[Op]()
-    for each in ops:
-        if each.kind == "STAGE":
-            name, base = each.args["name"], each.args["base"]
-            found = stages[name] = main if not name else list(stages.get(base, ()))
-        elif each.builds:
-            found.clear()
+    main = settings = list[Op]()
+    for operation in ops:
+        if operation.kind == "STAGE":
+            name, base = operation.args["name"], operation.args["base"]
+            settings = stages[name] = main if not name else list(stages.get(base, ()))
+        elif operation.builds:
+            settings.clear()
         else:
-            found.append(each)
-    return found
+            settings.append(operation)
+    return settings

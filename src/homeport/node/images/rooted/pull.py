@@ -1,4 +1,4 @@
-"""A registry's image, fetched and unpacked: each of its layers once, whichever images have it."""
+"""Fetches and unpacks a registry's image: each layer once, for all images that have it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,20 +23,22 @@ async def fetch(tag: str, how: str, build: Path, secrets: Mapping[str, str], say
     """Fetch an image into `build` with skopeo; report the progress meanwhile."""
     layout = build / "image"
     authfile = None
-    known = await asyncio.to_thread(registry.credentials, how, tag, secrets)
-    if known is not None:
+    found_credentials = await asyncio.to_thread(registry.credentials, how, tag, secrets)
+    if found_credentials is not None:
         authfile = build / "auth.json"
-        registry.write_authfile(authfile, tag, *known)
+        registry.write_authfile(authfile, tag, *found_credentials)
     words = registry.words(tag, layout, authfile=authfile)
     telling = asyncio.create_task(_tell(layout, say))
     try:
-        done = await command.run(words, environ=_environ(), cwd=Path("/"), say=lambda _line: None)
+        result = await command.run(words, environ=_environ(), cwd=Path("/"), say=lambda _line: None)
     finally:
         telling.cancel()
     if authfile is not None:
         await asyncio.to_thread(authfile.unlink)
-    if done.code:
-        raise ImageError(f"`{tag}` cannot be fetched: {reason(done.lines)}", traceback=done.text)
+    if result.code:
+        raise ImageError(
+            f"`{tag}` cannot be fetched: {reason(result.lines)}", traceback=result.text
+        )
     return await asyncio.to_thread(registry.read, layout)
 
 
@@ -51,22 +53,22 @@ def unpacking(directory: Path, archive: Path) -> Callable[[Say], Awaitable[None]
     async def build(_tell: Say) -> None:
         files = directory / "files"
         hands.mkdir(files)
-        done = await hands.told({"do": "unpack", "archive": str(archive), "into": str(files)})
-        store.write(directory, {"layer": directory.name, "size_bytes": done["bytes"]})
+        counted = await hands.told({"do": "unpack", "archive": str(archive), "into": str(files)})
+        store.write(directory, {"layer": directory.name, "size_bytes": counted["bytes"]})
         await asyncio.to_thread(archive.unlink, missing_ok=True)
 
     return build
 
 
-def config_of(told: Mapping[str, Any]) -> Config:
+def config_of(settings: Mapping[str, Any]) -> Config:
     """Return the image's settings for its containers (OCI image spec, config.md)."""
-    pairs = [str(each).partition("=") for each in told.get("Env") or []]
+    pairs = [str(variable).partition("=") for variable in settings.get("Env") or []]
     environ = {name: value for name, _, value in pairs if name}
     return Config(
         environ={"PATH": PATH, **environ},
-        workdir=str(told.get("WorkingDir") or "").rstrip("/"),
-        shell=tuple(told.get("Shell") or SHELL),
-        entrypoint=tuple(told.get("Entrypoint") or ()),
+        workdir=str(settings.get("WorkingDir") or "").rstrip("/"),
+        shell=tuple(settings.get("Shell") or SHELL),
+        entrypoint=tuple(settings.get("Entrypoint") or ()),
     )
 
 
@@ -106,6 +108,13 @@ def _size(layout: Path) -> int:
 def _environ() -> dict[str, str]:
     import os
 
-    kept = ("PATH", "HOME", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "DOCKER_CONFIG")
-    named = {k: v for k, v in os.environ.items() if k in kept or k.lower().endswith("_proxy")}
+    passed_on = (
+        "PATH",
+        "HOME",
+        "XDG_RUNTIME_DIR",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "DOCKER_CONFIG",
+    )
+    named = {k: v for k, v in os.environ.items() if k in passed_on or k.lower().endswith("_proxy")}
     return named | {k: v for k, v in os.environ.items() if k.startswith("CONTAINERS_")}

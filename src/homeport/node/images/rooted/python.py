@@ -50,20 +50,20 @@ class Inside:
 
 
 def judged(code: int, lines: Sequence[str], where: str) -> Inside:
-    """Return the interpreter that the search has found; `ImageError` if no container can start with it."""
+    """Return the interpreter that the search has found; `ImageError` if no container can use it."""
     hint = 'let homeport lay one into it: `add_python="3.12"`'
     if code == NONE:
         raise ImageError("the image has no Python", where=where, hint=hint)
     try:
         # A loader or a shell may have printed lines too.
-        told = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
-        path, version, libc = str(told["path"]), str(told["version"]), str(told["libc"])
+        answer = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+        path, version, libc = str(answer["path"]), str(answer["version"]), str(answer["libc"])
     except (StopIteration, ValueError, KeyError, TypeError):
         if code == NO_SHELL:
-            what = "the image has no shell to look for its Python with"
+            reason = "the image has no shell to look for its Python with"
         else:
-            what = "the image's Python does not run"
-        raise ImageError(what, where=where, hint=hint, traceback="\n".join(lines)) from None
+            reason = "the image's Python does not run"
+        raise ImageError(reason, where=where, hint=hint, traceback="\n".join(lines)) from None
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -73,7 +73,7 @@ def judged(code: int, lines: Sequence[str], where: str) -> Inside:
             hint=hint,
         )
     check_libc(libc, where)
-    return Inside(path=path, version=version, held=bool(told.get("held")))
+    return Inside(path=path, version=version, held=bool(answer.get("held")))
 
 
 def check_libc(libc: str, where: str) -> None:
@@ -102,17 +102,17 @@ async def standalone(version: str, keep: Path, where: str) -> tuple[Path | None,
     """
     uv.check_version(version, where)
     extra = {"UV_PYTHON_INSTALL_DIR": str(keep), "UV_PYTHON_PREFERENCE": "only-managed"}
-    done = await uv.run(
+    installed = await uv.run(
         "python", "install", "--no-bin", version, say=lambda _line: None, extra=extra
     )
-    if done.code:
-        return None, uv.in_one_line(done.lines)
-    found = await uv.run(
+    if installed.code:
+        return None, uv.in_one_line(installed.lines)
+    located = await uv.run(
         "python", "find", "--no-project", version, say=lambda _line: None, extra=extra
     )
-    if found.code or not found.lines:
-        return None, uv.in_one_line(found.lines)
-    return await asyncio.to_thread(_home, Path(found.lines[-1])), ""
+    if located.code or not located.lines:
+        return None, uv.in_one_line(located.lines)
+    return await asyncio.to_thread(_home, Path(located.lines[-1])), ""
 
 
 def _home(python: Path) -> Path:

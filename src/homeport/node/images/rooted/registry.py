@@ -1,4 +1,4 @@
-"""An image of a registry: fetched by skopeo, who says what its layers are, and with which credentials.
+"""Fetches an image of a registry with skopeo, reads which layers it has, and finds the credentials.
 
 skopeo checks each layer against its digest. What it fetches lies in a directory of the OCI layout until it has
 been unpacked (github.com/opencontainers/image-spec, image-layout.md).
@@ -29,7 +29,7 @@ _HERE = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$")
 _REFERENCE = re.compile(
     r"^[a-z0-9\[][\w.:\-\[\]/]*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?$", re.IGNORECASE
 )
-#: Of the secret that a step names; a step's own commands see none of them.
+#: Keys of the secret that a step names; the step's own commands see none of them.
 USER, PASSWORD = "REGISTRY_USERNAME", "REGISTRY_PASSWORD"
 SERVICE_ACCOUNT = "SERVICE_ACCOUNT_JSON"
 ECR = re.compile(r"^\d+\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?$")
@@ -48,9 +48,9 @@ class Fetched:
 def words(tag: str, into: Path, *, authfile: Path | None) -> list[str]:
     """skopeo's command line."""
     reference = whole(tag)
-    listed = [tools.found("skopeo")]
+    listed = [tools.find("skopeo")]
     if not any(Path(path).expanduser().exists() for path in POLICIES):
-        listed.append("--insecure-policy")  # no administrator has said whose signatures count
+        listed.append("--insecure-policy")  # no administrator has configured whose signatures count
     listed += [
         "--override-os",
         "linux",
@@ -100,13 +100,13 @@ def read(layout: Path) -> Fetched:
         raise ImageError(f"it has {len(layers)} layers, and at most {MAX_LAYERS} can be mounted")
     return Fetched(
         digest=described["digest"],
-        blobs=tuple((each["digest"], _blob(layout, each["digest"])) for each in layers),
+        blobs=tuple((layer["digest"], _blob(layout, layer["digest"])) for layer in layers),
         config=config.get("config") or {},
     )
 
 
 def credentials(how: str, tag: str, secrets: Mapping[str, str]) -> tuple[str, str] | None:
-    """User and password for a registry; None without any. Blocks: AWS is asked for a token."""
+    """Return user and password for a registry; None without any. Blocks: it asks AWS for a token."""
     if how == "gcp":
         if text := secrets.get(SERVICE_ACCOUNT):
             return "_json_key", text
@@ -141,9 +141,9 @@ def _blob(layout: Path, digest: str) -> Path:
 
 
 def _ecr_token(registry: str, secrets: Mapping[str, str]) -> tuple[str, str]:
-    """`GetAuthorizationToken` (docs.aws.amazon.com/AmazonECR/latest/APIReference)."""
-    found = ECR.match(registry)
-    region = secrets.get("AWS_REGION") or secrets.get("AWS_DEFAULT_REGION") or (found and found[1])
+    """Return user and password from `GetAuthorizationToken` (docs.aws.amazon.com/AmazonECR/latest/APIReference)."""
+    match = ECR.match(registry)
+    region = secrets.get("AWS_REGION") or secrets.get("AWS_DEFAULT_REGION") or (match and match[1])
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         if not secrets.get(name):
             raise ImageError(f"the secret lacks `{name}`")
@@ -156,8 +156,8 @@ def _ecr_token(registry: str, secrets: Mapping[str, str]) -> tuple[str, str]:
     request = urllib.request.Request(url, body, headers)  # noqa: S310 - the address is ours or the secret's
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            told = json.loads(answer.read(LONGEST_ANSWER))
-        token = base64.b64decode(told["authorizationData"][0]["authorizationToken"]).decode()
+            data = json.loads(answer.read(LONGEST_ANSWER))
+        token = base64.b64decode(data["authorizationData"][0]["authorizationToken"]).decode()
     except urllib.error.HTTPError as error:
         text = error.read(2000).decode(errors="replace")
         reason = re.search(r'"(?:message|__type)"\s*:\s*"([^"]*)"', text)
@@ -172,7 +172,7 @@ def _ecr_token(registry: str, secrets: Mapping[str, str]) -> tuple[str, str]:
 def signed(
     url: str, body: bytes, secrets: Mapping[str, str], region: str, now: dt.datetime
 ) -> dict[str, str]:
-    """The headers of a request to ECR, signed (AWS Signature Version 4)."""
+    """Return the headers of a request to ECR, signed (AWS Signature Version 4)."""
     where = urllib.parse.urlsplit(url)
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     headers = {
@@ -188,8 +188,8 @@ def signed(
     hashed = hashlib.sha256(body).hexdigest()
     canonical = "\n".join(["POST", where.path or "/", "", *lines, "", names, hashed])
     scope = f"{day}/{region}/ecr/aws4_request"
-    told = hashlib.sha256(canonical.encode()).hexdigest()
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{told}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
     key = f"AWS4{secrets['AWS_SECRET_ACCESS_KEY']}".encode()
     for part in (day, region, "ecr", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")

@@ -31,17 +31,17 @@ class _Line:
     """An image, or a stage of a Dockerfile, as far as it is built."""
 
     below: Below = dataclasses.field(default_factory=Below)
-    told: tuple[object, ...] = ()  # what the key of its last layer is made of
+    told: tuple[object, ...] = ()  # the values from which the key of its last layer is computed
     steps: tuple[str, ...] = ()
     key: str = ""
-    mark: str = ""  # the line that says that its next layer is being built
+    mark: str = ""  # the line that reports the build of its next layer
 
 
 class Roots:
-    """Builds them, and finds what was built."""
+    """Builds images with a root file system, and finds those that were built."""
 
-    def __init__(self, kept: Store, wheels: Wheels, bounds: Bounds) -> None:
-        self._store = kept
+    def __init__(self, layer_store: Store, wheels: Wheels, bounds: Bounds) -> None:
+        self._store = layer_store
         self._wheels = wheels
         self._bounds = bounds
         self._looking = asyncio.Lock()  # for a Python: one at a time, each takes 0.1 s
@@ -49,7 +49,7 @@ class Roots:
     async def make(
         self, image: Image, source: Path, supplied: Supplied, say: Say, names: list[str]
     ) -> tuple[Path, Inside]:
-        """The directory of the last layer, and the image's Python.
+        """Return the directory of the last layer, and the image's Python.
 
         `names` gets the directories that must not be pruned meanwhile. Raises `ImageError`.
         """
@@ -67,8 +67,8 @@ class Roots:
                 continue
             line.told = (
                 *line.told,
-                instructions.told(op, line.below.config),
-                *supplied.told(op.step),
+                instructions.key_parts(op, line.below.config),
+                *supplied.key_parts(op.step),
             )
             if not op.builds:
                 line.below = _changed(line.below, op.apply(line.below.config))
@@ -91,13 +91,13 @@ class Roots:
         say: Say,
         names: list[str],
     ) -> None:
-        """Build an operation's layer, if it is not there, and go on from it."""
+        """Build an operation's layer, if it does not exist, and continue from it."""
         line.told = (*line.told, *(stages[name].key for name in op.stages))
         if op.args.get("force_build"):
             line.told = (*line.told, source.name)
         parent, line.key = line.key, plan.key_of(line.told)
         line.steps = (*line.steps, op.title)
-        others = {name: stages[name].below.lowers for name in op.stages}
+        lowers_of_stages = {name: stages[name].below.lowers for name in op.stages}
         await self._store.need(names, line.key)
         try:
             if (
@@ -106,7 +106,7 @@ class Roots:
                 and not self._store.has(line.key)
             ):
                 line.below = await self._with_python(line.below, parent, op.step.where)
-            await self._layer(op, line, parent, others, source, supplied, say)
+            await self._layer(op, line, parent, lowers_of_stages, source, supplied, say)
         except ImageError as failure:
             # The build may have been another deploy's: the place is this script's.
             failure.where = op.step.where
@@ -144,7 +144,7 @@ class Roots:
         op: Op,
         line: "_Line",
         parent: str,
-        others: Mapping[str, tuple[str, ...]],
+        lowers_of_stages: Mapping[str, tuple[str, ...]],
         source: Path,
         supplied: Supplied,
         say: Say,
@@ -154,14 +154,14 @@ class Roots:
         async def build(tell: Say) -> None:
             tell(mark)
             directory = self._store.root / line.key
-            made = await Work(
+            after = await Work(
                 op,
                 below,
                 directory,
                 store=self._store,
                 wheels=self._wheels,
                 bounds=self._bounds,
-                others=others,
+                others=lowers_of_stages,
                 source=source,
                 supplied=supplied,
                 say=tell,
@@ -170,23 +170,23 @@ class Roots:
                 directory,
                 parent=parent,
                 steps=steps,
-                lowers=made.lowers,
-                config=codec.encode(made.config),
+                lowers=after.lowers,
+                config=codec.encode(after.config),
                 pythons={},
                 python_version="",
                 runner="",
                 compiled="",
-                size_bytes=await self._size(directory, made),
+                size_bytes=await self._size(directory, after),
             )
 
         await self._store.once(line.key, build, say)
 
-    async def _size(self, directory: Path, made: Below) -> int:
+    async def _size(self, directory: Path, after: Below) -> int:
         """Return the bytes of the layer; of a pulled image, of all its layers."""
         files = directory / "files"
         if files.is_dir():
             return (await hands.told({"do": "measure", "directory": str(files)}))["bytes"]
-        sizes = (store.read(self._store.root / name).get("size_bytes", 0) for name in made.lowers)
+        sizes = (store.read(self._store.root / name).get("size_bytes", 0) for name in after.lowers)
         return sum(sizes)
 
     async def _with_python(self, below: Below, key: str, where: str) -> Below:
@@ -196,13 +196,13 @@ class Roots:
         directory = self._store.root / key
         async with self._looking:
             inside = _python(store.read(directory), below.config)
-            if inside is None:  # no other build has looked meanwhile
+            if inside is None:  # no other build has searched meanwhile
                 inside = await work.search(self._store, below, directory / "trial", where)
-                found = {
+                pythons = {
                     **store.read(directory).get("pythons", {}),
                     below.config.environ["PATH"]: codec.encode(inside),
                 }
-                await self._store.note(directory, pythons=found, python_version=inside.version)
+                await self._store.note(directory, pythons=pythons, python_version=inside.version)
         return dataclasses.replace(below, python=inside)
 
 
@@ -218,8 +218,8 @@ def _below(record: Record) -> Below:
 
 def _python(record: Record, config: Config) -> Inside | None:
     """Return the interpreter that these layers have for a PATH; None if no build has searched for it."""
-    found = record.get("pythons", {}).get(config.environ["PATH"])
-    return codec.decode(Inside, found) if found else None
+    interpreter = record.get("pythons", {}).get(config.environ["PATH"])
+    return codec.decode(Inside, interpreter) if interpreter else None
 
 
 def _ours() -> str:

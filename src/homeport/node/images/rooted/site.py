@@ -1,10 +1,10 @@
 """The directory of one operation: lays files into it, and runs commands in a cell on the layers below.
 
     files/   the layer: an upper directory of overlayfs, its files belong to the ids that cells have
-    step/    where the operation's cell writes, until it has ended
-    build/   what the operation itself needs, gone when it is done
+    step/    the directory to which the operation's cell writes, until it has ended
+    build/   files that the operation itself needs, deleted when it is done
 
-Whatever runs, runs in a cell. It never sees this machine's files, except those that are named. `work` has the operations.
+All commands run in a cell. It never sees this machine's files, except those that are named. `work` has the operations.
 """
 
 import asyncio
@@ -101,19 +101,22 @@ class Site:
             ) from None
 
     async def _archive(
-        self, wanted: Mapping[str, tuple[str | Path, int | None]]
+        self, files: Mapping[str, tuple[str | Path, int | None]]
     ) -> tuple[Path, str]:
         """Write files into an archive for the root: place -> the content's hash or file, and the mode."""
         path = self._build / "files.tar"
-        found = {
-            place: (self._given_files.local(what, place) if isinstance(what, str) else what, mode)
-            for place, (what, mode) in wanted.items()
+        local_files = {
+            place: (
+                self._given_files.local(content, place) if isinstance(content, str) else content,
+                mode,
+            )
+            for place, (content, mode) in files.items()
         }
-        await asyncio.to_thread(given.write_archive, path, found)
+        await asyncio.to_thread(given.write_archive, path, local_files)
         return path, "/"
 
     async def _lay(self, archives: Sequence[tuple[Path, str]]) -> None:
-        """Lay what is in archives into the image, in a cell: its links lead where they lead there."""
+        """Lay the files of archives into the image, in a cell: there, links lead where the image's own links lead."""
         self._step.mkdir(mode=0o700)
         order = {
             "do": "lay",
@@ -152,9 +155,9 @@ class Site:
         return False
 
     async def _keep(self) -> None:
-        """Make the files that the step's cell has written the layer."""
-        written = self._step / within.STORAGE / "root" / "files"
-        written.rename(self._files)
+        """Turn the files that the step's cell has written into the layer."""
+        files = self._step / within.STORAGE / "root" / "files"
+        files.rename(self._files)
         await asyncio.to_thread(store.discard, self._step)
 
     async def _unpack(self, archive: Path) -> None:
@@ -175,37 +178,37 @@ class Site:
     ) -> None:
         self._step.mkdir(mode=0o700)
         titles = [title for title, _ in commands]
-        begun: list[str] = []
+        started: list[str] = []
 
-        def said(line: str) -> None:
-            if len(begun) < len(titles) and line.endswith(titles[len(begun)]):
-                begun.append(
-                    titles[len(begun)]
+        def report(line: str) -> None:
+            if len(started) < len(titles) and line.endswith(titles[len(started)]):
+                started.append(
+                    titles[len(started)]
                 )  # what the last command printed may have no end of line
-            self._told(line)
+            self._report(line)
 
         order = {
             "do": "run",
             "cell": codec.encode(cell_of(self._store, self._below.lowers, self._step, binds)),
-            "commands": [list(each) for each in commands],
+            "commands": [list(command_of_step) for command_of_step in commands],
             "cwd": cwd
             or self._config.workdir
             or (HOME if self._op.step.name != "from_dockerfile" else "/"),
             "environ": {**self._environ(), **(environ or {})},
             "over": list(over),
         }
-        done = await hands.ask(order, said, bounds=self._bounds)
-        if done.stopped:
-            raise self._failed(done.stopped, done)
-        if done.code == within.FAILED:
+        result = await hands.ask(order, report, bounds=self._bounds)
+        if result.stopped:
+            raise self._failed(result.stopped, result)
+        if result.code == within.FAILED:
             raise ImageError(
-                f"the step's cell cannot be made: {done.lines[-1] if done.lines else ''}"
+                f"the step's cell cannot be made: {result.lines[-1] if result.lines else ''}"
             )
-        if done.code:
+        if result.code:
             room = os.statvfs(self._directory)
             if room.f_bavail * room.f_frsize < ALMOST_FULL_BYTES:
                 raise StorageError("the disk is full", hint="`df -h` shows which one")
-            raise self._failed(_why(done, begun, self._op, failed), done)
+            raise self._failed(_why(result, started, self._op, failed), result)
         await self._keep()
 
     def _environ(self) -> dict[str, str]:
@@ -229,18 +232,18 @@ class Site:
 
     # talk
 
-    def _told(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         mark = PASSING if line.startswith(PASSING) else ""
         self._say(f"{mark}{self._op.step.name}: {self._hider.hide(line.removeprefix(mark))}")
 
-    def _failed(self, what: str, done: Done | None = None) -> ImageError:
-        # All of it: the first of the last lines may be the rest of a secret.
-        told = self._hider.hide_all(done.lines if done else [])[-TOLD_LINES:]
-        text = f"`{self._op.step.name}` failed: {what}"
+    def _failed(self, reason: str, result: Done | None = None) -> ImageError:
+        # Hide secrets in all lines: the first of the last lines may contain the end of a secret.
+        last_lines = self._hider.hide_all(result.lines if result else [])[-TOLD_LINES:]
+        text = f"`{self._op.step.name}` failed: {reason}"
         return ImageError(
             "\n".join(self._hider.hide_all(text.split("\n"))),
             where=self._op.step.where,
-            traceback="\n".join(told).strip("\n"),
+            traceback="\n".join(last_lines).strip("\n"),
         )
 
 
@@ -254,18 +257,18 @@ def cell_of(store: Store, lowers: Sequence[str], storage: Path, binds: Sequence[
     )
 
 
-def _why(done: Done, begun: list[str], op: Op, failed: Any) -> str:
+def _why(result: Done, started: list[str], op: Op, failed: Any) -> str:
     if failed is not None:
-        return str(failed(done.lines))
+        return str(failed(result.lines))
     if op.kind == "function":
-        last = next((line for line in reversed(done.lines) if line.strip()), "")
-        return f"`{op.args['qualname']}`: {last or f'it ended with exit code {done.code}'}"
-    if op.kind == "git" and done.code == within.NOT_FOUND:
+        last = next((line for line in reversed(result.lines) if line.strip()), "")
+        return f"`{op.args['qualname']}`: {last or f'it ended with exit code {result.code}'}"
+    if op.kind == "git" and result.code == within.NOT_FOUND:
         return "the image has no `git`, and no `apt-get` to install it"
     if op.kind in ("apt", "git"):
-        said = [line[3:] for line in done.lines if line.startswith("E: ")]
-        if done.code == within.NOT_FOUND:
+        errors = [line[3:] for line in result.lines if line.startswith("E: ")]
+        if result.code == within.NOT_FOUND:
             return "the image has no `apt-get`: it is not made from Debian or Ubuntu"
-        return said[0] if said else f"apt-get ended with exit code {done.code}"
-    what = begun[-1].removeprefix("$ ") if begun else op.title
-    return f"`{what}` ended with exit code {done.code}"
+        return errors[0] if errors else f"apt-get ended with exit code {result.code}"
+    title = started[-1].removeprefix("$ ") if started else op.title
+    return f"`{title}` ended with exit code {result.code}"

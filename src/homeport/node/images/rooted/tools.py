@@ -15,12 +15,12 @@ NEEDED = {
     "unshare": ("util-linux", "keeps a build's mounts from this machine"),
     "mmdebstrap": ("mmdebstrap", "makes the Debian that `apt_install` and `run_commands` work in"),
 }
-#: What an ordinary user needs besides, for files of more than one owner.
+#: Programs that an ordinary user needs in addition, for files of more than one owner.
 OF_USERS = {"newuidmap": ("uidmap", "gives containers users of their own")}
 
 
-def found(name: str) -> str:
-    """The path of a program; `ImageError` with the line that installs it."""
+def find(name: str) -> str:
+    """Return the path of a program; `ImageError` with the line that installs it."""
     if path := shutil.which(name):
         return path
     package, purpose = (NEEDED | OF_USERS)[name]
@@ -31,8 +31,8 @@ def found(name: str) -> str:
 
 def missing(*, ordinary: bool) -> dict[str, str]:
     """Return the missing programs: program -> package."""
-    wanted = NEEDED | (OF_USERS if ordinary else {})
-    return {name: package for name, (package, _) in wanted.items() if not shutil.which(name)}
+    needed = NEEDED | (OF_USERS if ordinary else {})
+    return {name: package for name, (package, _) in needed.items() if not shutil.which(name)}
 
 
 def line(packages: list[str]) -> str:
@@ -42,8 +42,8 @@ def line(packages: list[str]) -> str:
 
 def _main() -> None:
     lacking = missing(ordinary=os.geteuid() != 0)
-    told = {"missing": list(lacking), "line": line([*lacking.values()])}
-    print(json.dumps(told))  # noqa: T201 - it is the answer
+    answer = {"missing": list(lacking), "line": line([*lacking.values()])}
+    print(json.dumps(answer))  # noqa: T201 - it is the answer
 
 
 if __name__ == "__main__":

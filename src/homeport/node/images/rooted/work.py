@@ -17,9 +17,8 @@ from homeport.contract import codec, dockerfile
 from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME
 from homeport.node.images import private, uv, wheels
-from homeport.node.images.equipment import GIVEN, equipment
-from homeport.node.images.equipment import given as given_to
-from homeport.node.images.installers import POETRY, Installing, Syncing, each
+from homeport.node.images.equipment import GIVEN, equipment, show
+from homeport.node.images.installers import POETRY, Installing, Syncing, repeated
 from homeport.node.images.owned import hands, within
 from homeport.node.images.rooted import (
     debian,
@@ -45,10 +44,10 @@ class Work(Site):
     async def run(self) -> Below:
         """Run the operation; return the layers below later ones. After an `ImageError` the directory is useless."""
         self._build.mkdir()
-        made = await getattr(self, f"_{self._op.kind}")()
+        after = await getattr(self, f"_{self._op.kind}")()
         await asyncio.to_thread(shutil.rmtree, self._build)
-        if made is not None:
-            return made  # type: ignore[no-any-return]
+        if after is not None:
+            return after  # type: ignore[no-any-return]
         return dataclasses.replace(
             self._below, lowers=(*self._below.lowers, self._directory.name), python=None
         )
@@ -57,13 +56,13 @@ class Work(Site):
 
     async def _debian(self) -> None:
         archive = self._build / "debian.tar"
-        await debian.make(self._args["suite"], archive, self._told)
+        await debian.make(self._args["suite"], archive, self._report)
         await self._unpack(archive)
 
     async def _pull(self) -> Below:
         try:
             fetched = await pull.fetch(
-                self._args["tag"], self._args["how"], self._build, self._secrets, self._told
+                self._args["tag"], self._args["how"], self._build, self._secrets, self._report
             )
         except ImageError as failure:
             failure.hint = failure.hint or self._args.get("hint", "")
@@ -72,7 +71,7 @@ class Work(Site):
         for digest, archive in fetched.blobs:
             names.append(name := pull.name_of(digest))
             await self._store.once(
-                name, pull.unpacking(self._store.root / name, archive), self._told
+                name, pull.unpacking(self._store.root / name, archive), self._report
             )
         return Below(lowers=tuple(names), config=pull.config_of(fetched.config))
 
@@ -82,14 +81,14 @@ class Work(Site):
         home, why = await python.standalone(version, keep, self._op.step.where)
         hands.mkdir(self._files)
         if home is not None:
-            self._told(f"Python {version} from {home.name}")
+            self._report(f"Python {version} from {home.name}")
             order = {"do": "tree", "source": str(home), "place": python.PLACE}
             await hands.told({**order, "without": python.MARKER, "into": str(self._files)})
             await self._link_python()
             return
         if self._op.step.name == "debian_slim" and debian.PYTHONS.get(plan.DEBIAN) == version:
             # The same version, built by Debian; without a way to python-build-standalone, better than none.
-            self._told(f"Debian's Python {version}, because uv cannot fetch one: {why}")
+            self._report(f"Debian's Python {version}, because uv cannot fetch one: {why}")
             self._files.rmdir()
             unmarked = ["/bin/sh", "-c", f"rm -f /usr/lib/python3*/{python.MARKER}"]
             installed = debian.installing(debian.PYTHON_PACKAGES, only=True)
@@ -134,7 +133,7 @@ class Work(Site):
             spec = self._build / "given"
             spec.mkdir()
             (spec / "spec.yaml").write_text(text)
-            binds.append(given_to(spec, "given"))
+            binds.append(show(spec, "given"))
         if argv := self._args.get("argv"):
             commands = [(f"$ {shlex.join(argv)}", argv)]
         else:
@@ -142,7 +141,7 @@ class Work(Site):
         await self._in_cell(commands, binds=binds, environ=environ)
 
     async def _mounts(self) -> tuple[list[Bind], dict[str, str]]:
-        """What `RUN --mount` shows, and the variables that it sets; nothing of it is in the layer."""
+        """Return the mounts that `RUN --mount` shows, and the variables that it sets; the layer has none of them."""
         binds: list[Bind] = []
         environ: dict[str, str] = {}
         for number, mount in enumerate(self._args.get("mounts", ())):
@@ -167,7 +166,7 @@ class Work(Site):
                     binds.append(Bind(str(path), target, owned=os.geteuid() == 0))
             elif mount["type"] == "bind":
                 binds.append(await self._bound(mount, path, target))
-            else:  # a cache saves time alone, and one that apps share could be poisoned
+            else:  # a cache only saves time, and one that apps share could be poisoned
                 hands.mkdir(path)
                 binds.append(Bind(str(path), target, writable=True))
         return binds, environ
@@ -193,7 +192,7 @@ class Work(Site):
             )
         )
         shown = {call: "call.json", PACKAGE: "lib/homeport", self._source: "source"}
-        binds = [given_to(path, name) for path, name in shown.items()]
+        binds = [show(path, name) for path, name in shown.items()]
         binds += self._supplied.binds(self._op.step)
         words = [inside.path, "-u", "-m", "homeport.runner.build", f"{GIVEN}/call.json"]
         timeout_s = float(args.get("timeout") or 3600)
@@ -201,8 +200,8 @@ class Work(Site):
             async with asyncio.timeout(timeout_s):
                 await self._in_cell([("", words)], binds=binds, cwd=f"{GIVEN}/lib")
         except TimeoutError:
-            what = f"`{args['qualname']}` took longer than {timeout_s:g} s"
-            raise self._failed(what) from None
+            reason = f"`{args['qualname']}` took longer than {timeout_s:g} s"
+            raise self._failed(reason) from None
 
     async def _packages(self) -> None:
         inside = self._python_there()
@@ -210,8 +209,10 @@ class Work(Site):
         listed.mkdir()
         uv_there = equipment()
         trial = self._directory / "trial"
-        await self._wheels.fetch(self._op.step, self._environ(), inside.version, trial, self._told)
-        binds = [*uv_there.binds, given_to(listed, "given"), await self._wheels.bind()]
+        await self._wheels.fetch(
+            self._op.step, self._environ(), inside.version, trial, self._report
+        )
+        binds = [*uv_there.binds, show(listed, "given"), await self._wheels.bind()]
         commands = [("", words) for words in self._installing(listed, inside)]
         await self._in_cell(
             commands,
@@ -227,21 +228,21 @@ class Work(Site):
             over=[wheels.PLACE, f"{GIVEN}/given"],  # uv writes a lock into a project
         )
 
-    def _installing(self, given: Path, inside: Inside) -> list[list[str]]:
+    def _installing(self, given_dir: Path, inside: Inside) -> list[list[str]]:
         program, there, step = f"{GIVEN}/uv", Path(GIVEN) / "given", self._op.step
         listed = "/tmp/homeport-requirements.txt"  # noqa: S108 - in the step's cell
         install = [program, "pip", "install", "--python", inside.path]
         install += ["--break-system-packages"] if inside.held else []
         if step.name == "uv_sync":
-            syncing = Syncing(step, given, there)
-            syncing.written()
+            syncing = Syncing(step, given_dir, there)
+            syncing.write()
             if not (step.args.get("lockfile") and step.args.get("frozen")):
-                wanted = [
-                    *each("--group", step.args.get("groups")),
-                    *each("--extra", step.args.get("extras")),
+                groups_and_extras = [
+                    *repeated("--group", step.args.get("groups")),
+                    *repeated("--extra", step.args.get("extras")),
                 ]
-                return [[*install, "-r", str(there / "pyproject.toml"), *wanted]]
-            # Into the image's own Python, which `uv sync` would want to have for itself.
+                return [[*install, "-r", str(there / "pyproject.toml"), *groups_and_extras]]
+            # Into the image's own Python; `uv sync` would remove its other packages.
             export = ["export", "--quiet", "--no-emit-workspace", "--output-file", listed]
             return [
                 [program, *export, *syncing.sync()],
@@ -250,11 +251,11 @@ class Work(Site):
             ]
         if step.name == "poetry_install_from_file":
             # Poetry itself would install into a Python that is its own, or a virtual environment.
-            syncing = Syncing(step, given, there)
-            syncing.written()
+            syncing = Syncing(step, given_dir, there)
+            syncing.write()
             exporting = [[program, *words] for words in syncing.exported(inside.path, listed)]
             return [*exporting, [*install, "-r", listed], ["rm", listed]]
-        installing = Installing(step, given, there, inside.path)
+        installing = Installing(step, given_dir, there, inside.path)
         return [[program, *words] for words in installing.commands(held=inside.held)]
 
     # files
@@ -268,14 +269,14 @@ class Work(Site):
 
     async def _COPY(self) -> None:  # noqa: N802 - the operation's name
         is_directory = await asyncio.to_thread(self._is_directory, self._target())
-        taken = instructions.chosen(self._op, self._config, is_directory=is_directory)
+        chosen_files = instructions.chosen(self._op, self._config, is_directory=is_directory)
         executables, files = {*self._args["executables"]}, self._args["files"]
         mode = self._mode()
-        wanted = {
+        files_to_lay = {
             place: (files[name], mode or (0o755 if name in executables else 0o644))
-            for place, name in taken.items()
+            for place, name in chosen_files.items()
         }
-        await self._lay([await self._archive(wanted)])
+        await self._lay([await self._archive(files_to_lay)])
 
     async def _COPY_FROM(self) -> None:  # noqa: N802
         archive = self._build / "taken.tar"
@@ -288,13 +289,13 @@ class Work(Site):
 
     async def _ADD_ARCHIVE(self) -> None:  # noqa: N802
         names = instructions.archives(self._op, self._config)
-        given = [self._given_files.local(self._args["files"][name], name) for name in names]
-        await self._lay([(path, self._config.place(self._target())) for path in given])
+        local_paths = [self._given_files.local(self._args["files"][name], name) for name in names]
+        await self._lay([(path, self._config.place(self._target())) for path in local_paths])
 
     async def _ADD_URL(self) -> None:  # noqa: N802
         url = dockerfile.expand(self._args["url"], self._config.variables)
         fetched = self._build / "fetched"
-        self._told(f"{url}")
+        self._report(f"{url}")
         await download.fetch(url, fetched, self._args["checksum"])
         place = self._config.place(self._target())
         name = posixpath.basename(urllib.parse.urlsplit(url).path)
@@ -305,14 +306,14 @@ class Work(Site):
         await self._lay([await self._archive({place: (fetched, self._mode() or 0o600)})])
 
     async def _WRITE(self) -> None:  # noqa: N802
-        target, wanted = self._config.place(self._target()), {}
+        target, files_to_lay = self._config.place(self._target()), {}
         into = self._args["several"] or self._target().endswith("/") or self._is_directory(target)
         for number, (name, text) in enumerate(self._args["texts"].items()):
             path = self._build / f"document-{number}"
             path.write_text(dockerfile.expand(text, self._config.variables))
             place = posixpath.join(target, name) if into else target
-            wanted[place] = (path, self._mode() or 0o644)
-        await self._lay([await self._archive(wanted)])
+            files_to_lay[place] = (path, self._mode() or 0o644)
+        await self._lay([await self._archive(files_to_lay)])
 
 
 async def search(store: Store, below: Below, trial: Path, where: str) -> Inside:
@@ -326,10 +327,10 @@ async def search(store: Store, below: Below, trial: Path, where: str) -> Inside:
             "cwd": "/",
             "environ": {**below.config.environ, "LOOK": python.LOOK},
         }
-        done = await hands.ask(order)
-        if done.code == within.FAILED:
-            raise ImageError(f"the image's cell cannot be made: {done.text}", where=where)
-        return python.judged(done.code, done.lines, where)
+        result = await hands.ask(order)
+        if result.code == within.FAILED:
+            raise ImageError(f"the image's cell cannot be made: {result.text}", where=where)
+        return python.judged(result.code, result.lines, where)
     finally:
         await asyncio.to_thread(hands.empty, trial)
         await asyncio.to_thread(shutil.rmtree, trial, ignore_errors=True)
