@@ -56,7 +56,7 @@ async def dashboard(home):
             server.api.app(),
             server.api_tokens,
             wrong=WrongTokens(),
-            source=bearer.told_by_dashboard,
+            source=bearer.address_from_dashboard,
         )
         door = Inside(server.api.inside(), plane.environments.by_key, dashboard=guarded)
         path = plane.settings.inside_socket

@@ -216,7 +216,7 @@ def open_deploys(
         versions=parts.live.versions,
         start=state.cold_starts.recent,
     )
-    fleet.ingress.keep(traces.kept(state.requests, fleet.exporter, known), state.requests.recent)
+    fleet.ingress.keep(traces.keeping(state.requests, fleet.exporter, known), state.requests.recent)
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
     sweeper = Sweeper(state.store, state.secrets, state.blobs, rollout.trees.in_use)

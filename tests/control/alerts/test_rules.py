@@ -59,4 +59,4 @@ def test_what_is_beyond_a_limit(kind, limit, value, bad):
     found = None if value is None else Measured(value=value, what="x")
 
     assert bad is rules.is_bad(kind, limit, found)
-    assert ("x: " in rules.told(kind, limit, found)) is (value is not None)
+    assert ("x: " in rules.describe(kind, limit, found)) is (value is not None)

@@ -321,7 +321,7 @@ async def test_only_the_owner_names_any_address_and_watches_the_server(tmp_path)
 def plane_alerts(server):
     """Return the rows of a server's alerts."""
     (noun,) = (each for each in server.api._nouns if type(each).__name__ == "Alerts")
-    return noun._kept.all()
+    return noun._alerts.all()
 
 
 @pytest.mark.parametrize(

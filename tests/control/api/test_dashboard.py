@@ -36,7 +36,7 @@ def container(server, scope, **headers):
         server.api.app(),
         server.api_tokens,
         wrong=WrongTokens(),
-        source=bearer.told_by_dashboard,
+        source=bearer.address_from_dashboard,
     )
     by_key = server.plane.environments.by_key
     app = Inside(server.api.inside(), by_key, dashboard=guarded)

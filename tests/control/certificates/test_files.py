@@ -33,7 +33,7 @@ class House:
     def new(self, kept=None) -> Keeper:
         source = Files(self.files, look_s=0.0)
         clock = lambda: self.now  # noqa: E731 - read late
-        keeper = Keeper(self.rows, self.ingress, source, kept=lambda: kept, clock=clock)
+        keeper = Keeper(self.rows, self.ingress, source, stored=lambda: kept, clock=clock)
         keeper.wants(lambda: {"a.test": Kind.MAIN})
         return keeper
 

@@ -10,7 +10,7 @@ from acme import messages
 
 from homeport.contract.errors import BadRequest, IngressError, NotFound
 from homeport.control.certificates import orders
-from homeport.control.certificates.acme.client import _told
+from homeport.control.certificates.acme.client import _as_failure
 from homeport.control.certificates.keeper import Keeper
 from homeport.control.certificates.orders import DAY_S, name_of
 from homeport.control.certificates.problems import OrderFailed
@@ -66,7 +66,7 @@ def problem(code: str, *, retry_after_s: float = 0.0) -> OrderFailed:
     """Return what the client makes of an answer of a CA."""
     error = messages.Error(typ=f"urn:ietf:params:acme:error:{code}", detail="no")
     error.__dict__["retry_at"] = time.time() + retry_after_s
-    return _told(error, "https://ca.test/dir")
+    return _as_failure(error, "https://ca.test/dir")
 
 
 class House:
@@ -85,7 +85,7 @@ class House:
             self.rows,
             self.ingress,
             self.source,
-            kept=lambda: self.kept,
+            stored=lambda: self.kept,
             clock=lambda: self.now,
         )
         keeper.wants(lambda: self.wanted)

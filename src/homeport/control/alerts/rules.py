@@ -22,7 +22,7 @@ class Measured:
     """What was found: the worst number that there is."""
 
     value: float
-    what: str = ""  # whose it is: `shop.price`, `www.example.com`
+    what: str = ""  # the subject: `shop.price`, `www.example.com`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +34,17 @@ class State:
     good_since: float | None = None  # of one that fires: since when its number is within the limit
 
 
-def is_bad(kind: str, limit: float, found: Measured | None) -> bool:
-    """Return whether a number is beyond its limit; nothing was found: it is not.
+def is_bad(kind: str, limit: float, measured: Measured | None) -> bool:
+    """Return whether a number is beyond its limit; False if nothing was measured.
 
     >>> is_bad("errors", 5.0, Measured(value=5.0)), is_bad("certificate", 7.0, Measured(value=6.9))
     (True, True)
     >>> is_bad("latency", 100.0, Measured(value=99.0)), is_bad("starts", 3.0, None)
     (False, False)
     """
-    if found is None:
+    if measured is None:
         return False
-    return found.value < limit if kind == "certificate" else found.value >= limit
+    return measured.value < limit if kind == "certificate" else measured.value >= limit
 
 
 def after(before: State, *, bad: bool, calm_s: float, now: float) -> State:
@@ -71,15 +71,15 @@ def calm_s(kind: str, window_s: float) -> float:
     return max(window_s, CALM_S) if kind in WITH_WINDOW else CALM_S
 
 
-def told(kind: str, limit: float, found: Measured | None) -> str:
-    """Return what was found, in words.
+def describe(kind: str, limit: float, measured: Measured | None) -> str:
+    """Return the measured value as text.
 
-    >>> told("errors", 5.0, Measured(value=12.5, what="shop.price"))
+    >>> describe("errors", 5.0, Measured(value=12.5, what="shop.price"))
     'shop.price: 12.5 % of the requests failed (limit 5 %)'
     """
-    if found is None:
+    if measured is None:
         return ""
-    value, bound = f"{round(found.value, 1):g}", f"{limit:g}"
+    value, bound = f"{round(measured.value, 1):g}", f"{limit:g}"
     text = {
         "errors": f"{value} % of the requests failed (limit {bound} %)",
         "latency": f"the 99th percentile is {value} ms (limit {bound} ms)",
@@ -87,7 +87,7 @@ def told(kind: str, limit: float, found: Measured | None) -> str:
         "disk": f"{value} % of the disk is used (limit {bound} %)",
         "certificate": f"the certificate is valid for {value} more days (limit {bound})",
     }[kind]
-    return f"{found.what}: {text}" if found.what else text
+    return f"{measured.what}: {text}" if measured.what else text
 
 
 def wait_s(tries: int) -> float:

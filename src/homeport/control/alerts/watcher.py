@@ -92,15 +92,15 @@ class Watcher:
         """Look once at what an alert is about, and note what has changed."""
         now = self._now()
         self._looked[row.key] = now
-        found = await asyncio.to_thread(self._measured, row, now)
+        measured = await asyncio.to_thread(self._measured, row, now)
         before = rules.State(state=row.state, since=row.since, good_since=row.good_since)
         after = rules.after(
             before,
-            bad=rules.is_bad(row.kind, row.threshold, found),
+            bad=rules.is_bad(row.kind, row.threshold, measured),
             calm_s=rules.calm_s(row.kind, row.window_s),
             now=now,
         )
-        text = rules.told(row.kind, row.threshold, found)
+        text = rules.describe(row.kind, row.threshold, measured)
         changed = dataclasses.replace(
             row, state=after.state, since=after.since, good_since=after.good_since, told=text
         )
@@ -125,8 +125,8 @@ class Watcher:
             return Measured(value=100 * usage.used / max(usage.used + usage.free, 1))
         if row.kind == "certificate":
             return _worst(
-                (Measured(value=(each.not_after - now) / DAY_S, what=each.host)
-                for each in self._certificates() if each.not_after is not None),
+                (Measured(value=(certificate.not_after - now) / DAY_S, what=certificate.host)
+                for certificate in self._certificates() if certificate.not_after is not None),
                 lowest=True,
             )  # fmt: skip
         # With the requests of this very moment: perhaps none comes after them.
@@ -140,11 +140,13 @@ class Watcher:
         totals = self._traffic.totals(row.scope, steps, wants)
         return _worst(
             Measured(
-                value=each.p99_ms if row.kind == "latency" else 100 * each.failed / each.requests,
-                what=f"{each.app}.{each.tag}",
+                value=total.p99_ms
+                if row.kind == "latency"
+                else 100 * total.failed / total.requests,
+                what=f"{total.app}.{total.tag}",
             )
-            for each in totals
-            if each.requests >= rules.MOST_REQUESTS_AWAY
+            for total in totals
+            if total.requests >= rules.MOST_REQUESTS_AWAY
         )
 
     def _failed_starts(self, row: AlertRow, steps: Window) -> Measured | None:
@@ -155,8 +157,8 @@ class Watcher:
 
         _, functions = self._usages.functions(row.scope, steps, wants)
         return _worst(
-            Measured(value=sum(each.failed_starts), what=f"{each.app}.{each.function}")
-            for each in functions
+            Measured(value=sum(series.failed_starts), what=f"{series.app}.{series.function}")
+            for series in functions
         )
 
     # the loops
@@ -199,17 +201,17 @@ class Watcher:
             first: dict[tuple[Scope, str], MessageRow] = {}
             for message in waiting:  # those of one alert come in their order
                 first.setdefault(message.key, message)
-            due = [each for each in first.values() if each.next_at <= self._now()]
+            due = [message for message in first.values() if message.next_at <= self._now()]
             await asyncio.gather(*map(self._try, due))
             if due:
                 continue
-            at = min((each.next_at for each in first.values()), default=math.inf)
+            at = min((message.next_at for message in first.values()), default=math.inf)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if at == math.inf else max(at - self._now(), 0.1)):
                     await self._post.wait()
 
     async def _try(self, message: MessageRow) -> None:
-        row = next((each for each in self._alerts.all() if each.key == message.key), None)
+        row = next((alert for alert in self._alerts.all() if alert.key == message.key), None)
         if row is None:
             await self._alerts.delivered(message)
             return
@@ -237,9 +239,9 @@ class Watcher:
         await self._webhooks.send(url, body.encode(), secret, trusted=bool(row.trusted))
 
 
-def _worst(found: Iterable[Measured], *, lowest: bool = False) -> Measured | None:
+def _worst(measures: Iterable[Measured], *, lowest: bool = False) -> Measured | None:
     choose = min if lowest else max
-    return choose(found, key=lambda each: each.value, default=None)
+    return choose(measures, key=lambda measure: measure.value, default=None)
 
 
 def _body(row: AlertRow, state: str, text: str, now: float) -> dict[str, object]:

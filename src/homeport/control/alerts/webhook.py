@@ -59,29 +59,29 @@ def signature(secret: str, body: bytes) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an address is one of the internet, and of nobody's own network.
+    """Return whether an address belongs to the internet, and not to a private network.
 
     >>> [is_public(a) for a in ("93.184.215.14", "127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1")]
     [True, False, False, False]
     """
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo and parsed.teredo[1])
         if inner:
             return is_public(str(inner))
-        if found in ipaddress.ip_network("64:ff9b::/96"):  # NAT64: the last 32 bits are an IPv4
-            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
-    return found.is_global and not found.is_multicast and not found.is_reserved
+        if parsed in ipaddress.ip_network("64:ff9b::/96"):  # NAT64: the last 32 bits are an IPv4
+            return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
 async def resolved(host: str, port: int) -> list[str]:
     """Return the addresses of a host."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
+    results = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(result[4][0]) for result in results))
 
 
 class Webhooks:

@@ -44,7 +44,9 @@ class Caller:
         """Raise `Forbidden` if the caller does not have this permission."""
         if needs in self.permissions:
             return
-        has = ", ".join(f"`{each.value}`" for each in Permission if each in self.permissions)
+        has = ", ".join(
+            f"`{permission.value}`" for permission in Permission if permission in self.permissions
+        )
         raise Forbidden(
             f"this needs a token with the scope `{needs.value}`, and this one has {has or 'none'}",
             hint=f"an admin of the server can make one: `homeport token create --scope {needs.value}`",
@@ -58,21 +60,21 @@ class Caller:
                     f"there is no environment `{name[:80]}` for code of `{self.within.environment}`"
                 )
             return self.within
-        found = Within(self.workspace, name or MAIN.environment)
-        if self.environments is not None and found.environment not in self.environments:
-            told = ", ".join(f"`{each}`" for each in sorted(self.environments)) or "none"
+        requested = Within(self.workspace, name or MAIN.environment)
+        if self.environments is not None and requested.environment not in self.environments:
+            allowed_names = ", ".join(f"`{name}`" for name in sorted(self.environments)) or "none"
             raise Forbidden(
-                f"this token is not for the environment `{found.environment[:80]}`",
-                hint=f"it is for {told}: `-e NAME` or HOMEPORT_ENVIRONMENT names one",
+                f"this token is not for the environment `{requested.environment[:80]}`",
+                hint=f"it is for {allowed_names}: `-e NAME` or HOMEPORT_ENVIRONMENT names one",
             )
-        return found
+        return requested
 
     def sees(self, scope: Within) -> bool:
         """Return whether the caller may know what is in an environment."""
         if self.within is not None:
             return scope == self.within
-        mine = self.environments is None or scope.environment in self.environments
-        return mine and scope.workspace == self.workspace
+        is_open_to_caller = self.environments is None or scope.environment in self.environments
+        return is_open_to_caller and scope.workspace == self.workspace
 
     @property
     def is_of_server(self) -> bool:
@@ -103,7 +105,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
-                known = scope[_CALLER] = self._who(scope)
+                caller_of_request = scope[_CALLER] = self._who(scope)
             except Failure as failure:
                 if scope["type"] == "websocket":  # a handshake that is not accepted gets a 403
                     await receive()
@@ -113,7 +115,7 @@ class Guard:
                     answer.headers[BY_GUARD] = "1"
                     await answer(scope, receive, send)
                 return
-            await self.serve(scope, receive, send, known)
+            await self.serve(scope, receive, send, caller_of_request)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, _caller: Caller) -> None:
         """Answer a request that the guard lets through."""
@@ -165,12 +167,12 @@ class Inside(Guard):
         """Return whether the dashboard's container asks with a token; no other container's token counts."""
         if scope["type"] != "http" or not header(scope, b"authorization"):
             return False
-        given = [value for field, value in scope["headers"] if field == _KEY]
-        return len(given) == 1 and self._by_key(given[0].decode("latin-1")) == SYSTEM
+        keys = [value for field, value in scope["headers"] if field == _KEY]
+        return len(keys) == 1 and self._by_key(keys[0].decode("latin-1")) == SYSTEM
 
     def _container(self, scope: Scope) -> Caller:
-        given = [value for field, value in scope["headers"] if field == _KEY]
-        within = self._by_key(given[0].decode("latin-1")) if len(given) == 1 else None
+        keys = [value for field, value in scope["headers"] if field == _KEY]
+        within = self._by_key(keys[0].decode("latin-1")) if len(keys) == 1 else None
         if within is None:
             raise Unauthorized("a request from a container has the key of its environment")
         return _inside(within)
@@ -185,19 +187,22 @@ def _inside(within: Within) -> Caller:
 
 def header(scope: Scope, name: bytes) -> str:
     """Return the first field of a request with a name, which is in lower case; empty without one."""
-    return next((value.decode("latin-1") for each, value in scope["headers"] if each == name), "")
+    return next(
+        (value.decode("latin-1") for field_name, value in scope["headers"] if field_name == name),
+        "",
+    )
 
 
 def caller(request: HTTPConnection) -> Caller:
     """Return the caller; `Unauthorized` if no guard has accepted the request."""
-    known = request.scope.get(_CALLER)
-    if not isinstance(known, Caller):
+    found_caller = request.scope.get(_CALLER)
+    if not isinstance(found_caller, Caller):
         raise Unauthorized
-    return known
+    return found_caller
 
 
 def allowed(request: HTTPConnection, needs: Permission) -> Caller:
     """Return the caller; `Forbidden` if it does not have the permission."""
-    known = caller(request)
-    known.check(needs)
-    return known
+    caller_of_request = caller(request)
+    caller_of_request.check(needs)
+    return caller_of_request

@@ -22,14 +22,16 @@ WINDOW_S = (60.0, 3600.0)
 class Alerts:
     """Keeps alerts."""
 
-    def __init__(self, kept: alerts.Alerts, watcher: Watcher) -> None:
-        self._kept, self._watcher = kept, watcher
+    def __init__(self, alert_store: alerts.Alerts, watcher: Watcher) -> None:
+        self._alerts, self._watcher = alert_store, watcher
 
     @route("GET", "/v1/alerts")
     async def every(self, scope: Scope) -> AlertList:
         """List the alerts, and how they are."""
-        waiting = await self._kept.messages()
-        return AlertList(alerts=tuple(self._told(row, waiting) for row in self._kept.of(scope)))
+        waiting = await self._alerts.messages()
+        return AlertList(
+            alerts=tuple(self._as_answer(row, waiting) for row in self._alerts.of(scope))
+        )
 
     @route("POST", "/v1/alerts", action="alert add")
     async def add(self, scope: Scope, body: NewAlert, caller: Caller, record: Record) -> AddedAlert:
@@ -60,22 +62,22 @@ class Alerts:
             told="",
         )
         record.target = f"{row.name} {row.kind} {webhook.target(body.url)}"
-        row = await self._kept.add(row, body.url)
-        return AddedAlert(alert=self._told(row, ()), secret=self._kept.secret(row))
+        row = await self._alerts.add(row, body.url)
+        return AddedAlert(alert=self._as_answer(row, ()), secret=self._alerts.secret(row))
 
     @route("DELETE", "/v1/alerts/{name}", action="alert remove")
     async def remove(self, scope: Scope, name: str) -> None:
         """Remove an alert, and its messages that were not delivered."""
-        await self._kept.remove(scope, name)
+        await self._alerts.remove(scope, name)
 
     @route("POST", "/v1/alerts/{name}/test", action="alert test")
     async def test(self, scope: Scope, name: str) -> AlertTest:
         """Send a message to an alert's webhook that says that it is a test."""
-        error = await self._watcher.test(self._kept.find(scope, name))
+        error = await self._watcher.test(self._alerts.find(scope, name))
         return AlertTest(delivered=not error, error=error)
 
-    def _told(self, row: AlertRow, messages: "list[MessageRow] | tuple[()]") -> Alert:
-        mine = [message for message in messages if message.key == row.key]
+    def _as_answer(self, row: AlertRow, messages: "list[MessageRow] | tuple[()]") -> Alert:
+        own_messages = [message for message in messages if message.key == row.key]
         return Alert(
             name=row.name,
             kind=row.kind,
@@ -83,13 +85,13 @@ class Alerts:
             tag=row.tag,
             limit=row.threshold,
             window_s=row.window_s,
-            target=webhook.target(self._kept.url(row)),
+            target=webhook.target(self._alerts.url(row)),
             created_at=row.created_at,
             state=row.state,
             since=row.since,
             told=row.told,
-            waiting=len(mine),
-            error=mine[0].error if mine else "",
+            waiting=len(own_messages),
+            error=own_messages[0].error if own_messages else "",
         )
 
 

@@ -20,38 +20,44 @@ from homeport.state.rows import ApiTokenRow
 class ApiTokens:
     """Keeps the tokens of the API. A user is a name on tokens."""
 
-    def __init__(self, kept: api_tokens.ApiTokens, known: environments.Environments) -> None:
-        self._kept, self._known = kept, known
+    def __init__(
+        self, token_store: api_tokens.ApiTokens, environment_store: environments.Environments
+    ) -> None:
+        self._tokens, self._environments = token_store, environment_store
 
     @route("GET", "/v1/identity")
     async def identity(self, caller: Caller) -> Identity:
         """Say who the caller is, and what the caller may do."""
-        token = _told(self._kept.find(caller.workspace, caller.token)) if caller.token else None
+        token = (
+            _as_answer(self._tokens.find(caller.workspace, caller.token)) if caller.token else None
+        )
         return Identity(
             by=caller.by,
             user=caller.name,
             token=token,
-            permissions=tuple(each for each in Permission if each in caller.permissions),
+            permissions=tuple(
+                permission for permission in Permission if permission in caller.permissions
+            ),
             environments=tuple(sorted(caller.environments or ())),
         )
 
     @route("GET", "/v1/tokens", needs=Permission.ADMIN)
     async def every(self, caller: Caller) -> ApiTokenList:
         """List the tokens of the API, of all workspaces, without their secrets."""
-        return ApiTokenList(tokens=tuple(map(_told, self._kept.every(_workspace(caller)))))
+        return ApiTokenList(tokens=tuple(map(_as_answer, self._tokens.every(_workspace(caller)))))
 
     @route("POST", "/v1/tokens", needs=Permission.ADMIN)
     async def create(self, caller: Caller, body: NewApiToken, record: Record) -> ApiTokenSecret:
         """Create a token of the API; its secret is shown this once."""
         if body.workspace and body.workspace != caller.workspace:
             caller.check_server()
-            self._known.find_workspace(body.workspace)
+            self._environments.find_workspace(body.workspace)
         if api_tokens.is_session_name(body.name):
             raise BadRequest(
                 f"`{body.name}` is the name of tokens that the dashboard makes",
                 hint="choose another name",
             )
-        row, secret = await self._kept.create(
+        row, secret = await self._tokens.create(
             workspace=body.workspace or caller.workspace,
             name=body.name,
             user=body.user or caller.name,
@@ -59,19 +65,19 @@ class ApiTokens:
             environments=body.environments,
             expires_s=body.expires_s,
         )
-        scopes = ",".join(each.value for each in body.scopes)
+        scopes = ",".join(scope.value for scope in body.scopes)
         record.target = " ".join(filter(None, (row.id, row.name, row.user, scopes)))
-        return ApiTokenSecret(token=_told(row), secret=secret)
+        return ApiTokenSecret(token=_as_answer(row), secret=secret)
 
     @route("DELETE", "/v1/tokens/{id}", needs=Permission.ADMIN)
     async def delete(self, caller: Caller, id: str) -> None:  # noqa: A002 - the path's
         """Delete a token of the API; requests that it has opened end."""
-        await self._kept.delete(_workspace(caller), id)
+        await self._tokens.delete(_workspace(caller), id)
 
     @route("DELETE", "/v1/users/{user}", needs=Permission.ADMIN)
     async def delete_user(self, caller: Caller, user: str) -> DeletedTokens:
         """Delete every token of a user, in all workspaces."""
-        return DeletedTokens(ids=tuple(await self._kept.delete_user(_workspace(caller), user)))
+        return DeletedTokens(ids=tuple(await self._tokens.delete_user(_workspace(caller), user)))
 
 
 def _workspace(caller: Caller) -> str | None:
@@ -79,7 +85,7 @@ def _workspace(caller: Caller) -> str | None:
     return None if caller.is_of_server else caller.workspace
 
 
-def _told(row: ApiTokenRow) -> ApiToken:
+def _as_answer(row: ApiTokenRow) -> ApiToken:
     return ApiToken(
         id=row.id,
         workspace=row.workspace,

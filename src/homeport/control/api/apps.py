@@ -52,9 +52,9 @@ class Apps:
         history = await self._view.history(scope, name)
         deployers = await self._deploys.deployers(scope, name)
         versions = []
-        for each in history.revisions:
-            by, user = deployers.get((name, each.version), ("", ""))
-            versions.append(dataclasses.replace(each, by=by, user=user))
+        for version in history.revisions:
+            by, user = deployers.get((name, version.version), ("", ""))
+            versions.append(dataclasses.replace(version, by=by, user=user))
         return History(revisions=tuple(versions))
 
     @route("GET", "/v1/apps/{name}/changes")
@@ -73,7 +73,7 @@ class Apps:
         if not before:
             await store.revision(name, after)  # an unknown app, or version
             raise NotFound(f"the app `{name}` has no version before v{after}")
-        old, new = [(await store.revision(name, each)).manifest for each in (before, after)]
+        old, new = [(await store.revision(name, number)).manifest for number in (before, after)]
         sees_texts = Permission.DEPLOY in caller.permissions
         read = self._parts.blobs.read if sees_texts else None
         files, left_out = await asyncio.to_thread(difference.files, old, new, read)

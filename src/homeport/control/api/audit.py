@@ -11,18 +11,20 @@ from homeport.state import audit, environments
 class AuditLog:
     """Shows who changed what."""
 
-    def __init__(self, kept: audit.Audit, known: environments.Environments) -> None:
-        self._kept, self._known = kept, known
+    def __init__(
+        self, audit_log: audit.Audit, environment_store: environments.Environments
+    ) -> None:
+        self._log, self._environments = audit_log, environment_store
 
     @route("GET", "/v1/audit", needs=Permission.SECRETS)
     async def entries(self, caller: Caller, query: AuditQuery) -> AuditList:
-        """List what was changed: an admin sees all of it, everybody else what was in their workspace and environments."""
-        seen = None
+        """List the changes: an admin sees all of them, other callers those in their workspace and environments."""
+        visible = None
         if not (caller.is_of_server and Permission.ADMIN in caller.permissions):
             since = 0.0
             if caller.workspace != MAIN.workspace:
-                since = self._known.find_workspace(caller.workspace).created_at
-            seen = audit.Seen(
+                since = self._environments.find_workspace(caller.workspace).created_at
+            visible = audit.Seen(
                 workspace=caller.workspace, environments=caller.environments, since=since
             )
-        return AuditList(entries=tuple(await self._kept.last(query, seen)))
+        return AuditList(entries=tuple(await self._log.last(query, visible)))

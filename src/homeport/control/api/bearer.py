@@ -35,17 +35,17 @@ def peer(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-def told_by_ingress(scope: Scope) -> str:
-    """Return the address of a visitor, which the ingress has written into a field."""
-    given = [value for name, value in scope["headers"] if name == b"x-homeport-source"]
-    return given[0].decode("latin-1") if len(given) == 1 else ""
+def address_from_ingress(scope: Scope) -> str:
+    """Return the address of a visitor, from the field that the ingress has written."""
+    addresses = [value for name, value in scope["headers"] if name == b"x-homeport-source"]
+    return addresses[0].decode("latin-1") if len(addresses) == 1 else ""
 
 
-def told_by_dashboard(scope: Scope) -> str:
-    """Return the address of the visitor for whom the dashboard asks, which its container has from the ingress."""
+def address_from_dashboard(scope: Scope) -> str:
+    """Return the address of the visitor for whom the dashboard asks; its container has it from the ingress."""
     field = VISITOR.lower().encode()
-    given = [value for name, value in scope["headers"] if name == field]
-    return given[0].decode("latin-1")[:64] if len(given) == 1 else ""
+    addresses = [value for name, value in scope["headers"] if name == field]
+    return addresses[0].decode("latin-1")[:64] if len(addresses) == 1 else ""
 
 
 class Bearer(Guard):
@@ -74,8 +74,8 @@ class Bearer(Guard):
 
     def _bearer(self, scope: Scope) -> Caller:
         source = self._source(scope)
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        kind, _, text = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        headers = [value for name, value in scope["headers"] if name == b"authorization"]
+        kind, _, text = headers[0].partition(b" ") if len(headers) == 1 else (b"", b"", b"")
         text = text if kind == b"Bearer" else b""
         row = self._tokens.verified(text.decode("latin-1"))
         if row is not None:
@@ -88,11 +88,11 @@ class Bearer(Guard):
             raise TooMany(
                 "too many wrong tokens came from this address", retry_after_s=math.ceil(wait_s)
             )
-        if not given:
+        if not headers:
             raise Unauthorized("the server wants a token", hint=HINT)
         is_last = self._wrong.add(source)
-        told = text.decode("latin-1")
-        self._refused(source, told, (TooMany if is_last else Unauthorized).__name__)
+        token_text = text.decode("latin-1")
+        self._refused(source, token_text, (TooMany if is_last else Unauthorized).__name__)
         if is_last:
             log.warning("many wrong tokens came from %s", ascii(source))
         raise Unauthorized("the token is wrong, has expired or was deleted", hint=HINT)

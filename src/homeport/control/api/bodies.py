@@ -24,7 +24,7 @@ class Bodies:
             data += chunk
             if len(data) > SMALL_BODY_BYTES:
                 async with self._turn:
-                    await self._rest(data, body)
+                    await self._read_more(data, body)
         return bytes(data)
 
     async def parts(self, body: AsyncIterator[bytes]) -> list[bytes]:
@@ -34,7 +34,7 @@ class Bodies:
         except ValueError as error:
             raise BadRequest(f"the body is not a list of values: {error}") from None
 
-    async def _rest(self, data: bytearray, body: AsyncIterator[bytes]) -> None:
+    async def _read_more(self, data: bytearray, body: AsyncIterator[bytes]) -> None:
         async for chunk in body:
             data += chunk
             if len(data) > MAX_BODY_BYTES:

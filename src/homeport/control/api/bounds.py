@@ -5,13 +5,13 @@ from homeport.contract.errors import BadRequest
 MAX_WAIT_S = 30.0  # of one request; a longer wait takes several requests
 
 
-def wait_s(asked: float) -> float:
+def wait_s(requested_s: float) -> float:
     """Return how long a request may wait, in seconds.
 
-    >>> [wait_s(asked) for asked in (-1.0, 2.5, 3600.0)]
+    >>> [wait_s(s) for s in (-1.0, 2.5, 3600.0)]
     [0.0, 2.5, 30.0]
     """
-    return max(0.0, min(asked, MAX_WAIT_S))
+    return max(0.0, min(requested_s, MAX_WAIT_S))
 
 
 def number(name: str, text: str, *, digits: int = 9) -> int:

@@ -76,8 +76,10 @@ class Calls:
             value = await asyncio.to_thread(json.loads, bytes(answer.body))
             return Called(value=value, request=request_id)
         if answer.outcome == calls.FAILED:
-            told = json.loads(bytes(answer.body))["error"]
-            raise CallFailed(f"{told['type']}: {told['message']}", traceback=told["traceback"])
+            failure = json.loads(bytes(answer.body))["error"]
+            raise CallFailed(
+                f"{failure['type']}: {failure['message']}", traceback=failure["traceback"]
+            )
         text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
         if answer.status == 404:
             raise NotFound(f"no deployed app `{name}` has a function `{tag}` that can be called")

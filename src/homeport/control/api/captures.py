@@ -34,14 +34,14 @@ class Captures:
         """List what is captured, and what was in the last day."""
         captured = await self._captor.every(scope)
         return CaptureList(
-            running=tuple(map(_told, self._captor.running(scope))),
+            running=tuple(map(_as_answer, self._captor.running(scope))),
             captured=tuple(map(_info, captured)),
         )
 
     @route("POST", "/v1/captures", action="capture start")
     async def start(self, scope: Scope, body: NewCapture, record: Record) -> Capture:
         """Capture the requests of an endpoint of a deployed app, for a while. Fields with credentials are not kept."""
-        made = await self._captor.start(
+        capture = await self._captor.start(
             scope,
             body.app,
             body.tag,
@@ -49,14 +49,14 @@ class Captures:
             requests=body.requests,
             body_bytes=body.body_bytes,
         )
-        record.target = f"{made.app}.{made.tag}"
-        return _told(made)
+        record.target = f"{capture.app}.{capture.tag}"
+        return _as_answer(capture)
 
     @route("DELETE", "/v1/captures/{app}/{tag}", action="capture stop")
     async def stop(self, scope: Scope, app: str, tag: str) -> CaptureStopped:
         """End a capture; `-` for the tag ends all of the app. What was captured stays for a day."""
-        taken = await self._captor.stop(scope, app, "" if tag == "-" else tag)
-        return CaptureStopped(taken=taken)
+        count = await self._captor.stop(scope, app, "" if tag == "-" else tag)
+        return CaptureStopped(taken=count)
 
     @route("GET", "/v1/captures/mirror", needs=Permission.DEPLOY, audit=Audited.ALL)
     async def mirror(self, scope: Scope, query: MirrorQuery) -> AsyncIterator[Mirrored]:
@@ -67,11 +67,11 @@ class Captures:
         return self._copies(scope, query)
 
     async def _copies(self, scope: Scope, query: MirrorQuery) -> AsyncIterator[Mirrored]:
-        told = 0
+        lost = 0
         async with self._captor.mirror(scope, query.app, query.tag, query.share) as mirror:
             while (captured := await mirror.next()) is not None:
-                yield Mirrored(captured=captured, lost=mirror.lost - told)
-                told = mirror.lost
+                yield Mirrored(captured=captured, lost=mirror.lost - lost)
+                lost = mirror.lost
 
     @route("GET", "/v1/captures/{id}", needs=Permission.DEPLOY, audit=Audited.ALL)
     async def one(self, scope: Scope, id: str) -> CapturedRequest:  # noqa: A002 - the path's
@@ -110,27 +110,27 @@ class Captors:
         await self._captor.take(scope, token, bytes(data))
 
 
-def _told(each: Capturing) -> Capture:
+def _as_answer(capturing: Capturing) -> Capture:
     return Capture(
-        app=each.app,
-        tag=each.tag,
-        until=0.0 if each.share is not None else each.until,
-        share=each.share,
-        taken=each.taken,
-        left=each.left,
-        body_bytes=each.body_bytes,
+        app=capturing.app,
+        tag=capturing.tag,
+        until=0.0 if capturing.share is not None else capturing.until,
+        share=capturing.share,
+        taken=capturing.taken,
+        left=capturing.left,
+        body_bytes=capturing.body_bytes,
     )
 
 
-def _info(each: Captured) -> CapturedInfo:
+def _info(captured: Captured) -> CapturedInfo:
     return CapturedInfo(
-        id=each.id,
-        at=each.at,
-        app=each.app,
-        tag=each.tag,
-        version=each.version,
-        method=each.method,
-        target=each.target,
-        status=each.status,
-        took_ms=each.took_ms,
+        id=captured.id,
+        at=captured.at,
+        app=captured.app,
+        tag=captured.tag,
+        version=captured.version,
+        method=captured.method,
+        target=captured.target,
+        status=captured.status,
+        took_ms=captured.took_ms,
     )

@@ -21,8 +21,8 @@ class Certificates:
         """List the hosts with their certificates; none without a source of certificates."""
         states = self._keeper.states() if self._keeper else []
         if not _is_admin(caller):
-            mine = self._hosts(caller)
-            states = [state for state in states if state.host in mine]
+            own_hosts = self._hosts(caller)
+            states = [state for state in states if state.host in own_hosts]
         return CertificateList(certificates=tuple(shown(state) for state in states))
 
     @route("POST", "/v1/certificates/{host}/renew")

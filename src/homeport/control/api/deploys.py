@@ -137,7 +137,7 @@ class Deploys:
             except Exception as error:
                 end = events.Error(error=Fault.of(error))
                 await record.end(result_of(error))
-                await self._history.end(number, result_of(error), reason=told(end.error))
+                await self._history.end(number, result_of(error), reason=as_text(end.error))
             watched.finish(end)
 
         self._tasks.start(f"deploy of `{name}`", deploy())
@@ -158,7 +158,7 @@ class Deploys:
                 copying.cancel()
 
 
-def told(fault: Fault) -> str:
+def as_text(fault: Fault) -> str:
     """Return an error as text: what happened, where, and what to do."""
     parts = (fault.message, fault.where, fault.traceback, fault.hint)
     return "\n".join(part for part in parts if part)

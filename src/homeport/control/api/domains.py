@@ -16,7 +16,9 @@ class CustomDomains:
     @route("GET", "/v1/domains")
     async def every(self, scope: Scope) -> DomainList:
         """List all custom domains of live apps, and the attached ones of others; each is looked up in DNS."""
-        return DomainList(domains=tuple(_shown(each) for each in await self._domains.all(scope)))
+        return DomainList(
+            domains=tuple(_shown(domain) for domain in await self._domains.all(scope))
+        )
 
     @route("POST", "/v1/domains", action="domain add")
     async def add(self, scope: Scope, body: NewDomain) -> Domain:

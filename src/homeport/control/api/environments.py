@@ -23,32 +23,32 @@ from homeport.state.rows import EnvironmentRow, WorkspaceRow
 class Environments:
     """Lists, creates and deletes environments: each has apps, secrets, volumes, dicts and queues of its own."""
 
-    def __init__(self, known: Known, worlds: Worlds) -> None:
-        self._known = known
+    def __init__(self, store: Known, worlds: Worlds) -> None:
+        self._store = store
         self._worlds = worlds
 
     @route("GET", "/v1/environment", needs=Permission.DEPLOY)
     async def current(self, scope: Scope) -> EnvironmentKey:
         """Return the request's environment, and the key by which a script calls its functions."""
         return EnvironmentKey(
-            workspace=scope.workspace, name=scope.environment, key=self._known.key(scope)
+            workspace=scope.workspace, name=scope.environment, key=self._store.key(scope)
         )
 
     @route("GET", "/v1/environments")
     async def every(self, caller: Caller) -> EnvironmentList:
         """List the environments."""
-        rows = [row for row in self._known.of(caller.workspace) if caller.sees(row.scope)]
-        return EnvironmentList(environments=tuple(map(_told, rows)))
+        rows = [row for row in self._store.of(caller.workspace) if caller.sees(row.scope)]
+        return EnvironmentList(environments=tuple(map(_as_answer, rows)))
 
     @route("POST", "/v1/environments")
     async def create(self, caller: Caller, body: NewEnvironment) -> EnvironmentInfo:
         """Create an environment."""
-        return _told(await self._worlds.create(_scope(caller, body.name), body.web_suffix))
+        return _as_answer(await self._worlds.create(_scope(caller, body.name), body.web_suffix))
 
     @route("POST", "/v1/environments/{name}", action="environment update")
     async def update(self, caller: Caller, name: str, body: EnvironmentChange) -> EnvironmentInfo:
         """Change an environment's web suffix."""
-        return _told(await self._worlds.update(_scope(caller, name), body.web_suffix))
+        return _as_answer(await self._worlds.update(_scope(caller, name), body.web_suffix))
 
     @route("DELETE", "/v1/environments/{name}", needs=Permission.SECRETS)
     async def delete(self, caller: Caller, name: str) -> EnvironmentDeleted:
@@ -60,21 +60,21 @@ class Environments:
 class Workspaces:
     """Lists, creates and deletes workspaces: tenants of the server, who see nothing of each other."""
 
-    def __init__(self, known: Known, worlds: Worlds) -> None:
-        self._known = known
+    def __init__(self, store: Known, worlds: Worlds) -> None:
+        self._store = store
         self._worlds = worlds
 
     @route("GET", "/v1/workspaces", needs=Permission.ADMIN)
     async def every(self, caller: Caller) -> WorkspaceList:
         """List the workspaces."""
         caller.check_server()
-        return WorkspaceList(workspaces=tuple(map(self._told, self._known.workspaces())))
+        return WorkspaceList(workspaces=tuple(map(self._as_answer, self._store.workspaces())))
 
     @route("POST", "/v1/workspaces", needs=Permission.ADMIN)
     async def create(self, caller: Caller, body: NewWorkspace) -> WorkspaceInfo:
         """Create a workspace, with an environment `main`."""
         caller.check_server()
-        return self._told(await self._worlds.create_workspace(body.name))
+        return self._as_answer(await self._worlds.create_workspace(body.name))
 
     @route("DELETE", "/v1/workspaces/{name}", needs=Permission.ADMIN)
     async def delete(self, caller: Caller, name: str) -> EnvironmentDeleted:
@@ -82,11 +82,11 @@ class Workspaces:
         caller.check_server()
         return EnvironmentDeleted(containers=await self._worlds.delete_workspace(name))
 
-    def _told(self, row: WorkspaceRow) -> WorkspaceInfo:
+    def _as_answer(self, row: WorkspaceRow) -> WorkspaceInfo:
         return WorkspaceInfo(
             name=row.name,
             slug=row.slug,
-            environments=len(self._known.of(row.name)),
+            environments=len(self._store.of(row.name)),
             created_at=row.created_at,
         )
 
@@ -96,5 +96,5 @@ def _scope(caller: Caller, name: str) -> Scope:
     return caller.scope(name or "?")  # which is not a name: empty would be `main`
 
 
-def _told(row: EnvironmentRow) -> EnvironmentInfo:
+def _as_answer(row: EnvironmentRow) -> EnvironmentInfo:
     return EnvironmentInfo(name=row.environment, web_suffix=row.suffix, created_at=row.created_at)

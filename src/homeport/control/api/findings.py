@@ -30,19 +30,19 @@ class Findings:
     async def every(self, caller: Caller) -> FindingList:
         """List what is wrong, the worst first; what the whole server needs only to callers of the whole server."""
         status = await self._view.status(caller.sees)
-        found = [*self._of_alerts(caller), *of_apps(status)]
+        findings = [*self._of_alerts(caller), *of_apps(status)]
         if caller.is_of_server:
             home = self._parts.settings.home
             free = (await asyncio.to_thread(shutil.disk_usage, home)).free
-            found = [*of_server(status, home, free), *found, *self._of_machine()]
-        return FindingList(findings=tuple(sorted(found, key=lambda each: not each.needed)))
+            findings = [*of_server(status, home, free), *findings, *self._of_machine()]
+        return FindingList(findings=tuple(sorted(findings, key=lambda finding: not finding.needed)))
 
     def _of_alerts(self, caller: Caller) -> Iterator[Finding]:
         for row in self._alerts.all():
             scope = Scope(row.workspace, row.environment)
             if row.state == rules.FIRING and caller.sees(scope):
-                told = f"`{row.name}`: {row.told or row.kind}"
-                yield Finding(what="alert", told=told, app=row.app)
+                text = f"`{row.name}`: {row.told or row.kind}"
+                yield Finding(what="alert", told=text, app=row.app)
 
     def _of_machine(self) -> Iterator[Finding]:
         settings = self._parts.settings
@@ -57,10 +57,10 @@ class Findings:
 
 
 def of_server(status: Status, home: Path, free_bytes: int) -> Iterator[Finding]:
-    """Yield what is wrong with the server itself."""
+    """Yield the problems of the server itself."""
     if status.trouble:
-        told = f"{status.trouble}; what is deployed goes on, and changes are refused"
-        yield Finding(what="database", told=told)
+        text = f"{status.trouble}; what is deployed goes on, and changes are refused"
+        yield Finding(what="database", told=text)
     if not status.ingress_pid:
         yield Finding(what="HAProxy", told="it does not run", hint="`server.log` says why")
     if free_bytes < LEAST_BYTES:
@@ -72,11 +72,11 @@ def of_server(status: Status, home: Path, free_bytes: int) -> Iterator[Finding]:
 
 
 def of_apps(status: Status) -> Iterator[Finding]:
-    """Yield what is wrong with the apps."""
+    """Yield the problems of the apps."""
     for app in status.apps:
         if app.state is AppState.BROKEN:
-            told = f"`{app.name}` cannot be served: {app.reason}; it is tried again"
-            yield Finding(what="app", told=told, app=app.name)
+            text = f"`{app.name}` cannot be served: {app.reason}; it is tried again"
+            yield Finding(what="app", told=text, app=app.name)
         for endpoint in app.endpoints:
             if endpoint.certificate_error:
                 yield Finding(

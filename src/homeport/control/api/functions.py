@@ -53,7 +53,7 @@ class Functions:
         """
         if tag.endswith(".*"):
             tag = self._endpoint(scope, app, tag, query.session, called=True).tag
-        wanted = Wanted(
+        requested = Wanted(
             app=app,
             tag=tag,
             options=body,
@@ -62,7 +62,7 @@ class Functions:
             scope=query.session,
             version=query.version or None,
         )
-        endpoint = await self._variants.make(wanted)
+        endpoint = await self._variants.make(requested)
         return Variant(endpoint=endpoint.id, function=endpoint.pool.function)
 
     def _endpoint(

@@ -93,10 +93,10 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
     server = _Server(config)
     serving = asyncio.create_task(server.serve([listener]), name="the API")
     serving.add_done_callback(log_failure)
-    begun = asyncio.ensure_future(server.listening.wait())
-    await asyncio.wait([serving, begun], return_when=asyncio.FIRST_COMPLETED)
-    if not begun.done():  # the server ended before it listened
-        begun.cancel()
+    listens = asyncio.ensure_future(server.listening.wait())
+    await asyncio.wait([serving, listens], return_when=asyncio.FIRST_COMPLETED)
+    if not listens.done():  # the server ended before it listened
+        listens.cancel()
         await serving
     try:
         yield

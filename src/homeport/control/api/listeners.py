@@ -33,7 +33,7 @@ async def inside(
 
     One more of what is `guarded` answers the dashboard's container, when that asks with a visitor's token.
     """
-    dashboard = guarded(bearer.told_by_dashboard)
+    dashboard = guarded(bearer.address_from_dashboard)
     listener = unix_socket(settings.inside_socket)
     opened.callback(settings.inside_socket.unlink, missing_ok=True)
     await opened.enter_async_context(listening(Inside(app, by_key, dashboard=dashboard), listener))
@@ -60,7 +60,7 @@ async def outside(
     if settings.tls != "off":
         remote = unix_socket(settings.remote_socket)
         opened.callback(settings.remote_socket.unlink, missing_ok=True)
-        await opened.enter_async_context(listening(guarded(bearer.told_by_ingress), remote))
+        await opened.enter_async_context(listening(guarded(bearer.address_from_ingress), remote))
 
 
 def guards(

@@ -37,9 +37,11 @@ class Logins:
         for digest, login in list(self._waiting.items()):
             if login.until <= now:
                 del self._waiting[digest]
-        who = _who(caller)
-        mine = [digest for digest, login in self._waiting.items() if _who(login.caller) == who]
-        for digest in mine[: max(0, len(mine) + 1 - MOST_OF_ONE)]:
+        identity = _identity(caller)
+        own_codes = [
+            digest for digest, login in self._waiting.items() if _identity(login.caller) == identity
+        ]
+        for digest in own_codes[: max(0, len(own_codes) + 1 - MOST_OF_ONE)]:
             del self._waiting[digest]
         while len(self._waiting) >= MOST:
             self._waiting.popitem(last=False)
@@ -57,7 +59,7 @@ class Logins:
         return login.caller
 
 
-def _who(caller: Caller) -> tuple[str, str, str]:
+def _identity(caller: Caller) -> tuple[str, str, str]:
     return caller.by, caller.workspace, caller.token
 
 

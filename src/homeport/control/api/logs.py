@@ -16,9 +16,9 @@ MAX_TAIL = 100_000  # lines in one answer
 class Logs:
     """Reads the logs of apps."""
 
-    def __init__(self, view: View, kept: logs.Logs) -> None:
+    def __init__(self, view: View, log_store: logs.Logs) -> None:
         self._view = view
-        self._kept = kept
+        self._logs = log_store
 
     @route("GET", "/v1/apps/{name}/logs")
     async def read(
@@ -49,12 +49,12 @@ class Logs:
         wants: Callable[[LogLine], bool],
         only: dict[str, str],
     ) -> AsyncIterator[bytes]:
-        with self._kept.following(scope, wants) as lines:
+        with self._logs.following(scope, wants) as lines:
             tail = min(query.tail, MAX_TAIL)
-            told = await self._kept.tail(scope, name, tail, wants, only, query.since)
-            for at in range(0, len(told), AT_ONCE):
-                yield b"".join(told[at : at + AT_ONCE])
-            del told
+            tail_lines = await self._logs.tail(scope, name, tail, wants, only, query.since)
+            for at in range(0, len(tail_lines), AT_ONCE):
+                yield b"".join(tail_lines[at : at + AT_ONCE])
+            del tail_lines
             if query.follow:
                 async for line in lines:
                     yield logfiles.encoded(line)

@@ -41,8 +41,8 @@ class Numbers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric with all its samples."""
-        for name, (kind, told, field) in FUNCTION.items():
-            metric = Metric(name, told, kind)
+        for name, (kind, text, field) in FUNCTION.items():
+            metric = Metric(name, text, kind)
             sample = f"{name}_total" if kind == "counter" else name
             for app in self._apps:
                 for function in app.functions:

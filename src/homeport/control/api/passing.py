@@ -71,7 +71,7 @@ class Passed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         passing = asyncio.create_task(self._pass(scope, receive, send))
-        leaving = asyncio.create_task(self._left(receive))
+        leaving = asyncio.create_task(self._hung_up(receive))
         try:
             await asyncio.wait({passing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -84,9 +84,9 @@ class Passed(Response):
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         import httpx
 
-        given = {name.lower(): value for name, value in scope["headers"]}
+        received = {name.lower(): value for name, value in scope["headers"]}
         names = [(name, name.lower().encode()) for name in ASKED]
-        headers = {name: given[raw].decode("latin-1") for name, raw in names if raw in given}
+        headers = {name: received[raw].decode("latin-1") for name, raw in names if raw in received}
         if not self._may_call(headers.get(calls.CALL, "")):  # as the ingress says it
             await PlainTextResponse("homeport: there is nothing here\n", 404)(scope, receive, send)
             return
@@ -123,7 +123,7 @@ class Passed(Response):
             yield part
         self._is_read.set()
 
-    async def _left(self, receive: Receive) -> None:
+    async def _hung_up(self, receive: Receive) -> None:
         """Return when the caller has hung up."""
         await self._is_read.wait()
         while (await receive())["type"] != "http.disconnect":

@@ -97,13 +97,13 @@ class Programs:
     ) -> AsyncIterator[tuple[Pool, Member]]:
         """Yield a container that stays, and its pool."""
         if container:
-            found = self._parts.pools.of_container(container)
-            if found is None or found.owner.scope != scope:
+            pool_found = self._parts.pools.of_container(container)
+            if pool_found is None or pool_found.owner.scope != scope:
                 raise NotFound(
                     f"there is no container `{container[:80]}`",
                     hint="`homeport container list` has those that run",
                 )
-            pool, member = found, found.members[container]
+            pool, member = pool_found, pool_found.members[container]
         else:
             pool = self._pool(
                 scope, query.get("app", ""), query.get("function", ""), query.get("session", "")
@@ -119,9 +119,9 @@ class Programs:
     def _pool(self, scope: Scope, app: str, function: str, session: str) -> Pool:
         owner = Owner.session(scope, session) if session else Owner.app(scope, app)
         live = self._parts.live.get(owner)
-        for each in live.endpoints.values() if live is not None and live.name == app else ():
-            if function in (each.tag, each.endpoint.pool.function):
-                return self._parts.pools.called_for(each.endpoint.pool)
+        for endpoint in live.endpoints.values() if live is not None and live.name == app else ():
+            if function in (endpoint.tag, endpoint.endpoint.pool.function):
+                return self._parts.pools.called_for(endpoint.endpoint.pool)
         raise NotFound(
             f"no app `{app[:80]}` that serves has a function `{function[:80]}`",
             hint="`homeport app list` has the apps, `homeport status` their functions",
@@ -181,18 +181,18 @@ async def _carry_in(socket: WebSocket, program: Program) -> None:
                 await _obey(program, _object(text))
 
 
-async def _obey(program: Program, told: dict[str, Any]) -> None:
-    if "resize" in told:
-        rows, columns = _size(told["resize"])
+async def _obey(program: Program, message: dict[str, Any]) -> None:
+    if "resize" in message:
+        rows, columns = _size(message["resize"])
         await program.resize(rows, columns)
-    elif told.get("signal") in SIGNALS:
-        await program.signal(told["signal"])
+    elif message.get("signal") in SIGNALS:
+        await program.signal(message["signal"])
 
 
 def _order(text: str) -> Order:
     """Return what to run; `BadRequest` for anything that no program takes."""
-    told = _object(text)
-    argv, environ, terminal = told.get("argv"), told.get("environ", {}), told.get("terminal")
+    fields = _object(text)
+    argv, environ, terminal = fields.get("argv"), fields.get("environ", {}), fields.get("terminal")
     if not (isinstance(argv, list) and argv and all(map(_is_word, argv)) and argv[0]):
         raise BadRequest("`argv` must be a list of words")
     if not (
@@ -205,14 +205,14 @@ def _order(text: str) -> Order:
     return Order(argv=tuple(argv), terminal=size, environ=environ)
 
 
-def _size(told: Any) -> tuple[int, int]:
+def _size(numbers: Any) -> tuple[int, int]:
     if not (
-        isinstance(told, list)
-        and len(told) == 2
-        and all(type(each) is int and 0 < each <= MAX_SIZE for each in told)
+        isinstance(numbers, list)
+        and len(numbers) == 2
+        and all(type(number) is int and 0 < number <= MAX_SIZE for number in numbers)
     ):
         raise BadRequest(f"a terminal has from 1 to {MAX_SIZE} rows and columns")
-    return told[0], told[1]
+    return numbers[0], numbers[1]
 
 
 def _is_word(word: object) -> bool:
@@ -221,9 +221,9 @@ def _is_word(word: object) -> bool:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        told = json.loads(text)
+        message = json.loads(text)
     except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+        message = None
+    if not isinstance(message, dict):
         raise BadRequest("a text of this socket is a JSON object")
-    return told
+    return message

@@ -18,13 +18,13 @@ from homeport.state.scope import columns
 class RateLimits:
     """Keeps the rate limits of endpoints."""
 
-    def __init__(self, kept: rate_limits.RateLimits, live: Live) -> None:
-        self._kept, self._live = kept, live
+    def __init__(self, store: rate_limits.RateLimits, live: Live) -> None:
+        self._store, self._live = store, live
 
     @route("GET", "/v1/rate-limits")
     async def every(self, scope: Scope) -> RateLimitList:
         """List the rate limits of endpoints."""
-        return RateLimitList(limits=tuple(map(_told, await self._kept.of(scope))))
+        return RateLimitList(limits=tuple(map(_as_answer, await self._store.of(scope))))
 
     @route("POST", "/v1/rate-limits", action="rate-limit set")
     async def set(self, scope: Scope, body: NewRateLimit, record: Record) -> RateLimit:
@@ -41,14 +41,14 @@ class RateLimits:
             created_at=time.time(),
         )
         record.target = f"{row.app}.{row.tag} {rate}"
-        await self._kept.set(row)
-        return _told(row)
+        await self._store.set(row)
+        return _as_answer(row)
 
     @route("DELETE", "/v1/rate-limits/{app}/{tag}", action="rate-limit remove")
     async def remove(self, scope: Scope, app: str, tag: str) -> None:
         """Remove the rate limit of an endpoint."""
-        await self._kept.remove(scope, app, tag)
+        await self._store.remove(scope, app, tag)
 
 
-def _told(row: RateLimitRow) -> RateLimit:
+def _as_answer(row: RateLimitRow) -> RateLimit:
     return RateLimit(app=row.app, tag=row.tag, rate=row.rate)

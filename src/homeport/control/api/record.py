@@ -51,9 +51,9 @@ class Record:
         self.app = str(parts.get("app", ""))
         if path.startswith("/v1/apps/"):
             self.app = str(parts.get("name", ""))
-        for each in more:
-            target += [value for name in _NAMES if (value := _text(each, name))]
-            self.app = self.app or _text(each, "app") or _text(getattr(each, "manifest", None), "app_name")  # fmt: skip
+        for source in more:
+            target += [value for name in _NAMES if (value := _text(source, name))]
+            self.app = self.app or _text(source, "app") or _text(getattr(source, "manifest", None), "app_name")  # fmt: skip
         self.target = " ".join(target) or self.app
 
     def drop(self) -> None:

@@ -21,8 +21,8 @@ class Refused:
         self._since, self._count = 0.0, 0
         self._tasks = Tasks()
 
-    def add(self, source: str, given: str, result: str) -> None:
-        """Write a row soon. Of what was given only a token's id is told, never its secret."""
+    def add(self, source: str, secret_text: str, result: str) -> None:
+        """Write a row soon. It has only the token's id, and never its secret."""
         now = self._now()
         if now - self._since >= WINDOW_S:
             more, self._since, self._count = self._count - MOST, now, 0
@@ -31,7 +31,7 @@ class Refused:
         self._count += 1
         if self._count > MOST:
             return
-        token = given.partition(".")[0]
+        token = secret_text.partition(".")[0]
         self._write(source, token if _ID.match(token) else "", result)
 
     async def close(self) -> None:

@@ -47,12 +47,12 @@ class Requests:
 
     def __init__(
         self,
-        kept: requests.Requests,
+        records: requests.Requests,
         store: Stores,
         cold_starts: coldstarts.ColdStarts,
         printed: logs.Logs,
     ) -> None:
-        self._kept = kept
+        self._records = records
         self._store = store
         self._cold_starts = cold_starts
         self._logs = printed
@@ -60,10 +60,10 @@ class Requests:
     @route("GET", "/v1/requests")
     async def every(self, scope: Scope, query: RequestQuery) -> RequestList:
         """List requests that have ended, the last to end last. No more than 10,000."""
-        wants = _wanted(query)
+        wants = _filter(query)
         count = min(query.tail, MOST)
-        found = await asyncio.to_thread(self._kept.search, scope, count, wants, query.since)
-        return RequestList(requests=await self._told(scope, found))
+        records = await asyncio.to_thread(self._records.search, scope, count, wants, query.since)
+        return RequestList(requests=await self._as_answers(scope, records))
 
     @route("GET", "/v1/requests/live")
     async def live(self, scope: Scope, query: LiveQuery) -> AsyncIterator[LiveRequests]:
@@ -71,72 +71,78 @@ class Requests:
 
         Its path means this, and not the request with the id `live`.
         """
-        return self._follow(scope, _wanted(query), min(query.tail, MOST))
+        return self._follow(scope, _filter(query), min(query.tail, MOST))
 
     async def _follow(
         self, scope: Scope, wants: requests.Wanted, tail: int
     ) -> AsyncIterator[LiveRequests]:
         versions: dict[str, int] = {}
-        told: set[str] = set()
-        with self._kept.following(scope, wants) as follower:
+        sent_ids: set[str] = set()
+        with self._records.following(scope, wants) as follower:
             if tail:
-                found = await asyncio.to_thread(self._kept.search, scope, tail, wants)
-                told = {each.request.id for each in found}
-                yield LiveRequests(requests=await self._told(scope, found, versions))
+                last_records = await asyncio.to_thread(self._records.search, scope, tail, wants)
+                sent_ids = {record.request.id for record in last_records}
+                yield LiveRequests(requests=await self._as_answers(scope, last_records, versions))
             while True:
-                found, lost = await follower.next(AT_ONCE)
+                ended, lost = await follower.next(AT_ONCE)
                 # One may have ended while the last ones were looked up.
-                new = [each for each in found if each.request.id not in told]
+                new = [record for record in ended if record.request.id not in sent_ids]
                 if new or lost:
-                    yield LiveRequests(requests=await self._told(scope, new, versions), lost=lost)
+                    yield LiveRequests(
+                        requests=await self._as_answers(scope, new, versions), lost=lost
+                    )
 
     @route("GET", "/v1/requests/{id}")
     async def one(self, scope: Scope, id: str) -> RequestDetail:  # noqa: A002 - the path's
         """Show a request, what the container that it waited for did, and the lines that were printed for it."""
-        found = await asyncio.to_thread(self._kept.find, scope, id)
-        if found is None:
+        record = await asyncio.to_thread(self._records.find, scope, id)
+        if record is None:
             raise NotFound(
                 f"no request with the id `{id}` is kept",
                 hint="the id is the response's `X-Request-Id`; a request is recorded a second after its end",
             )
-        (request,) = await self._told(scope, [found])
+        (request,) = await self._as_answers(scope, [record])
 
         def wants(line: LogLine) -> bool:
             return line.request == id
 
-        printed = await self._logs.tail(scope, found.app, LINES, wants, {"request": id}, request.at)
+        printed = await self._logs.tail(
+            scope, record.app, LINES, wants, {"request": id}, request.at
+        )
         return RequestDetail(
             request=request,
-            start=await self._start(scope, found) if request.cold else None,
+            start=await self._start(scope, record) if request.cold else None,
             lines=tuple(codec.loads(LogLine, line) for line in printed),
         )
 
-    async def _start(self, scope: Scope, found: Kept) -> ColdStart | None:
+    async def _start(self, scope: Scope, record: Kept) -> ColdStart | None:
         """Return the start of the container that a request waited for."""
-        container = found.request.container
-        start = await self._cold_starts.of_container(scope, found.app, container)
+        container = record.request.container
+        start = await self._cold_starts.of_container(scope, record.app, container)
         return cold_start(start) if start else None
 
-    async def _told(
-        self, scope: Scope, found: Sequence[Kept], versions: dict[str, int] | None = None
+    async def _as_answers(
+        self, scope: Scope, records: Sequence[Kept], versions: dict[str, int] | None = None
     ) -> tuple[RecordedRequest, ...]:
-        """Return requests as the API tells them; `versions` are those of revisions that are known already."""
-        known = {} if versions is None else versions
-        unknown = {each.app for each in found if each.revision and each.revision not in known}
+        """Return requests as the API has them; `versions` are those of revisions that were read before."""
+        numbers = {} if versions is None else versions
+        unknown = {
+            record.app for record in records if record.revision and record.revision not in numbers
+        }
         with contextlib.suppress(StorageError):  # then they are shown without their versions
             for app in unknown:
-                known.update(await self._store.of(scope).numbers(app))
-        return tuple(_request(each, known.get(each.revision)) for each in found)
+                numbers.update(await self._store.of(scope).numbers(app))
+        return tuple(_request(record, numbers.get(record.revision)) for record in records)
 
 
-def _request(kept: Kept, version: int | None) -> RecordedRequest:
-    request = kept.request
+def _request(record: Kept, version: int | None) -> RecordedRequest:
+    request = record.request
     return RecordedRequest(
         id=request.id,
         kind=request.kind,
         at=request.at,
-        app=kept.app,
-        tag=kept.tag,
+        app=record.app,
+        tag=record.tag,
         version=version,
         container=request.container,
         method=request.method,
@@ -154,8 +160,8 @@ def _request(kept: Kept, version: int | None) -> RecordedRequest:
     )
 
 
-def _wanted(query: RequestQuery | LiveQuery) -> requests.Wanted:
-    """Return the function that chooses requests; it looks at no more than the query asks for."""
+def _filter(query: RequestQuery | LiveQuery) -> requests.Wanted:
+    """Return the function that chooses requests; it reads only the fields that the query names."""
     checks: list[Callable[[Sequence[str], str, str], bool]] = []
     if query.app:
         checks.append(lambda _words, app, _tag: app == query.app)

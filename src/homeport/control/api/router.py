@@ -26,9 +26,9 @@ Answer = Callable[[Request], Awaitable[Response]]
 class _Route:
     """A route's path, taken apart."""
 
-    def __init__(self, each: Described, answer: Answer) -> None:
+    def __init__(self, described: Described, answer: Answer) -> None:
         self.answer = answer
-        parts = list(enumerate(each.path.split("/")))
+        parts = list(enumerate(described.path.split("/")))
         self._names = [(at, part[1:-1]) for at, part in parts if part.startswith("{")]
         self._fixed = [(at, part) for at, part in parts if not part.startswith("{")]
 
@@ -37,8 +37,8 @@ class _Route:
         for at, part in self._fixed:
             if parts[at] != part:
                 return None
-        found = {name: parts[at] for at, name in self._names}
-        return found if all(found.values()) else None
+        values = {name: parts[at] for at, name in self._names}
+        return values if all(values.values()) else None
 
 
 class Router:
@@ -57,11 +57,11 @@ class Router:
         #: By the number of parts, and by the noun; each path once, in the order in which they are declared.
         self._routes: defaultdict[tuple[int, str], list[tuple[str, _Route]]] = defaultdict(list)
         for noun in nouns:
-            for each in routing.described(type(noun)):  # type: ignore[arg-type] # a class has a hash
-                handler = getattr(noun, each.handler)
-                answer = functools.partial(routing.answer, each, handler)
-                place = _place(each.path.split("/"))
-                self._routes[place].append((each.method, _Route(each, answer)))
+            for described in routing.described(type(noun)):  # type: ignore[arg-type] # a class has a hash
+                handler = getattr(noun, described.handler)
+                answer = functools.partial(routing.answer, described, handler)
+                place = _place(described.path.split("/"))
+                self._routes[place].append((described.method, _Route(described, answer)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -92,14 +92,14 @@ class Router:
     async def _answer(self, request: Request) -> Response:
         scope = request.scope
         parts = scope["path"].split("/")
-        asked = "GET" if scope["method"] == "HEAD" else scope["method"]
+        method_asked = "GET" if scope["method"] == "HEAD" else scope["method"]
         is_known = False
-        for method, each in self._routes.get(_place(parts), ()):
-            if (values := each.values(parts)) is None:
+        for method, route in self._routes.get(_place(parts), ()):
+            if (values := route.values(parts)) is None:
                 continue
-            if method == asked:
+            if method == method_asked:
                 scope["path_params"] = values
-                return await each.answer(request)
+                return await route.answer(request)
             is_known = True
         return answers.no_route(request, 405 if is_known else 404)
 

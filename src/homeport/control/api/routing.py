@@ -115,16 +115,16 @@ def _described(noun: type) -> Iterator[Described]:
         )
 
 
-async def answer(each: Described, handler: Callable[..., Any], request: Request) -> Response:
+async def answer(route: Described, handler: Callable[..., Any], request: Request) -> Response:
     """Answer a request by a route's handler; raise the failure that refuses it."""
-    record = _record(each, request)
+    record = _record(route, request)
     try:
-        value = await _called(each, handler, request, record)
+        value = await _called(route, handler, request, record)
     except BaseException as error:
         await record.end(result_of(error))
         raise
-    if each.lines:
-        if each.audited is not Audited.NONE:
+    if route.lines:
+        if route.audited is not Audited.NONE:
             await record.begin()
             value = record.followed(value)
         return answers.lines_of(value)
@@ -134,46 +134,46 @@ async def answer(each: Described, handler: Callable[..., Any], request: Request)
     return answers.NOTHING if value is None else answers.json_of(value)
 
 
-def _record(each: Described, request: Request) -> Record:
+def _record(route: Described, request: Request) -> Record:
     caller = access.caller(request)
-    is_audited = each.audited is Audited.ALL or (
-        each.audited is Audited.USERS and caller.by != "container"
+    is_audited = route.audited is Audited.ALL or (
+        route.audited is Audited.USERS and caller.by != "container"
     )
-    record = Record(request.app.audit if is_audited else None, caller, each.action)
-    record.describe(each.path, request.path_params)
+    record = Record(request.app.audit if is_audited else None, caller, route.action)
+    record.describe(route.path, request.path_params)
     return record
 
 
 async def _called(
-    each: Described, handler: Callable[..., Any], request: Request, record: Record
+    route: Described, handler: Callable[..., Any], request: Request, record: Record
 ) -> Any:
-    caller = access.allowed(request, each.needs)
+    caller = access.allowed(request, route.needs)
     arguments: dict[str, Any] = dict(request.path_params)
-    if each.takes_caller:
+    if route.takes_caller:
         arguments["caller"] = caller
-    if each.takes_record:
+    if route.takes_record:
         arguments["record"] = record
-    if each.takes_scope:
+    if route.takes_scope:
         arguments["scope"] = record.scope = scope_of(request, caller)
     more = []
-    if each.query is not None:
-        arguments["query"] = query.parsed(each.query, request.scope["query_string"])
+    if route.query is not None:
+        arguments["query"] = query.parsed(route.query, request.scope["query_string"])
         more.append(arguments["query"])
-    if typing.get_origin(each.body) is AsyncIterator:
+    if typing.get_origin(route.body) is AsyncIterator:
         arguments["body"] = request.stream()
-    elif each.body is not None:
-        arguments["body"] = shape.read(each.body, await _json(request), "body")
+    elif route.body is not None:
+        arguments["body"] = shape.read(route.body, await _json(request), "body")
         more.append(arguments["body"])
-    record.describe(each.path, request.path_params, *more)
+    record.describe(route.path, request.path_params, *more)
     return await handler(**arguments)
 
 
 def scope_of(request: HTTPConnection, caller: access.Caller) -> Scope:
     """Return the environment that a request is for; `NotFound` if there is none, `Forbidden` if it is not the caller's."""
-    found = caller.scope(access.header(request.scope, _ENVIRONMENT))
+    scope = caller.scope(access.header(request.scope, _ENVIRONMENT))
     environments: Environments = request.app.environments
-    environments.find(found, sees=caller.sees)
-    return found
+    environments.find(scope, sees=caller.sees)
+    return scope
 
 
 async def _json(request: Request) -> dict[str, Any]:

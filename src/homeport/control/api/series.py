@@ -43,16 +43,20 @@ class OverTime:
                 wants(app, query.tag) and query.tag.startswith(f"{function}.")
             )
 
-        wanted = grids.window(since, until, query.step_s)
-        wanted, endpoints = await asyncio.to_thread(self._traffic.endpoints, scope, wanted, wants)
-        window, functions = await asyncio.to_thread(
-            self._usages.functions, scope, wanted, wants_function
+        requested = grids.window(since, until, query.step_s)
+        requested, endpoints = await asyncio.to_thread(
+            self._traffic.endpoints, scope, requested, wants
         )
-        if window != wanted:  # the functions need longer steps than the endpoints
+        window, functions = await asyncio.to_thread(
+            self._usages.functions, scope, requested, wants_function
+        )
+        if window != requested:  # the functions need longer steps than the endpoints
             _, endpoints = await asyncio.to_thread(self._traffic.endpoints, scope, window, wants)
         self._forget_later()
         versions = await self._store.of(scope).versions(window.begin, window.end, query.app)
-        who = await self._deploys.deployers(scope, query.app, window.begin) if versions else {}
+        deployers = (
+            await self._deploys.deployers(scope, query.app, window.begin) if versions else {}
+        )
         return Series(
             begin=window.begin,
             step_s=window.step_s,
@@ -61,13 +65,13 @@ class OverTime:
             functions=functions,
             deploys=tuple(
                 DeployMarker(
-                    at=each.created_at,
-                    app=each.app,
-                    version=each.version,
-                    tag=each.tag,
-                    user=who.get((each.app, each.version), ("", ""))[1],
+                    at=version.created_at,
+                    app=version.app,
+                    version=version.version,
+                    tag=version.tag,
+                    user=deployers.get((version.app, version.version), ("", ""))[1],
                 )
-                for each in versions
+                for version in versions
             ),
         )
 

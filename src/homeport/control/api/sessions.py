@@ -74,7 +74,7 @@ class Sessions:
 
         async def begin() -> None:
             nonlocal app
-            begun: events.Serving | events.Error
+            first_event: events.Serving | events.Error
             try:
                 app = await self._deployer.serve(
                     scope,
@@ -82,10 +82,10 @@ class Sessions:
                     manifest,
                     lambda text: queue.put_nowait(events.progress(text)),
                 )
-                begun = events.Serving(endpoints=self._view.endpoints(app))
+                first_event = events.Serving(endpoints=self._view.endpoints(app))
             except Exception as error:
-                begun = events.Error(error=Fault.of(error))
-            queue.put_nowait(begun)
+                first_event = events.Error(error=Fault.of(error))
+            queue.put_nowait(first_event)
 
         beginning = self._tasks.start(f"beginning of {owner}", begin())
         try:

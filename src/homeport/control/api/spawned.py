@@ -65,20 +65,22 @@ class Spawns:
         """Describe a call."""
         rows = await self._spawned.rows.of(scope).find(id)
         state = next(state for state in _ORDER if any(row.state == state for row in rows))
-        return CallInfo(state=state, inputs=tuple(map(_told, rows)))
+        return CallInfo(state=state, inputs=tuple(map(_as_answer, rows)))
 
     @route("GET", "/v1/spawned/{id}/children")
     async def children(self, scope: Scope, id: str) -> CallList:  # noqa: A002
         """List the calls that a call has made."""
         rows = await self._spawned.rows.of(scope).children(id)
-        return CallList(calls=tuple(map(_told, rows)))
+        return CallList(calls=tuple(map(_as_answer, rows)))
 
     @route("GET", "/v1/spawned/{id}/outcome")
     async def outcome(self, scope: Scope, id: str, query: OutcomeQuery) -> Response:  # noqa: A002
         """Return a call's outcome: its kind, the Python that wrote it, and its body; empty before the call has ended."""
         place, wait_s = bounds.number("place", query.place), bounds.wait_s(query.wait_s)
-        found = await self._spawned.outcome(scope, id, place, wait_s)
-        parts = [] if found is None else [found.kind.encode(), found.python.encode(), found.body]
+        result = await self._spawned.outcome(scope, id, place, wait_s)
+        parts = (
+            [] if result is None else [result.kind.encode(), result.python.encode(), result.body]
+        )
         return answers.parts_of(parts)
 
     @route("POST", "/v1/spawned/{id}/cancel", audit=Audited.USERS, action="call cancel")
@@ -99,24 +101,26 @@ class Spawns:
         parts = await self._bodies.parts(body)
         if len(parts) % 2 or len(parts) > 2 * MOST_REPORTS:
             raise BadRequest(f"a report has two parts, and at most {MOST_REPORTS} come at once")
-        taken = (
-            self._taken(scope, query.parsed(Report, head), outcome)
+        reports = (
+            self._take_report(scope, query.parsed(Report, head), outcome)
             for head, outcome in zip(parts[::2], parts[1::2], strict=True)
         )
-        return Reported(statuses=tuple(await asyncio.gather(*taken)))
+        return Reported(statuses=tuple(await asyncio.gather(*reports)))
 
-    async def _taken(self, scope: Scope, told: Report, content: bytes) -> int:
+    async def _take_report(self, scope: Scope, report_: Report, content: bytes) -> int:
         """Take one report; return its status."""
         try:
-            place = bounds.number("place", told.place)
-            attempt = bounds.number("attempt", told.attempt)
-            if not told.kind:
-                claimed = self._spawned.claim(scope, told.call, place, attempt, told.container)
+            place = bounds.number("place", report_.place)
+            attempt = bounds.number("attempt", report_.attempt)
+            if not report_.kind:
+                claimed = self._spawned.claim(
+                    scope, report_.call, place, attempt, report_.container
+                )
                 return 200 if await claimed else AlreadyExists.status
-            if told.kind not in _TOLD_KINDS:
+            if report_.kind not in _TOLD_KINDS:
                 raise BadRequest(f"`kind` must be one of {', '.join(_TOLD_KINDS)}")
-            outcome = Outcome(kind=told.kind, python=told.python, body=content)
-            await self._spawned.ended(scope, told.call, place, attempt, outcome)
+            outcome = Outcome(kind=report_.kind, python=report_.python, body=content)
+            await self._spawned.ended(scope, report_.call, place, attempt, outcome)
         except Failure as failure:
             return failure.status
         return 200
@@ -132,10 +136,10 @@ class SpawnList:
     async def every(self, scope: Scope, query: CallsQuery) -> CallList:
         """List calls, the newest first."""
         rows = await self._spawned.rows.of(scope).latest(query.app, query.state, query.tail)
-        return CallList(calls=tuple(map(_told, rows)))
+        return CallList(calls=tuple(map(_as_answer, rows)))
 
 
-def _told(row: CallRow) -> StoredCall:
+def _as_answer(row: CallRow) -> StoredCall:
     return StoredCall(
         id=row.id,
         place=row.place,

@@ -21,20 +21,22 @@ from homeport.state.rows import TokenRow
 class Tokens:
     """Keeps the proxy tokens."""
 
-    def __init__(self, kept: tokens.Tokens) -> None:
-        self._kept = kept
+    def __init__(self, store: tokens.Tokens) -> None:
+        self._store = store
 
     @route("GET", "/v1/proxy-tokens", needs=Permission.SECRETS)
     async def every(self, scope: Scope) -> ProxyTokenList:
         """List the proxy tokens, without their secrets."""
         with contextlib.suppress(IngressError):  # the last uses are known to the minute then
-            await self._kept.note_use()
-        return ProxyTokenList(tokens=tuple(_told(row) for row in await self._kept.list(scope)))
+            await self._store.note_use()
+        return ProxyTokenList(
+            tokens=tuple(_as_answer(row) for row in await self._store.list(scope))
+        )
 
     @route("POST", "/v1/proxy-tokens", needs=Permission.SECRETS)
     async def create(self, scope: Scope, body: NewProxyToken, record: Record) -> ProxyTokenSecret:
         """Create a proxy token; its secret is shown this once."""
-        row, secret = await self._kept.create(
+        row, secret = await self._store.create(
             scope, body.name, scopes=body.scopes, rate=body.rate, expires_s=body.expires_s
         )
         record.target = f"{row.id} {row.name}".strip()
@@ -43,7 +45,7 @@ class Tokens:
     @route("POST", "/v1/proxy-tokens/{id}/rotate", needs=Permission.SECRETS)
     async def rotate(self, scope: Scope, id: str, body: Rotation) -> ProxyTokenSecret:  # noqa: A002 - the path's
         """Give a proxy token a new secret, which is shown this once."""
-        row, secret = await self._kept.rotate(
+        row, secret = await self._store.rotate(
             scope, id, overlap_s=body.overlap_s, expires_s=body.expires_s
         )
         return _with_secret(row, secret)
@@ -51,10 +53,10 @@ class Tokens:
     @route("DELETE", "/v1/proxy-tokens/{id}", needs=Permission.SECRETS)
     async def delete(self, scope: Scope, id: str) -> None:  # noqa: A002 - the path's
         """Delete a proxy token."""
-        await self._kept.delete(scope, id)
+        await self._store.delete(scope, id)
 
 
-def _told(row: TokenRow) -> ProxyToken:
+def _as_answer(row: TokenRow) -> ProxyToken:
     return ProxyToken(
         name=row.name,
         token_id=row.id,

@@ -13,15 +13,15 @@ class Tunnels:
     A tunnel belongs to the environment of its container. Within it, the tunnel's name is a secret of the container.
     """
 
-    def __init__(self, known: tunnels.Tunnels) -> None:
-        self._known = known
+    def __init__(self, open_tunnels: tunnels.Tunnels) -> None:
+        self._tunnels = open_tunnels
 
     @route("GET", "/v1/tunnels/{name}")
     async def one(self, scope: Scope, name: str) -> TunnelInfo:
         """Return where a tunnel answers; wait up to ten seconds until it does."""
-        return await self._known.opened(scope, name)
+        return await self._tunnels.opened(scope, name)
 
     @route("DELETE", "/v1/tunnels/{name}", audit=Audited.NONE)
     async def close(self, scope: Scope, name: str) -> None:
         """Close a tunnel: its URL answers 404 from now on."""
-        await self._known.close(scope, name)
+        await self._tunnels.close(scope, name)

@@ -99,7 +99,7 @@ class View:
 
     async def apps(self, scope: Scope) -> AppList:
         """Return the apps of an environment."""
-        return await self.seen(lambda other: other == scope)
+        return await self.seen(lambda app_scope: app_scope == scope)
 
     async def seen(self, sees: Callable[[Scope], bool]) -> AppList:
         """Return the live apps of some environments, then those that were stopped or cannot be restored.
@@ -112,23 +112,23 @@ class View:
             self._trouble = error.message
         live = [app for app in self._live.all() if sees(app.scope)]
         deployed = {app.owner for app in live}
-        others = [
-            self._other_app(owner, row)
+        stopped = [
+            self._stopped_app(owner, row)
             for scope, row in self._rows
             if sees(scope) and (owner := Owner.app(scope, row.name)) not in deployed
         ]
         containers = self._by_owner()
         apps = [self._live_app(app, containers.get(app.owner, ())) for app in live]
-        return AppList(apps=(*apps, *others))
+        return AppList(apps=(*apps, *stopped))
 
     async def app(self, scope: Scope, name: str) -> AppStatus:
         """Return one app; a deployed one before a session of the same name. `NotFound` otherwise."""
         apps = (await self.apps(scope)).apps
-        found = [app for app in apps if app.name == name]
-        if not found:
-            known = ", ".join(f"`{app.name}`" for app in apps) or "none"
-            raise NotFound(missing(scope, name), hint=f"there is {known}")
-        return min(found, key=lambda app: ORDER.index(app.state))
+        matching = [app for app in apps if app.name == name]
+        if not matching:
+            existing = ", ".join(f"`{app.name}`" for app in apps) or "none"
+            raise NotFound(missing(scope, name), hint=f"there is {existing}")
+        return min(matching, key=lambda app: ORDER.index(app.state))
 
     async def history(self, scope: Scope, name: str) -> History:
         """Return an app's versions, the newest first."""
@@ -180,25 +180,25 @@ class View:
         self, owner: Owner | None = None, *, scope: Scope | None = None
     ) -> tuple[ContainerStatus, ...]:
         """Return every container, or those of one owner or environment, the newest first."""
-        told = []
+        statuses = []
         for container in self._nodes.containers():
             if scope is not None and container.order.within != scope:
                 continue
             pool = self._pools.of_container(container.id)
             if owner is not None and (pool is None or pool.owner != owner):
                 continue
-            told.append(_container(container))
-        return tuple(sorted(told, key=lambda container: -container.started_at))
+            statuses.append(_container(container))
+        return tuple(sorted(statuses, key=lambda container: -container.started_at))
 
     def _by_owner(self) -> dict[Owner, tuple[ContainerStatus, ...]]:
         """Return the containers of each owner: for a list of all apps, that is one look at them."""
-        found: dict[Owner, list[ContainerStatus]] = {}
+        by_owner: dict[Owner, list[ContainerStatus]] = {}
         for container in self._nodes.containers():
             if (pool := self._pools.of_container(container.id)) is not None:
-                found.setdefault(pool.owner, []).append(_container(container))
+                by_owner.setdefault(pool.owner, []).append(_container(container))
         return {
-            owner: tuple(sorted(each, key=lambda container: -container.started_at))
-            for owner, each in found.items()
+            owner: tuple(sorted(containers_of_owner, key=lambda container: -container.started_at))
+            for owner, containers_of_owner in by_owner.items()
         }
 
     async def images(self) -> tuple[Environment, ...]:
@@ -206,12 +206,12 @@ class View:
         return tuple(await self._nodes.environments())
 
     async def build_log(self, key: str) -> str:
-        """Return what the build of an image's layer has told; `NotFound` for an unknown one."""
-        if (found := await self._nodes.build_log(key)) is None:
+        """Return the output of the build of an image's layer; `NotFound` for an unknown one."""
+        if (text := await self._nodes.build_log(key)) is None:
             raise NotFound(
                 f"there is no image `{key[:80]}`", hint="`homeport image list` shows them"
             )
-        return found
+        return text
 
     def is_owners(self, owner: Owner, line: LogLine) -> bool:
         """Return whether a log line comes from one of the owner's containers, or from a pool without containers."""
@@ -260,7 +260,7 @@ class View:
             for numbers in [_numbers(self._pools.totals(pool))]
         )
 
-    def _other_app(self, owner: Owner, row: AppRow) -> AppStatus:
+    def _stopped_app(self, owner: Owner, row: AppRow) -> AppStatus:
         stopped = row.stopped_at is not None
         return AppStatus(
             name=row.name,
@@ -299,7 +299,7 @@ class View:
     def _certificate_of(self, live: LiveEndpoint) -> tuple[str, str]:
         """Return the state of the certificate that is furthest from valid, of the endpoint's hosts."""
         states = [self._certificate(host) for host in live.endpoint.hosts]
-        return min(states, key=lambda each: _WORST.index(each[0]), default=("", ""))
+        return min(states, key=lambda state: _WORST.index(state[0]), default=("", ""))
 
 
 def _container(container: Container) -> ContainerStatus:

@@ -141,12 +141,12 @@ class Dispatcher:
         if (most := line.wanted) > 0:
             line.is_behind = False  # what is added meanwhile sets it again
             try:
-                found = await rows.due(line.endpoint, now, most)
+                waiting = await rows.due(line.endpoint, now, most)
             except BaseException:
                 line.is_behind = True
                 raise
-            line.read(found)
-            line.is_behind = line.is_behind or len(found) == most
+            line.read(waiting)
+            line.is_behind = line.is_behind or len(waiting) == most
 
     def _line(self, endpoint: str) -> Line:
         line = self._lines.get(endpoint)
@@ -240,17 +240,17 @@ class Dispatcher:
 
         The rows are read after a container has ended, and now and then: a claim may be noted after the end.
         """
-        known: set[str] = set()
+        seen_instances: set[str] = set()
         read_until = read_at = 0.0
         while True:
             await asyncio.sleep(LOOK_EACH_S)
             there, now = set(self._containers()), time.monotonic()
-            if not known <= there:
+            if not seen_instances <= there:
                 read_until = now + READ_AFTER_S
             if now < read_until or now >= read_at:
                 read_at = now + READ_EACH_S
                 await self._end_lost()
-            known = there
+            seen_instances = there
 
     async def _end_lost(self) -> None:
         running = await self._spawned.rows.running()

@@ -60,9 +60,9 @@ class Line:
             return 0
         return MOST + len(self.flying)
 
-    def read(self, found: Iterable[Waiting]) -> None:
+    def read(self, waiting: Iterable[Waiting]) -> None:
         """Take the calls that were read."""
-        for row, body in found:
+        for row, body in waiting:
             key = (row.id, row.place)
             if key not in self.flying:
                 self._ready[key] = row, body

@@ -142,11 +142,13 @@ class Scheduler:
             if (schedule := spec.schedule) is None:
                 continue
             text = codec.dumps(schedule)
-            known = before.get(spec.name)
-            goes_on = known is not None and (schedule.cron or known.revision == app.revision.id)
+            existing = before.get(spec.name)
+            goes_on = existing is not None and (
+                schedule.cron or existing.revision == app.revision.id
+            )
             next_at = timing.after(schedule, now, now)
-            if known is not None and known.schedule == text and goes_on:
-                rows[spec.name] = dataclasses.replace(known, revision=app.revision.id)
+            if existing is not None and existing.schedule == text and goes_on:
+                rows[spec.name] = dataclasses.replace(existing, revision=app.revision.id)
             elif next_at is not None:
                 rows[spec.name] = ScheduleRow(
                     app=app.name,
@@ -178,7 +180,7 @@ class Scheduler:
         since = max(now - LATE_S, row.next_at - 0.001)
         due_at = timing.last(schedule, row.anchored_at, since, now)
         if due_at is None or due_at > row.next_at:
-            self._tell(row, f"was not run at {_utc(row.next_at)}: the server did not run then")
+            self._log(row, f"was not run at {_utc(row.next_at)}: the server did not run then")
         if due_at is None:
             self._keep(row, await self._rows.move(row, next_at))
             return
@@ -194,17 +196,17 @@ class Scheduler:
             due_at=now,
             created_at=now,
         )
-        saved, made = await self._rows.run(row, next_at, call, NO_ARGUMENTS)
+        saved, was_made = await self._rows.run(row, next_at, call, NO_ARGUMENTS)
         self._keep(row, saved)
         if saved is None:
             return
         function = (_owner(row), row.function)
-        if made:
+        if was_made:
             self._waiting.discard(function)
             self._spawned.sender.added([(call, NO_ARGUMENTS)])
         elif saved.last_call != call.id and function not in self._waiting:
             self._waiting.add(function)  # said once, and not at each time
-            self._tell(row, f"was not run at {_utc(due_at)}: the run before has not begun yet")
+            self._log(row, f"was not run at {_utc(due_at)}: the run before has not begun yet")
 
     async def _went_back(self, row: ScheduleRow, now: float) -> None:
         """The machine's clock was ahead: a time that it has seen is in the future again.
@@ -224,7 +226,7 @@ class Scheduler:
         self._is_stale = True
         self._soon.set()
 
-    def _tell(self, row: ScheduleRow, what: str) -> None:
+    def _log(self, row: ScheduleRow, what: str) -> None:
         text = f"the scheduled function {what}"
         line = LogLine(
             at=self._clock(),

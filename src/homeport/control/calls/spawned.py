@@ -93,16 +93,16 @@ class Spawned:
     async def outcome(self, scope: Scope, call: str, place: int, wait_s: float) -> Outcome | None:
         """Return how a call ended; wait for that for at most `wait_s`, then None."""
         key = (call, place)
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[key].add(told)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[key].add(ended)
         try:
-            found = await self.rows.of(scope).outcome(call, place)
-            if found is None and wait_s > 0:
-                await asyncio.wait([told], timeout=wait_s)
-                found = await self.rows.of(scope).outcome(call, place)
-            return found
+            outcome = await self.rows.of(scope).outcome(call, place)
+            if outcome is None and wait_s > 0:
+                await asyncio.wait([ended], timeout=wait_s)
+                outcome = await self.rows.of(scope).outcome(call, place)
+            return outcome
         finally:
-            self._waiting[key].discard(told)
+            self._waiting[key].discard(ended)
             if not self._waiting[key]:
                 del self._waiting[key]
 
@@ -122,7 +122,7 @@ class Spawned:
         rows = self.rows.of(scope)
         is_simple = outcome.kind not in RETRIED and is_small(outcome.body)
         if is_simple and await rows.finish(call, place, attempt, outcome):
-            self._tell(call, place)
+            self._wake(call, place)
             return
         row = await rows.one(call, place)
         if row is None:
@@ -141,7 +141,7 @@ class Spawned:
             self.sender.due(row.endpoint, due_at)
             return
         await self.rows.finish(row.id, row.place, row.attempt, outcome)
-        self._tell(row.id, row.place)
+        self._wake(row.id, row.place)
 
     async def prepare(self, row: CallRow) -> None:
         """Make the variant that a call is for, if it is gone; raise if it cannot be made."""
@@ -154,7 +154,7 @@ class Spawned:
         await rows.find(call)
         cancelled = await rows.cancel(call)
         for row in cancelled:
-            self._tell(row.id, row.place)
+            self._wake(row.id, row.place)
         self.sender.stopped(cancelled)
         return cancelled
 
@@ -162,7 +162,7 @@ class Spawned:
         """Return the retries of the function behind an endpoint."""
         return Retries.parse(self._retries(endpoint) or "")
 
-    def _tell(self, call: str, place: int) -> None:
-        for told in self._waiting.get((call, place), ()):
-            if not told.done():
-                told.set_result(None)
+    def _wake(self, call: str, place: int) -> None:
+        for waiter in self._waiting.get((call, place), ()):
+            if not waiter.done():
+                waiter.set_result(None)

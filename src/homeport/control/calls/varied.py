@@ -24,24 +24,24 @@ class Varied:
 
     async def take(self, row: CallRow, scope: str, options: Options) -> CallRow:
         """Make the variant for a new call; return the call's row with its options and its endpoint."""
-        endpoint = await self._variants.make(self._wanted(row, options, scope))
-        told = {"options": codec.dumps(options), "scope": scope}
+        endpoint = await self._variants.make(self._request(row, options, scope))
+        saved = {"options": codec.dumps(options), "scope": scope}
         return dataclasses.replace(
-            row, endpoint=endpoint.id, options=self._vault.seal(_name(row), told)
+            row, endpoint=endpoint.id, options=self._vault.seal(_name(row), saved)
         )
 
     async def make(self, row: CallRow) -> None:
         """Make the variant of a call that waits, if it has one and it is gone."""
         if row.options is None:
             return
-        told = self._vault.open(_name(row), row.options)
+        saved = self._vault.open(_name(row), row.options)
         try:
-            options = codec.loads(Options, told["options"])
+            options = codec.loads(Options, saved["options"])
         except (ValueError, TypeError, KeyError):
             raise BadRequest("the call's options are of another version of homeport") from None
-        await self._variants.make(self._wanted(row, options, told["scope"]))
+        await self._variants.make(self._request(row, options, saved["scope"]))
 
-    def _wanted(self, row: CallRow, options: Options, session: str) -> Wanted:
+    def _request(self, row: CallRow, options: Options, session: str) -> Wanted:
         return Wanted(
             app=row.app,
             tag=row.tag,

@@ -74,25 +74,25 @@ class Failures:
         """Remember a failure of the order's hosts; of those that it names, if it names some."""
         if self._told.get(order.name) != error.message:
             self._told[order.name] = error.message
-            kept = "; the one before stays" if is_renewal else ""
-            log.warning("no certificate for %s yet: %s%s", order, error.message, kept)
-        told = error
-        if not isinstance(told, OrderFailed):
-            told = OrderFailed(error.message, hint=error.hint)
+            note = "; the one before stays" if is_renewal else ""
+            log.warning("no certificate for %s yet: %s%s", order, error.message, note)
+        failure = error
+        if not isinstance(failure, OrderFailed):
+            failure = OrderFailed(error.message, hint=error.hint)
         now = self._clock()
-        if told.everywhere:
-            self.trouble = told
-            self.paused_until, self.asked_until = now + self._pause_s, told.retry_at
+        if failure.everywhere:
+            self.trouble = failure
+            self.paused_until, self.asked_until = now + self._pause_s, failure.retry_at
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             # Not a failure of the hosts, and not saved: after the pause, others come first.
             for host in order.hosts:
-                self._hosts[host] = _later(host, self._hosts.get(host), self.paused_until, told)
+                self._hosts[host] = _later(host, self._hosts.get(host), self.paused_until, failure)
         elif not order.hosts:
             before = self._unnamed.get(order.name)
-            self._unnamed[order.name] = _after(order.label, before, told, now, source)
+            self._unnamed[order.name] = _after(order.label, before, failure, now, source)
         else:
-            named = [host for host in order.hosts if host in told.hosts] or order.hosts
-            rows = [_after(host, self._hosts.get(host), told, now, source) for host in named]
+            named = [host for host in order.hosts if host in failure.hosts] or order.hosts
+            rows = [_after(host, self._hosts.get(host), failure, now, source) for host in named]
             self._hosts.update({row.host: row for row in rows})
             await self._rows.failed(rows)
 
@@ -104,32 +104,34 @@ def tried(row: TryRow) -> Tried:
     )
 
 
-def _after(host: str, before: TryRow | None, told: OrderFailed, now: float, source: str) -> TryRow:
+def _after(
+    host: str, before: TryRow | None, failure: OrderFailed, now: float, source: str
+) -> TryRow:
     """Return what to remember of a failed order."""
-    known = tried(before) if before else None
+    last_try = tried(before) if before else None
     after = orders.after_failure(
-        known, host, now, validated=told.validated, not_before=told.retry_at
+        last_try, host, now, validated=failure.validated, not_before=failure.retry_at
     )
     return TryRow(
         host=host,
         failures=after.failures,
         failed_at=after.failed_at,
         next_at=after.next_at,
-        error=told.message,
-        hint=told.hint,
+        error=failure.message,
+        hint=failure.hint,
         retry_at=after.retry_at,
         source=source,
     )
 
 
-def _later(host: str, row: TryRow | None, at: float, told: OrderFailed) -> TryRow:
+def _later(host: str, row: TryRow | None, at: float, failure: OrderFailed) -> TryRow:
     """Return what to remember of a host that waits for the CA: it has not failed itself."""
     return TryRow(
         host=host,
         failures=row.failures if row else 0,
         failed_at=row.failed_at if row else (),
         next_at=max(row.next_at if row else 0.0, at),
-        error=told.message,
-        hint=told.hint,
-        retry_at=told.retry_at,
+        error=failure.message,
+        hint=failure.hint,
+        retry_at=failure.retry_at,
     )

@@ -71,7 +71,7 @@ class Files:
             missing = ({held.name for held in situation.held} | damaged) - set(self._found)
             removed = missing & self._missing
             self._missing = missing - removed
-        held = [host for each in situation.held for host in each.hosts]
+        held = [host for certificate in situation.held for host in certificate.hosts]
         why = self._unreadable or f"no certificate in {self._directory} is for it"
         return Decision(
             orders=tuple(orders),
@@ -106,29 +106,29 @@ class Files:
         is_first = self._looked_at == float("-inf")
         self._looked_at = asyncio.get_running_loop().time()
         try:
-            found = await asyncio.to_thread(lambda: list(listed(self._directory)))
+            files = await asyncio.to_thread(lambda: list(listed(self._directory)))
         except OSError as error:
             why = f"{self._directory} cannot be read: {error.strerror}"
             if why != self._unreadable:
                 log.warning("the certificates stay as they are: %s", why)
             self._unreadable = why
             return False
-        if is_first and not found:
+        if is_first and not files:
             log.warning("`tls` is `files`, and there is no certificate in %s yet", self._directory)
         self._unreadable = ""
-        self._found = {each.name: each for each in found}
+        self._found = {file.name: file for file in files}
         self._read = {name: stamp for name, stamp in self._read.items() if name in self._found}
         return True
 
-    def _is_due(self, found: Found, situation: Situation) -> bool:
-        tried = situation.tried.get(found.name)
-        if self._read.get(found.name) == found.stamp:
+    def _is_due(self, file: Found, situation: Situation) -> bool:
+        tried = situation.tried.get(file.name)
+        if self._read.get(file.name) == file.stamp:
             return tried is not None and situation.now >= tried.next_at
-        self._read[found.name] = found.stamp
+        self._read[file.name] = file.stamp
         return True
 
-    def _order(self, found: Found) -> Order:
-        return Order(name=found.name, hosts=(), renewal=True, label=found.label)
+    def _order(self, file: Found) -> Order:
+        return Order(name=file.name, hosts=(), renewal=True, label=file.label)
 
 
 def listed(directory: Path) -> Iterator[Found]:
@@ -143,7 +143,7 @@ def listed(directory: Path) -> Iterator[Found]:
         for paths in _pairs(names):
             key = "/".join(str(path.relative_to(directory)) for path in paths)
             stamps = [path.stat() for path in paths if path.exists()]
-            stamp = tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in stamps)
+            stamp = tuple((status.st_mtime_ns, status.st_size, status.st_ino) for status in stamps)
             yield Found(PREFIX + hashlib.sha256(key.encode()).hexdigest()[:16], paths, stamp)
 
 

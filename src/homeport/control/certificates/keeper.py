@@ -69,13 +69,13 @@ class Keeper:
         ingress: Ingress,
         source: Source,
         *,
-        kept: Kept = lambda: None,
+        stored: Kept = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._rows = rows
         self._ingress = ingress
         self._source = source
-        self._kept = kept
+        self._stored = stored
         self._clock = clock
         self._wants: list[Wanted] = []
         self._held: dict[str, CertificateRow] = {}
@@ -89,7 +89,7 @@ class Keeper:
         self._tasks = Tasks()
 
     def wants(self, wanted: Wanted) -> None:
-        """Ask this, too, which hosts want a certificate."""
+        """Add a function that returns hosts that want a certificate."""
         self._wants.append(wanted)
 
     async def start(self) -> None:
@@ -100,15 +100,15 @@ class Keeper:
 
     async def _load(self) -> None:
         """Read the rows. A certificate whose file has gone is ordered again; a file without a row is used."""
-        kept = await asyncio.to_thread(self._kept)
+        files = await asyncio.to_thread(self._stored)
         for row in await self._rows.all():
-            if kept is None or row.name in kept:
-                known = self._source.name if row.source == UNNAMED else row.source
-                self._held[row.name] = dataclasses.replace(row, source=known)
+            if files is None or row.name in files:
+                source_name = self._source.name if row.source == UNNAMED else row.source
+                self._held[row.name] = dataclasses.replace(row, source=source_name)
             else:
                 log.warning("the certificate of %s has no file any more", ", ".join(row.hosts))
                 await self._rows.remove(row.name)
-        for name, path in (kept or {}).items():
+        for name, path in (files or {}).items():
             if name not in self._held:
                 try:
                     pem = await asyncio.to_thread(path.read_bytes)
@@ -148,8 +148,8 @@ class Keeper:
     def states(self) -> list[HostState]:
         """Return every host that is wanted or has a certificate, by name."""
         wanted = self._wanted()
-        old = {host for row in self._held.values() for host in row.hosts}
-        hosts = set(wanted) | {host for host in old if not covers(list(wanted), host)}
+        earlier = {host for row in self._held.values() for host in row.hosts}
+        hosts = set(wanted) | {host for host in earlier if not covers(list(wanted), host)}
         unread = [_unread(row, self._source.name) for row in self._failures.unnamed()]
         return [*(self.state(host) for host in sorted(hosts)), *unread]
 
@@ -245,12 +245,12 @@ class Keeper:
 
     def _wanted(self) -> dict[str, Kind]:
         """Return the hosts that want a certificate."""
-        found: dict[str, Kind] = {}
+        kinds: dict[str, Kind] = {}
         for wanted in self._wants:
             for host, kind in wanted().items():
                 name = host.lower()
-                found[name] = min(kind, found.get(name, kind))
-        return found
+                kinds[name] = min(kind, kinds.get(name, kind))
+        return kinds
 
     def _is_covered(self, host: str) -> bool:
         """Return whether a host has a certificate of the present source that is valid."""
@@ -331,8 +331,10 @@ class Keeper:
 
     def _best(self, host: str) -> CertificateRow | None:
         """Return the certificate of a host that is valid for the longest time."""
-        found = [row for row in self._held.values() if covers(row.hosts, host)]
-        return max(found, key=lambda row: (row.unwanted_since is None, row.not_after), default=None)
+        candidates = [row for row in self._held.values() if covers(row.hosts, host)]
+        return max(
+            candidates, key=lambda row: (row.unwanted_since is None, row.not_after), default=None
+        )
 
 
 async def _issued(

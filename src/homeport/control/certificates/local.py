@@ -76,7 +76,7 @@ class Local:
         if refused:
             raise BadRequest(
                 f"the local CA may not sign for {', '.join(refused)}",
-                hint=f"use a name below {', '.join(f'`.{each}`' for each in RESERVED)}",
+                hint=f"use a name below {', '.join(f'`.{domain}`' for domain in RESERVED)}",
             )
         return await asyncio.to_thread(self._sign, hosts)
 
@@ -129,9 +129,11 @@ class Local:
         key = ec.generate_private_key(ec.SECP256R1())
         # Two CAs with one name would confuse a client that has both.
         name = _name(f"homeport local CA {os.urandom(4).hex()}")
-        trees = [x509.DNSName(each) for each in dict.fromkeys((self._domain, *RESERVED))]
+        trees = [x509.DNSName(tree) for tree in dict.fromkeys((self._domain, *RESERVED))]
         # Nor for any address: without this, a certificate for an address is not held back.
-        nowhere = [x509.IPAddress(ipaddress.ip_network(each)) for each in ("0.0.0.0/0", "::/0")]
+        nowhere = [
+            x509.IPAddress(ipaddress.ip_network(network)) for network in ("0.0.0.0/0", "::/0")
+        ]
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         certificate = (
             _builder(name, name, key, _now() + dt.timedelta(days=CA_DAYS))
@@ -161,8 +163,8 @@ def permitted(host: str, domain: str) -> bool:
 
 def _permits(certificate: x509.Certificate, domain: str) -> bool:
     with contextlib.suppress(x509.ExtensionNotFound, ValueError):
-        found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
-        trees = [str(each.value) for each in found.permitted_subtrees or ()]
+        constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+        trees = [str(tree.value) for tree in constraints.permitted_subtrees or ()]
         return any(f".{domain}".endswith(f".{tree}") for tree in trees)
     return False
 

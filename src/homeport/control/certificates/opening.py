@@ -38,10 +38,10 @@ def opened(
     if source is None:
         return None
 
-    def kept() -> Mapping[str, Path]:
+    def stored() -> Mapping[str, Path]:
         return {path.stem: path for path in settings.certificates_dir.glob("*.pem")}
 
-    keeper = Keeper(rows, ingress, source, kept=kept)
+    keeper = Keeper(rows, ingress, source, stored=stored)
     keeper.wants(lambda: {settings.domain: Kind.MAIN})
     return keeper
 
@@ -55,10 +55,10 @@ def tunnels(
     def address() -> tuple[str, int]:
         return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
 
-    made = Tunnels(ingress, settings.domain, address, keeper, alone=lambda: environments.is_alone)
+    new = Tunnels(ingress, settings.domain, address, keeper, alone=lambda: environments.is_alone)
     if keeper is not None and secure:
-        keeper.wants(lambda: dict.fromkeys(made.hosts(), Kind.SESSION))
-    return made
+        keeper.wants(lambda: dict.fromkeys(new.hosts(), Kind.SESSION))
+    return new
 
 
 def _source(settings: Settings, ingress: Ingress, resolver: Resolver) -> Source | None:

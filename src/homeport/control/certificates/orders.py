@@ -169,9 +169,16 @@ class _Deciding:
         """Return whether a wanted host would lose its certificate without this one."""
         if any(host in self._needed for host in held.hosts):
             return True
-        others = [h for other in self._s.held if other.name != held.name for h in other.hosts]
-        kept = [host for host in others if host in self._needed]
-        return any(covers(held.hosts, host) and not covers(kept, host) for host in self._s.wanted)
+        other_hosts = [
+            h
+            for certificate in self._s.held
+            if certificate.name != held.name
+            for h in certificate.hosts
+        ]
+        needed_hosts = [host for host in other_hosts if host in self._needed]
+        return any(
+            covers(held.hosts, host) and not covers(needed_hosts, host) for host in self._s.wanted
+        )
 
     def _is_over(self, held: Held) -> bool:
         """Return whether a certificate that nobody wants has been kept long enough."""
@@ -246,7 +253,9 @@ class _Deciding:
         free = AT_ONCE - len(self._s.running)
         # A certificate that runs out comes before a new URL of an old version. What failed last comes last, so
         # that the same few hosts are not the only ones that are tried after each pause.
-        for order, kind in sorted(candidates, key=lambda each: (each[1], self._last_wait(each[0]))):
+        for order, kind in sorted(
+            candidates, key=lambda candidate: (candidate[1], self._last_wait(candidate[0]))
+        ):
             if order.name in self._s.running:
                 continue
             wait_until, why = self._waits(order, kind)

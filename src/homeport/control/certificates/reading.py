@@ -14,16 +14,16 @@ def read(name: str, pem: bytes, hosts: tuple[str, ...], source: str) -> Certific
     try:
         leaf, *_ = x509.load_pem_x509_certificates(pem)
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        found = [each.lower() for each in extension.value.get_values_for_type(x509.DNSName)]
+        named = [host.lower() for host in extension.value.get_values_for_type(x509.DNSName)]
     except (ValueError, *unusual) as error:
         raise OrderFailed(f"the certificate cannot be read: {shown(error)}") from None
     except x509.ExtensionNotFound:
         raise OrderFailed("the certificate has no names (subjectAltName)") from None
-    if not set(hosts) <= set(found):
+    if not set(hosts) <= set(named):
         raise OrderFailed("the certificate is not for all hosts of the order")
     return CertificateRow(
         name=name,
-        hosts=hosts or tuple(host for host in dict.fromkeys(found) if is_name(host)),
+        hosts=hosts or tuple(host for host in dict.fromkeys(named) if is_name(host)),
         source=source,
         serial=f"{leaf.serial_number:x}",
         not_before=leaf.not_valid_before_utc.timestamp(),

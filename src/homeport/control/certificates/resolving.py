@@ -67,28 +67,28 @@ class Resolver:
 
         An answer is kept for as long as DNS says, at most a minute; and a bad one for a few seconds.
         """
-        until, known = self._answers.get(name, (0.0, None))
+        until, cached = self._answers.get(name, (0.0, None))
         if self._clock() < until:
-            return known
+            return cached
         if name not in self._asking:
             task = self._asking[name] = asyncio.create_task(self._ask(name))
             task.add_done_callback(lambda _: self._asking.pop(name, None))
         return await asyncio.shield(self._asking[name])
 
     async def _ask(self, name: str) -> Addresses:
-        found: Addresses = None
-        kept_s = BAD_S
+        addresses: Addresses = None
+        cache_s = BAD_S
         # Of a wildcard, some name that nobody has asked for.
         host = f"{secrets.token_hex(6)}{name[1:]}" if is_wildcard(name) else name
         try:
             async with asyncio.timeout(TIME_S), self._free:
-                found, kept_s = await self._looked_up(host)
+                addresses, cache_s = await self._looked_up(host)
         except (TimeoutError, OSError, ValueError) as error:
             log.info("DNS does not answer for %s: %s", name, error or "it takes too long")
         if len(self._answers) >= MOST:
             self._answers.clear()
-        self._answers[name] = self._clock() + kept_s, found
-        return found
+        self._answers[name] = self._clock() + cache_s, addresses
+        return addresses
 
     async def _looked_up(self, name: str) -> tuple[Addresses, float]:
         """Return a name's addresses, and how long to keep them."""
@@ -105,8 +105,8 @@ class Resolver:
             host, _, port = self._server.rpartition(":")
             resolver.nameservers = [host.strip("[]") or self._server]
             resolver.port = int(port) if host else 53
-        found: set[str] = set()
-        kept_s = LONGEST_S
+        addresses: set[str] = set()
+        cache_s = LONGEST_S
         for kind in ("A", "AAAA"):
             try:
                 answer = await resolver.resolve(name + ".", kind, lifetime=TIME_S)
@@ -114,31 +114,33 @@ class Resolver:
                 continue
             except dns.exception.DNSException as error:
                 raise OSError(str(error)) from None
-            found |= {record.address for record in answer}
+            addresses |= {record.address for record in answer}
             if answer.rrset is not None:
-                kept_s = min(kept_s, answer.rrset.ttl)
-        return tuple(sorted(found)), kept_s if found else BAD_S
+                cache_s = min(cache_s, answer.rrset.ttl)
+        return tuple(sorted(addresses)), cache_s if addresses else BAD_S
 
 
 def _in_hosts_file(name: str) -> tuple[str, ...]:
     """Return a name's addresses in this machine's own list, which programs ask before DNS."""
-    found = set()
+    addresses = set()
     with contextlib.suppress(OSError, UnicodeDecodeError):
         for line in HOSTS.read_text().splitlines():
             address, *names = line.partition("#")[0].split() or ("",)
-            if name in (each.lower() for each in names):
-                found.add(address)
-    return tuple(sorted(found))
+            if name in (alias.lower() for alias in names):
+                addresses.add(address)
+    return tuple(sorted(addresses))
 
 
 def _own_addresses() -> tuple[str, ...]:
     """Return this machine's addresses that the internet can reach; none behind NAT."""
     import psutil
 
-    found = (
+    public = (
         address.address.partition("%")[0]
         for addresses in psutil.net_if_addrs().values()
         for address in addresses
         if address.family in (socket.AF_INET, socket.AF_INET6)
     )
-    return tuple(sorted(each for each in found if ipaddress.ip_address(each).is_global))
+    return tuple(
+        sorted(address_ for address_ in public if ipaddress.ip_address(address_).is_global)
+    )

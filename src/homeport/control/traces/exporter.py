@@ -87,18 +87,18 @@ class Exporter:
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
 
-    def add(self, lines: Iterable[Line], known: Known) -> None:
+    def add(self, lines: Iterable[Line], places: Known) -> None:
         """Queue the requests of these lines that are sampled. Never waits for the receiver."""
         sampled = [words for words in lines if _is_sampled(words)]
         if not sampled:
             return
-        versions = known.versions()
+        versions = places.versions()
         noted = []
         for words in sampled:
-            if (place := known.place(words[ENDPOINT])) is None:
+            if (place := places.place(words[ENDPOINT])) is None:
                 continue
             container = words[CONTAINER]
-            revision = known.revision(container)
+            revision = places.revision(container)
             noted.append(
                 Noted(
                     words=words,
@@ -107,7 +107,7 @@ class Exporter:
                     version=versions.get(revision, 0),
                     start=None
                     if words[PARKED] == MISSING
-                    else known.start(place.scope, place.app, container),
+                    else places.start(place.scope, place.app, container),
                 )
             )
         with self._news:
@@ -122,10 +122,10 @@ class Exporter:
             self._news.notify()
         self._thread.join(within_s)
         with self._news:
-            left = len(self._queue) + self._lost
+            unsent = len(self._queue) + self._lost
             self._queue.clear()
-        if left:
-            log.warning("%d requests were not exported as traces before the end", left)
+        if unsent:
+            log.warning("%d requests were not exported as traces before the end", unsent)
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:
@@ -151,9 +151,9 @@ class Exporter:
 
     def _deliver(self, batch: list[Noted]) -> None:
         server = self._server()
-        made = [span for noted in batch for span in spans.of(_ended(noted), server)]
+        new_spans = [span for noted in batch for span in spans.of(_ended(noted), server)]
         try:
-            self._send(made)
+            self._send(new_spans)
         except Unavailable as failure:
             with self._news:
                 self._queue.extendleft(reversed(batch))

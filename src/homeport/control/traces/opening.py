@@ -21,19 +21,19 @@ def exporter(
     def server() -> Server:
         return Server(domain=settings.domain, scheme=settings.scheme, port=port())
 
-    made = Exporter(Otlp(settings.otlp_endpoint, settings.otlp_headers).send, server)
-    opened.push_async_callback(asyncio.to_thread, made.close)
-    return made
+    new = Exporter(Otlp(settings.otlp_endpoint, settings.otlp_headers).send, server)
+    opened.push_async_callback(asyncio.to_thread, new.close)
+    return new
 
 
-def kept(
-    requests: Requests, exporter: Exporter | None, known: Known
+def keeping(
+    requests: Requests, exporter: Exporter | None, places: Known
 ) -> Callable[[Sequence[Line]], None]:
     """Return the function that gets every request that has ended: it keeps them, and exports them."""
 
     def keep(lines: Sequence[Line]) -> None:
-        requests.add(lines, known.place, known.revision)
+        requests.add(lines, places.place, places.revision)
         if exporter is not None:
-            exporter.add(lines, known)
+            exporter.add(lines, places)
 
     return keep

@@ -44,7 +44,7 @@ class Otlp:
         self._session.failure = None
         failed = True
         try:
-            result = self._exporter.export([self._made(span) for span in spans])
+            result = self._exporter.export([self._as_readable(span) for span in spans])
             failed = result.name != "SUCCESS"
         except Exception:
             if self._session.failure is None:
@@ -76,7 +76,7 @@ class Otlp:
             "instrumentation_scope": InstrumentationScope("homeport", version),
         }
 
-    def _made(self, span: Span) -> "ReadableSpan":
+    def _as_readable(self, span: Span) -> "ReadableSpan":
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -117,12 +117,12 @@ def _session() -> Any:
 
         def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
             # A redirect would take the fields, among them a key, to another host.
-            told = {**kwargs, "stream": True, "allow_redirects": False}
+            options = {**kwargs, "stream": True, "allow_redirects": False}
             try:
                 try:
-                    response = super().send(request, **told)
+                    response = super().send(request, **options)
                 except requests.ConnectionError:  # the receiver may have closed an idle connection
-                    response = super().send(request, **told)
+                    response = super().send(request, **options)
                 body = response.raw.read(ANSWER_BYTES, decode_content=True)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 self.failure = Unavailable(

@@ -125,8 +125,8 @@ def _of_start(start: ColdStart, request: str, parked: Span) -> Iterator[Span]:
 def _name(ended: Ended) -> str:
     """Return a name of which there are few: a path may be another one in each request."""
     request = ended.request
-    what = "call" if request.kind == "call" else _method(request)
-    return f"{what} {ended.place.app}.{ended.place.tag}"
+    kind = "call" if request.kind == "call" else _method(request)
+    return f"{kind} {ended.place.app}.{ended.place.tag}"
 
 
 def _method(request: RequestRecord) -> str:
@@ -135,9 +135,9 @@ def _method(request: RequestRecord) -> str:
 
 def _attributes(ended: Ended, server: Server) -> Iterator[tuple[str, Value]]:
     request, place = ended.request, ended.place
-    known = request.method in METHODS
-    yield "http.request.method", request.method if known else "_OTHER"
-    if not known:
+    is_standard = request.method in METHODS
+    yield "http.request.method", request.method if is_standard else "_OTHER"
+    if not is_standard:
         yield "http.request.method_original", request.method
     if request.kind == "visit":
         yield "url.scheme", server.scheme

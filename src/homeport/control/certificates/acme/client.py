@@ -93,7 +93,7 @@ class Client:
                 hint="homeport goes on with it by itself",
             ) from None
         except (requests.RequestException, errors.Error, JoseError, ValueError) as error:
-            raise _told(error, self._directory) from None
+            raise _as_failure(error, self._directory) from None
         except OSError as error:
             raise OrderFailed(f"{error.filename or self._folder}: {error.strerror}") from None
 
@@ -103,7 +103,7 @@ class Client:
 
     async def _issue(self, name: str, hosts: tuple[str, ...], solver: Solver) -> bytes:
         client = await self._opened()
-        key = await asyncio.to_thread(keys.kept, self._orders / name / "key.pem")
+        key = await asyncio.to_thread(keys.load_or_make, self._orders / name / "key.pem")
         order = await self._resumed(client, name, hosts)
         if order is None:
             order = await apart(client.new_order, keys.request(key, hosts))
@@ -121,14 +121,16 @@ class Client:
         return await asyncio.shield(self._opening)
 
     def _open(self) -> ClientV2:
-        key = serialization.load_pem_private_key(keys.kept(self._account_file), None)
+        key = serialization.load_pem_private_key(keys.load_or_make(self._account_file), None)
         self._jwk = JWKEC(key=key)
         network = Network(self._jwk, bundle=self._bundle, agent=self._agent)
         client = ClientV2(ClientV2.get_directory(self._directory, network), network)
         # The user has agreed to the terms by setting `email`, as the documentation of the setting says.
-        wanted = messages.NewRegistration.from_data(email=self._email, terms_of_service_agreed=True)
+        registration = messages.NewRegistration.from_data(
+            email=self._email, terms_of_service_agreed=True
+        )
         try:
-            client.new_account(wanted)
+            client.new_account(registration)
         except (
             errors.ConflictError
         ) as known:  # the key has an account: its URL is all that is needed
@@ -145,10 +147,10 @@ class Client:
             path = self._order_file(name)
             if abs(time.time() - path.stat().st_mtime) > ORDER_KEPT_S:
                 return None  # what it would give is of no use any more
-            kept = json.loads(await asyncio.to_thread(path.read_bytes))
-            if kept["directory"] != self._directory or tuple(kept["hosts"]) != hosts:
+            saved = json.loads(await asyncio.to_thread(path.read_bytes))
+            if saved["directory"] != self._directory or tuple(saved["hosts"]) != hosts:
                 return None
-            order = await apart(_order, client, kept["url"])
+            order = await apart(_order, client, saved["url"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         except errors.Error as error:
@@ -160,8 +162,8 @@ class Client:
         return order
 
     def _remember(self, name: str, hosts: tuple[str, ...], order: messages.OrderResource) -> None:
-        kept = {"directory": self._directory, "hosts": hosts, "url": order.uri}
-        private.write(self._order_file(name), json.dumps(kept).encode())
+        saved = {"directory": self._directory, "hosts": hosts, "url": order.uri}
+        private.write(self._order_file(name), json.dumps(saved).encode())
 
     def _order_file(self, name: str) -> Path:
         return self._orders / name / "order.json"
@@ -260,12 +262,14 @@ async def _polled(
 
 def _order(client: ClientV2, url: str) -> messages.OrderResource:
     body = messages.Order.from_json(_post_as_get(client, url).json())
-    found = []
-    for each in body.authorizations:
-        response = _post_as_get(client, each)
+    authorizations = []
+    for url_of_authorization in body.authorizations:
+        response = _post_as_get(client, url_of_authorization)
         authorization = messages.Authorization.from_json(response.json())
-        found.append(messages.AuthorizationResource(body=authorization, uri=each))
-    return messages.OrderResource(body=body, uri=url, authorizations=found)
+        authorizations.append(
+            messages.AuthorizationResource(body=authorization, uri=url_of_authorization)
+        )
+    return messages.OrderResource(body=body, uri=url, authorizations=authorizations)
 
 
 def _download(client: ClientV2, url: str) -> bytes:
@@ -291,7 +295,7 @@ def _failed(task: "asyncio.Task[Any]") -> bool:
     return task.cancelled() or task.exception() is not None
 
 
-def _told(error: Exception, directory: str) -> OrderFailed:
+def _as_failure(error: Exception, directory: str) -> OrderFailed:
     if isinstance(error, messages.Error):
         return _problem(error, "")
     if isinstance(error, requests.exceptions.SSLError):

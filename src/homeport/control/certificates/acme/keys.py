@@ -19,8 +19,8 @@ def new() -> bytes:
     )
 
 
-def kept(path: Path) -> bytes:
-    """Return the key in a file; make both if there is none, or if it is damaged."""
+def load_or_make(path: Path) -> bytes:
+    """Return the key in a file; make both if the file does not exist, or if it is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         key = path.read_bytes()
         if isinstance(serialization.load_pem_private_key(key, None), ec.EllipticCurvePrivateKey):

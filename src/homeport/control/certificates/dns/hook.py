@@ -83,10 +83,10 @@ class Hook:
 async def _logged(process: asyncio.subprocess.Process, what: str) -> str:
     """Copy the command's output to the log; return its last line."""
     assert process.stdout is not None
-    kept = bytearray()
+    output = bytearray()
     while chunk := await process.stdout.read(4096):
-        kept += chunk[: max(0, MAX_OUTPUT - len(kept))]
-    lines = [shown(line) for line in kept.decode(errors="replace").splitlines() if line.strip()]
+        output += chunk[: max(0, MAX_OUTPUT - len(output))]
+    lines = [shown(line) for line in output.decode(errors="replace").splitlines() if line.strip()]
     for line in lines:
         log.info("DNS hook, %s: %s", what, line)
     return lines[-1] if lines else "it printed nothing"

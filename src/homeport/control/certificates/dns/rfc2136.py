@@ -66,7 +66,7 @@ class Rfc2136:
             update.add(record, TTL_S, "TXT", text)
         else:
             update.delete(record, "TXT", text)
-        answer = await self._asked(update)
+        answer = await self._ask(update)
         if (code := answer.rcode()) != dns.rcode.NOERROR:
             raise OrderFailed(
                 f"the name server {self._server} refused to change {name}: {dns.rcode.to_text(code)}",
@@ -79,7 +79,7 @@ class Rfc2136:
             return self._given_zone
         name = record
         while len(name) > 1:
-            answer = await self._asked(dns.message.make_query(name, dns.rdatatype.SOA))
+            answer = await self._ask(dns.message.make_query(name, dns.rdatatype.SOA))
             for rrset in (*answer.answer, *answer.authority):
                 if rrset.rdtype == dns.rdatatype.SOA and record.is_subdomain(rrset.name):
                     return rrset.name
@@ -93,11 +93,11 @@ class Rfc2136:
         """Return the server's address; `OSError` if its name has none."""
         with contextlib.suppress(ValueError):
             return str(ipaddress.ip_address(self._server))
-        if not (found := await self._resolver.addresses(self._server)):
+        if not (addresses := await self._resolver.addresses(self._server)):
             raise OSError(f"DNS knows no address of {self._server}")
-        return found[0]
+        return addresses[0]
 
-    async def _asked(self, message: dns.message.Message) -> dns.message.Message:
+    async def _ask(self, message: dns.message.Message) -> dns.message.Message:
         try:
             # TCP: an update must not be lost, and an answer must not be forged.
             address = await self._address()
