@@ -26,7 +26,7 @@ def tried(monkeypatch):
         found.append(root)
         return WHOLE
 
-    monkeypatch.setattr(trials, "_tried", trial)
+    monkeypatch.setattr(trials, "_trial", trial)
     return found
 
 
@@ -53,7 +53,7 @@ def test_it_is_tried_again_where_something_has_changed_that_it_depends_on(
 ):
     boot = tmp_path / "boot_id"
     boot.write_text("one")
-    monkeypatch.setattr(trials, "SAYS", (str(boot),))
+    monkeypatch.setattr(trials, "KERNEL_FILES", (str(boot),))
     trials.keep(root, WHOLE)
     boot.write_text("another")
     trials.report_for(root)

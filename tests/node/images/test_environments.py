@@ -102,7 +102,7 @@ async def test_a_later_server_finds_what_was_built(house):
 
     assert made == later.of(image(SIX))
     assert [("debian_slim", "pip_install six==1.17.0")] == [later.all()[0].steps]
-    with pytest.raises(ImageError, match="not there any more"):
+    with pytest.raises(ImageError, match="the environment of this image was deleted"):
         later.of(image(IDNA))
 
 

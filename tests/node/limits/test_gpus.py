@@ -146,7 +146,7 @@ def test_doctor_hears_what_is_there(monkeypatch):
     monkeypatch.setattr(
         gpus, "find", lambda: gpus._visible(gpus._answers(gpus._devices, Driver()), "0")
     )
-    monkeypatch.setattr(driver, "found", lambda: there)
+    monkeypatch.setattr(driver, "find", lambda: there)
     told = gpus.summary()
 
     assert ["Tesla T4"] == told["names"]
@@ -160,7 +160,7 @@ def test_the_drivers_library_is_loaded_from_where_the_loader_does_not_look(tmp_p
     there = driver.find({}, [str(folder)], cached=[])
     monkeypatch.setattr(gpus, "DRIVER", "libnvidia-ml.so.1")
     monkeypatch.setattr(gpus, "CONTROL", tmp_path)
-    monkeypatch.setattr(driver, "found", lambda: there)
+    monkeypatch.setattr(driver, "find", lambda: there)
 
     assert gpus._loads()
     monkeypatch.setattr(gpus, "CONTROL", tmp_path / "none")

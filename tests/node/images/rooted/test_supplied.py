@@ -94,7 +94,7 @@ async def test_a_volume_that_may_only_be_read_or_is_not_there_is_refused(given, 
 
     gone = dataclasses.replace(given.supplies.volumes[0], key="w/e/gone", name="gone")
     given.supplies = Supplies(volumes=(gone,))
-    with pytest.raises(ImageError, match="the volume `gone` is not there") as refused:
+    with pytest.raises(ImageError, match="the volume `gone` was deleted") as refused:
         await given.make(base, commands("true # gone", volumes=[0]))
     assert WHERE == refused.value.where
 
