@@ -34,6 +34,14 @@ def test_a_ca_is_made_once_and_its_keys_are_for_nobody_else(ca, tmp_path):
     assert {"ca.key": 0o600, "ca.pem": 0o600, "control.pem": 0o600} == modes
 
 
+def test_of_a_text_with_two_certificates_only_the_pinned_one_is_kept(ca, tmp_path):
+    other = Authority(tmp_path / "other")
+    other.open()
+
+    assert ca.pem.encode() == authority.pinned(ca.pem + other.pem, ca.fingerprint)
+    assert None is authority.pinned(other.pem + ca.pem, ca.fingerprint)
+
+
 @pytest.mark.parametrize("name", ["ca.key", "ca.pem"])
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\n"])
 def test_a_damaged_ca_is_never_replaced_by_a_new_one(ca, tmp_path, name, content):

@@ -117,6 +117,17 @@ async def test_a_ca_with_the_right_fingerprint_and_another_key_is_no_control_pla
             await dialing.join(Place(tmp_path / "n"), where(other), "n", cluster.token())
 
 
+async def test_a_second_ca_behind_the_right_one_is_not_trusted(cluster, tmp_path, monkeypatch):
+    """The attacker's answer has two certificates: the real CA's, which the token names, and one with the attacker's key."""
+    async with make_cluster(tmp_path / "elsewhere") as other:
+        both = cluster.authority.pem + other.authority.pem
+        monkeypatch.setattr(Authority, "pem", property(lambda _self: both))
+        with pytest.raises(Failure, match="certificate verify failed"):
+            await dialing.join(Place(tmp_path / "n"), where(other), "n", cluster.token())
+
+    assert 1 == (tmp_path / "n" / "cluster" / "joined-ca.pem").read_text().count("BEGIN")
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -6,6 +6,7 @@ is valid for two weeks, and is renewed over the connection after one.
 
 import datetime as dt
 import os
+import secrets
 from pathlib import Path
 
 from cryptography import x509
@@ -135,9 +136,24 @@ class Authority:
 
 
 def fingerprint(pem: str) -> str:
-    """Return the SHA-256 of a certificate in hex; `BadRequest` if it is none."""
+    """Return the SHA-256 of the first certificate of a PEM in hex; `BadRequest` if there is none."""
+    return _first(pem).fingerprint(hashes.SHA256()).hex()
+
+
+def pinned(pem: str, expected: str) -> bytes | None:
+    """Return the one certificate that has this fingerprint, as PEM; None for another certificate.
+
+    The text may have further certificates, which an attacker has added: OpenSSL would trust all that are in a file.
+    """
+    certificate = _first(pem)
+    if not secrets.compare_digest(certificate.fingerprint(hashes.SHA256()).hex(), expected):
+        return None
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _first(pem: str) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+        return x509.load_pem_x509_certificate(pem.encode())
     except ValueError:
         raise BadRequest("the certificate of the CA cannot be read") from None
 

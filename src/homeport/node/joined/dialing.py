@@ -160,12 +160,12 @@ async def _join(place: Place, where: Address, name: str, text: str, fingerprint:
     # Anybody could answer this first connection. Nothing secret is sent on it: it only fetches the CA.
     _reader, writer, greeting = await _connected(where, identity.of_stranger(), None)
     writer.transport.abort()
-    if not secrets.compare_digest(authority.fingerprint(greeting.ca), fingerprint):
+    if (ca := authority.pinned(greeting.ca, fingerprint)) is None:
         raise Unauthorized(
             f"{where} is not the homeport that the token is from",
             hint="compare the address with the one that `homeport node token` has printed; somebody may be in between",
         )
-    await asyncio.to_thread(private.write, place.ca, greeting.ca.encode())
+    await asyncio.to_thread(private.write, place.ca, ca)
     key, csr = await asyncio.to_thread(authority.request)
     reader, writer, greeting = await _connected(
         where, identity.of_node(place.ca, None), identity.CONTROL
