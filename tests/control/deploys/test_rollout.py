@@ -1,8 +1,8 @@
 """A change of what serves happens whole or not at all, wherever it fails."""
 
 import asyncio
-import itertools
 import threading
+from collections import deque
 
 import pytest
 
@@ -11,7 +11,7 @@ from homeport.contract.image import Image, Step
 from homeport.contract.scope import MAIN
 from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest
-from tests.fakes import FakeNode
+from tests.fakes import FakeNode, no_fault
 from tests.waiting import virtually
 
 F, G, GONE = "me--shop-f", "me--shop-g", "me--shop-gone"
@@ -122,81 +122,93 @@ def broken(plane: Plane, call: str, what: str, when: str, error: Exception):
     return failed
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_wherever_a_change_fails_what_served_before_serves_on(tmp_path, name):
-    first, change = CHANGES[name]
-    tried = {(call, what if call in NAMED else "") for call, what in steps(tmp_path, name)}
-    faults = list(itertools.product(sorted(tried), ("before", "after")))
-    assert len(tried) > 3
+async def examined(home, name: str, faults: deque, let, check) -> list[tuple]:
+    """Examine faults on one plane until a change goes through in spite of one; return those that refused it.
 
-    async def story(home, call, what, when):
-        async with Plane(home) as plane:
-            await first(plane)
-            await settled(plane)
-            before = await plane.state()
-            failed = broken(plane, call, what, when, IngressError(f"{call} fails"))
-            refused = None
+    A refused change leaves everything as it was, so the next fault meets the same plane.
+    """
+    first, change = CHANGES[name]
+    refusals = []
+    async with Plane(home) as plane:
+        await first(plane)
+        await settled(plane)
+        before = await plane.state()
+        while faults:
+            fault = faults.popleft()
+            met = let(plane, *fault)
             try:
                 await change(plane)
-            except Failure as failure:
-                refused = failure
+            except Failure:
+                refusals.append(fault)
             await settled(plane)
             await plane.check_whole()
-            if refused is not None:
-                assert before == await plane.state(), (call, what, when)
-                for endpoint in before["endpoints"]:
-                    assert (await plane.visit(endpoint)).pool.app == "shop"
-            assert failed or refused is None
-            await change(plane) if refused else None
-            await plane.check_whole()
-            return refused is not None
+            if fault not in refusals:
+                if not met and refusals:
+                    faults.appendleft(fault)  # a number in its name is another one after refusals
+                return refusals
+            assert met, fault
+            assert before == await plane.state(), fault
+            await check(plane, before)
+        no_fault_more(plane)
+        await change(plane)
+        await plane.check_whole()
+    return refusals
 
-    refusals = 0
-    for number, ((call, what), when) in enumerate(faults):
-        home = tmp_path / str(number)
+
+def no_fault_more(plane: Plane) -> None:
+    plane.ingress.fault = plane.node.fault = no_fault
+    plane.stores.fault = lambda _call, _what, _when: None
+
+
+def refused(tmp_path, name: str, faults, let, check) -> list[tuple]:
+    """Examine all faults, on as few planes as they need; return those that refused the change."""
+    waiting, refusals = deque(faults), []
+    while waiting:
+        home = tmp_path / str(len(waiting))  # at least one fault fewer each time
         home.mkdir()
-        refusals += virtually(story(home, call, what, when))
-    assert refusals > 3
+        refusals += virtually(examined(home, name, waiting, let, check))
+    return refusals
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_wherever_a_change_fails_what_served_before_serves_on(tmp_path, name):
+    tried = {(call, what if call in NAMED else "") for call, what in steps(tmp_path, name)}
+    faults = [(*step, when) for when in ("before", "after") for step in sorted(tried)]
+    assert len(tried) > 3
+
+    def let(plane, call, what, when):
+        return broken(plane, call, what, when, IngressError(f"{call} fails"))
+
+    async def check(plane, before):
+        for endpoint in before["endpoints"]:
+            assert (await plane.visit(endpoint)).pool.app == "shop"
+
+    assert len(refused(tmp_path, name, faults, let, check)) > 3
 
 
 @pytest.mark.parametrize("name", ["rolling", "recreate", "port", "reload"])
 def test_wherever_a_change_is_ended_what_served_before_serves_on(tmp_path, name):
-    first, change = CHANGES[name]
-    tried = steps(tmp_path, name)
+    awaited = {"route", "unroute", "prepare", "free_port"}
+    tried = [step for step in steps(tmp_path, name) if step[0] in awaited]
+    faults = [(*step, when) for when in ("before", "after") for step in tried]
 
-    async def story(home, call, what, when):
-        async with Plane(home) as plane:
-            await first(plane)
-            await settled(plane)
-            before = await plane.state()
-            ended = []
+    def let(plane, call, what, when):
+        ended = []
 
-            async def end(name, told, moment):
-                if (name, moment) == (call, when) and what in (told, "") and not ended:
-                    ended.append(told)
-                    for one in plane.deployer._changes:
-                        one.end(BadRequest("ended"))
-                await asyncio.sleep(0)
+        async def end(name, told, moment):
+            if (name, moment) == (call, when) and what in (told, "") and not ended:
+                ended.append(told)
+                for one in plane.deployer._changes:
+                    one.end(BadRequest("ended"))
+            await asyncio.sleep(0)
 
-            plane.ingress.fault = plane.node.fault = end
-            refused = None
-            try:
-                await change(plane)
-            except Failure as failure:
-                refused = failure
-            await settled(plane)
-            await plane.check_whole()
-            if refused is not None:
-                assert before == await plane.state(), (call, what, when)
-            return refused is not None
+        plane.ingress.fault = plane.node.fault = end
+        return ended
 
-    refusals = 0
-    awaited = [step for step in tried if step[0] in {"route", "unroute", "prepare", "free_port"}]
-    for number, ((call, what), when) in enumerate(itertools.product(awaited, ("before", "after"))):
-        home = tmp_path / str(number)
-        home.mkdir()
-        refusals += virtually(story(home, call, what, when))
-    assert refusals > 3
+    async def check(_plane, _before):
+        pass
+
+    assert len(refused(tmp_path, name, faults, let, check)) > 3
 
 
 def test_an_ingress_that_fails_for_longer_gets_everything_back_when_it_obeys_again(tmp_path):
