@@ -20,6 +20,10 @@ PLAIN = frozenset({str, int, float, bool, type(None)})
 #: Annotations of which `decode` returns what it gets.
 _SAME = (str, int, bool, int | None, str | None)
 
+# How `decode` reads an annotation. Numbers, because to make an enum would cost each start of a container.
+_SAME_VALUE, _CLASS, _OPTIONAL, _DICT, _FLOAT, _ENUM, _LIST, _TUPLE = range(8)
+_BYTES = 8  # or a plain value, such as a class parameter's
+
 
 def dumps(value: Any) -> str:
     """Return the value as one line of JSON."""
@@ -67,45 +71,53 @@ def encode(value: Any, *, brief: bool = False) -> Any:
 
 def decode(annotation: Any, data: Any) -> Any:
     """Return the value of the annotated type that `encode` made `data` from."""
-    if annotation is Any:
-        return _bytes_or_same(data)
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return _decode_union(args, data)
-    if origin is tuple:
-        if not isinstance(data, (list, tuple)):
-            raise TypeError(f"a list is needed, not {type(data).__name__}")
-        if args[-1] is Ellipsis:
-            if args[0] in _SAME:
-                return tuple(data)
-            return tuple(decode(args[0], item) for item in data)
-        return tuple(decode(arg, item) for arg, item in zip(args, data, strict=True))
-    if origin is dict:
-        if not isinstance(data, dict):
-            raise TypeError(f"an object is needed, not {type(data).__name__}")
-        return {key: decode(args[1], item) for key, item in data.items()}
-    if dataclasses.is_dataclass(annotation):
+    shape, inner = _shape(annotation)
+    if shape == _SAME_VALUE:
+        return data
+    if shape == _CLASS:
         if not isinstance(data, dict):
             raise TypeError(f"{annotation} from {type(data).__name__}")
-        hints = _hints(typing.cast(Any, annotation))
-        fields = {key: decode(hints[key], item) for key, item in data.items() if key in hints}
-        return typing.cast(Any, annotation)(**fields)
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        hints = _hints(annotation)
+        return annotation(**{k: decode(hints[k], v) for k, v in data.items() if k in hints})
+    if shape == _OPTIONAL:
+        return None if data is None else decode(inner, data)
+    if shape == _DICT:
+        if not isinstance(data, dict):
+            raise TypeError(f"an object is needed, not {type(data).__name__}")
+        return {key: decode(inner, item) for key, item in data.items()}
+    if shape == _FLOAT:
+        return float(data) if type(data) is int else data
+    if shape == _ENUM:
         return annotation(data)
-    if annotation is bytes:
+    if shape == _BYTES:
         return _bytes_or_same(data)
-    if annotation is float and type(data) is int:
-        return float(data)
-    return data
+    if not isinstance(data, (list, tuple)):
+        raise TypeError(f"a list is needed, not {type(data).__name__}")
+    if shape == _LIST:
+        return tuple(data) if inner in _SAME else tuple(decode(inner, item) for item in data)
+    return tuple(decode(arg, item) for arg, item in zip(inner, data, strict=True))
 
 
-def _decode_union(args: tuple[Any, ...], data: Any) -> Any:
-    if data is None:
-        return None
-    kinds = [arg for arg in args if arg is not type(None)]
-    if len(kinds) == 1:
-        return decode(kinds[0], data)
-    return _bytes_or_same(data)  # a union of plain values, such as a class parameter's
+@functools.cache
+def _shape(annotation: Any) -> tuple[int, Any]:
+    """Return how to read an annotation, and the annotations inside it."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [arg for arg in args if arg is not type(None)]
+        return (_OPTIONAL, kinds[0]) if len(kinds) == 1 else (_BYTES, None)
+    if origin is tuple:
+        return (_LIST, args[0]) if args[-1] is Ellipsis else (_TUPLE, args)
+    if origin is dict:
+        return _DICT, args[1]
+    if annotation is Any or annotation is bytes:
+        return _BYTES, None
+    if annotation is float:
+        return _FLOAT, None
+    if dataclasses.is_dataclass(annotation):
+        return _CLASS, None
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return _ENUM, None
+    return _SAME_VALUE, None
 
 
 def _bytes_or_same(data: Any) -> Any:

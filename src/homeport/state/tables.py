@@ -4,6 +4,8 @@ Every table has `workspace` and `environment` in its key or beside it (`contract
 A change here needs a migration in `migrations/versions`, and SCHEMA is the number of the newest one.
 """
 
+import functools
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -37,6 +39,7 @@ def _scope() -> tuple[Column[str], Column[str]]:
     )
 
 
+@functools.lru_cache(maxsize=4096)  # without, most of the time of making a statement
 def here(table: Table, scope: Scope) -> ColumnElement[bool]:
     """Return the condition that a row is of an environment."""
     return and_(table.c.workspace == scope.workspace, table.c.environment == scope.environment)
