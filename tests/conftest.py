@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import os
 import signal
 import sys
@@ -22,12 +23,17 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # Each client of httpx reads every CA, which takes longer than most requests of a test; so one context is for all of them.
-_usual_context = functools.cache(httpx.create_ssl_context)
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@functools.cache
+def _usual_context(*_variables):
+    return httpx.create_ssl_context()
 
 
 def _context(verify=True, cert=None, trust_env=True):
-    if verify is True and cert is None and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & {*os.environ}:
-        return _usual_context()
+    if verify is True and cert is None and trust_env:
+        return _usual_context(*map(os.environ.get, CA_VARIABLES))
     return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
 
 
@@ -76,6 +82,12 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish(session):
+    # What is there by now stays; else each collection of garbage looks at all modules again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import secrets
 from pathlib import Path
 
 from homeport.contract.container import StartOrder
@@ -24,7 +25,7 @@ from homeport.state.scope import MAIN, Scope, Scoped
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store, Stores
 from homeport.state.sweeper import Sweeper
-from homeport.state.vault import Vault
+from homeport.state.vault import KEY_BYTES, Vault
 from homeport.state.volumes import Volumes
 from tests import databases
 from tests.control.fleet.house import Fleet
@@ -32,6 +33,7 @@ from tests.fakes import FakeNode, InPlace
 
 #: The key of the environment MAIN.
 KEY = "environment-main-main"
+KEY_OF_VAULTS = secrets.token_bytes(KEY_BYTES).hex()
 #: What changes the store.
 WRITES = (
     "add_revision",
@@ -83,6 +85,14 @@ class RecordedStore(Store):
         return recorded
 
 
+def a_vault(home: Path) -> Vault:
+    """Return the vault of a home; all homes have one key, for a new one is written through to the disk."""
+    file = home / "vault.key"
+    if not file.exists():
+        file.write_text(KEY_OF_VAULTS)
+    return Vault(file)
+
+
 def function(name: str, *, port: int | None = None, secret: str = "", **rest) -> FunctionSpec:
     kind = WebKind.FASTAPI if port is None else WebKind.WEB_SERVER
     web = WebMethod(tag=name, attribute=name, kind=kind, port=port)
@@ -104,7 +114,7 @@ class Plane(Fleet):
         self.stores = RecordedStores(self.database)
         self.store = self.stores.of(MAIN)
         self.blobs = Blobs(home / "blobs")
-        self.vault = Vault(home / "vault.key")
+        self.vault = a_vault(home)
         # Keys that a test can write down: KEY is that of MAIN.
         self.environments = Environments(
             self.database, lambda text: text.replace("\0", "-"), slug=self.settings.workspace

@@ -18,11 +18,10 @@ from homeport.control.api.findings import of_apps, of_server
 from homeport.state.alerts import Alerts
 from homeport.state.requests import LEAST_BYTES, PARTS, Place, Requests
 from homeport.state.usage import Sample, Usages
-from homeport.state.vault import Vault
 from tests import databases
 from tests.control.api.served import api_of
 from tests.control.api.test_environments import client
-from tests.control.plane import Plane
+from tests.control.plane import Plane, a_vault
 from tests.fakes import InPlace
 from tests.recorded import words
 from tests.state.test_alerts import URL, row
@@ -113,7 +112,7 @@ def inline(monkeypatch):
 
 async def story(tmp_path, tell):
     database = databases.opened(tmp_path, InPlace())
-    house = House(database, Vault(tmp_path / "vault.key"), tmp_path)
+    house = House(database, a_vault(tmp_path), tmp_path)
     house.watcher.open()
     await tell(house)
     await house.watcher.close()

@@ -54,7 +54,7 @@ def test_an_app_of_many_functions_stops_no_other_apps_cold_start():
             held = [
                 asyncio.create_task(house.ingress.visit(pool.key, 3600.0)) for pool in functions
             ]
-            await asyncio.sleep(5)
+            await asyncio.sleep(1)
             running = len(house.node.containers)
             first = await took_s(house.ingress.visit(OTHER, 0.1))
             for visit in held:
