@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tarfile
 import urllib.error
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 USER, PASSWORD = "captain", "hold-fast"
@@ -91,8 +91,7 @@ def running(directory: Path, *, private: bool = False) -> Iterator[Registry]:
             "there is no docker-registry or no skopeo: apt-get install docker-registry skopeo"
         )
     directory.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     text = CONFIG.format(storage=directory / "storage", port=port)
     if private:
         (directory / "htpasswd").write_text(HTPASSWD)

@@ -23,6 +23,7 @@ from homeport.settings import Settings
 from tests.control.started import Start, blocked
 from tests.fakes import FakeNode
 from tests.orders import order
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 OPENED = ["nodes open", "ingress opens", "ingress has the tokens", "ingress starts"]
@@ -143,8 +144,7 @@ async def test_what_is_wrong_with_the_settings_is_found_before_anything_is_touch
 
 
 async def test_the_api_over_tcp_is_for_those_who_know_the_token(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     settings = Settings(home=tmp_path, api_port=port, token="word")
     async with started(settings, Start()):
         server = f"http://127.0.0.1:{port}"

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from homeport import settings
 from tests.docs import blocks
 from tests.docs.blocks import Block
 from tests.journeys.conftest import PATIENCE_S, Command, Terminal
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -66,11 +66,11 @@ class Reader:
         self.directory = directory
         self.terminal = Terminal(home)
         #: Text of the page -> what stands for it in this test.
-        self.port = _free_port()
+        self.port = free_port()
         self._meant = {
             "4663": str(self.port),
-            "4670": str(_free_port()),
-            "8765": str(_free_port()),
+            "4670": str(free_port()),
+            "8765": str(free_port()),
             "uv tool install .": f"uv tool install {ROOT}",
         }
         self.terminal.environ |= {
@@ -206,9 +206,3 @@ def test_the_list_of_blocks_that_are_not_run_has_no_other():
     }
 
     assert set(NOT_RUN) <= found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,6 +1,5 @@
 """A server with HTTPS and tokens, and a laptop that logs in: what it may do, and what it may not."""
 
-import socket
 import stat
 import subprocess
 
@@ -9,6 +8,7 @@ import pytest
 from homeport.ingress import pairs
 from tests.certificates import Authority
 from tests.journeys.conftest import Terminal
+from tests.ports import free_port
 from tests.waiting import PATIENCE_S, wait_for
 
 HELLO = """
@@ -34,8 +34,7 @@ def server(terminal, tmp_path):
         path = terminal.home / folder / "here.pem"
         path.write_bytes(pairs.read(authority.pem("localhost", "*.localhost")).pem)
         path.chmod(0o600)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     terminal.environ |= {
         "HOMEPORT_API_PORT": str(port),
         "HOMEPORT_TOKEN": FIRST,

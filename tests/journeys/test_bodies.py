@@ -7,7 +7,7 @@ import h2.config
 import h2.connection
 import h2.events
 
-from tests.runner.test_kinds import free_port
+from tests.ports import free_port
 
 PATIENCE_S = 30.0
 SCRIPT = """

@@ -1,10 +1,10 @@
 """Two environments of one server: the same names, and nothing of each other; and a workspace beside them."""
 
-import socket
 import subprocess
 import sys
 
 from tests.journeys.conftest import PATIENCE_S, Terminal
+from tests.ports import free_port
 
 SHOP = """
     import os
@@ -99,8 +99,7 @@ def test_two_environments_have_the_same_names_and_reach_nothing_of_each_other(
 
 
 def test_a_workspace_sees_nothing_of_the_servers_own(terminal, write, visitor, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     terminal.environ |= {"HOMEPORT_API_PORT": str(port), "HOMEPORT_TOKEN": "the-first-token-of-all"}
     terminal.run("up")
     terminal.run("secret", "create", "auth", "WHOSE=ours")

@@ -8,6 +8,7 @@ import ssl
 import threading
 
 from tests.control.certificates import authority
+from tests.ports import free_port
 from tests.waiting import PATIENCE_S, wait_for
 
 SCRIPT = """
@@ -91,7 +92,7 @@ def kill_in_an_order(terminal, visitor) -> None:
 def test_from_a_deploy_to_https_and_on_over_renewals_kills_and_restarts(
     terminal, write, tmp_path_factory
 ):
-    http_port, https_port = authority.free_port(), authority.free_port()
+    http_port, https_port = free_port(), free_port()
     with authority.running(tmp_path_factory.mktemp("ca"), http_port) as ca:
         terminal.environ |= {
             "HOMEPORT_TLS": "acme",

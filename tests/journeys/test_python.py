@@ -2,13 +2,13 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from tests.journeys.conftest import Command
+from tests.ports import free_port
 from tests.waiting import PATIENCE_S, wait_for
 
 SHOP = """
@@ -243,8 +243,7 @@ def test_ctrl_c_ends_the_block_and_the_script_goes_on(terminal, write):
 @pytest.fixture
 def served(terminal, write):
     """A server whose API other machines reach, and what such a machine has in its environment."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     terminal.environ |= {"HOMEPORT_API_PORT": str(port), "HOMEPORT_TOKEN": "correct-horse"}
     terminal.run("up")
     return {

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import secrets
 import shutil
-import socket
 
 import httpx
 import pytest
@@ -13,6 +12,7 @@ from homeport.cell import report
 from homeport.settings import Settings
 from tests.journeys import intruder
 from tests.journeys.conftest import PATIENCE_S, ROOT, Terminal, homes
+from tests.ports import free_port
 
 ADMIN = "the-first-token-of-all"
 SHOP = """
@@ -99,8 +99,7 @@ def tenants(terminal, write, tmp_path):
     """Return the server's terminal, acme and globex."""
     if not (told := report.report()).possible:
         pytest.skip(f"no cells here: {told.why}")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     terminal.environ |= {
         "HOMEPORT_API_PORT": str(port),
         "HOMEPORT_TOKEN": ADMIN,

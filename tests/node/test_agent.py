@@ -12,6 +12,7 @@ from homeport.contract.container import Container, LogLine, State
 from homeport.contract.image import Image, Step
 from homeport.contract.listing import Change, Mark
 from homeport.node.agent import Agent
+from tests import processes
 from tests.orders import order
 from tests.waiting import until
 
@@ -81,14 +82,6 @@ class Watched:
                 await self._news.wait()
 
 
-def runs(process: psutil.Process) -> bool:
-    """Whether a process has not ended; one that has ended may wait for the machine's pid 1 to notice."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 READY = 'say(kind="ready")\ntime.sleep(60)\n'
 
 
@@ -100,7 +93,7 @@ async def test_a_container_is_ready_and_gone_and_leaves_nothing(start, settings)
     gone = await watched.until(State.GONE)
 
     assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.states
-    assert not psutil.pid_exists(gone.pid)
+    assert not processes.lives(gone.pid)
     assert () == (await agent.list()).containers
     assert [] == list((settings.run_dir / "containers").iterdir())
 
@@ -151,7 +144,7 @@ async def test_a_start_that_takes_too_long_is_ended(start):
     container = await watched.until(State.FAILED)
 
     assert "did not become ready within 0.3 s" == container.reason
-    assert not psutil.pid_exists(container.pid)
+    assert not processes.lives(container.pid)
 
 
 async def test_starts_that_hang_hold_up_no_other(start, tmp_path):
@@ -183,8 +176,12 @@ async def test_a_runner_that_ends_without_a_word_is_a_failed_start(start, script
     assert reason == container.reason
 
 
-async def test_a_container_that_dies_while_it_serves_is_gone_with_its_reason(start):
-    _, watched = await start('say(kind="ready")\ntime.sleep(0.1)\nos.kill(os.getpid(), 11)')
+async def test_a_container_that_dies_while_it_serves_is_gone_with_its_reason(start, tmp_path):
+    go = tmp_path / "go"
+    wait = f"while not os.path.exists({str(go)!r}): time.sleep(0.01)"
+    _, watched = await start(f'say(kind="ready")\n{wait}\nos.kill(os.getpid(), 11)')
+    await watched.until(State.READY)
+    go.touch()
     container = await watched.until(State.GONE)
 
     assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.states
@@ -216,7 +213,7 @@ async def test_one_whose_init_was_stopped_ends_when_its_grace_is_over(
     await agent.stop("ta-1", grace_s=0.2)
     await watched.until(State.GONE)
 
-    assert not any(runs(process) for process in session)
+    assert not any(processes.lives(process) for process in session)
 
 
 async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
@@ -238,11 +235,8 @@ async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
     children = [int(pid) for pid in (await watched.line("children")).text.split()[1:]]
     await agent.stop("ta-1", grace_s=0.1)
     await watched.until(State.GONE)
-    gone, alive = psutil.wait_procs(
-        [psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=30
-    )
 
-    assert [] == alive, gone
+    assert [] == processes.living(*children)
 
 
 @pytest.mark.parametrize("how", ["start_new_session=True", "start_new_session=False"])
@@ -260,9 +254,7 @@ async def test_what_a_container_leaves_is_found_even_if_its_init_is_killed(start
     child = int((await watched.line("child")).text.split()[1])
     psutil.Process(container.pid).parent().kill()
     await watched.until(State.GONE)
-    _, alive = psutil.wait_procs(
-        [psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=30
-    )
+    alive = processes.living(child)
 
     assert [] == alive
 
@@ -328,7 +320,7 @@ async def test_a_ready_container_of_an_earlier_server_goes_on(crash):
 
     assert (pid, State.READY) == (container.pid, container.state)
     assert [*range(seen, seen + len(watched.lines))] == [int(line.text) for line in watched.lines]
-    assert not psutil.pid_exists(pid)
+    assert not processes.lives(pid)
 
 
 async def test_a_container_of_an_earlier_server_says_by_its_pulse_what_it_holds(crash, tmp_path):
@@ -363,4 +355,4 @@ async def test_one_that_was_not_ready_is_ended(crash):
     pid, agent, _ = await crash("print('working', flush=True)\ntime.sleep(60)", None)
 
     assert () == (await agent.list()).containers
-    assert not psutil.pid_exists(pid)
+    assert not processes.lives(pid)

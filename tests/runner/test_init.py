@@ -10,6 +10,8 @@ import sys
 import psutil
 import pytest
 
+from tests import processes
+
 FILES = """
 def files():
     read, write = os.pipe()
@@ -66,9 +68,7 @@ def runner(start):
 
 def gone(pid: int) -> bool:
     """Return whether a process ends within some seconds."""
-    return not psutil.wait_procs(
-        [psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=30
-    )[1]
+    return [] == processes.living(pid)
 
 
 @pytest.mark.parametrize("how", ["child", "daemon"])
@@ -76,7 +76,7 @@ def gone(pid: int) -> bool:
 def test_nothing_of_a_container_outlives_its_runner(runner, how, number):
     child = int(runner.client.get(f"/{how}").text)
     pid = int(runner.client.get("/pid").text)
-    assert psutil.pid_exists(child)
+    assert processes.lives(child)
     os.kill(pid, number)
 
     assert (-9 if number == signal.SIGKILL else 0) == runner.process.wait(60)
@@ -93,7 +93,7 @@ def test_one_process_after_the_other_is_found_however_fast_they_fork(start):
     os.kill(int(runner.client.get("/pid").text), signal.SIGKILL)
     runner.process.wait(60)
 
-    assert not [p for p in psutil.process_iter(["cmdline"]) if hydra in (p.info["cmdline"] or ())]
+    assert not processes.with_word(hydra)
 
 
 def test_the_runner_ends_with_its_init(runner):
@@ -119,7 +119,7 @@ def test_a_child_of_the_users_keeps_neither_the_door_nor_a_connection(runner, ho
         os.kill(pid, signal.SIGKILL)
         assert select.select([ended], [], [], 20)[0]
         os.close(ended)
-        alive = psutil.pid_exists(child)
+        alive = processes.lives(child)
         visitor.settimeout(10)
         while visitor.recv(4096):
             pass

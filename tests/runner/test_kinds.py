@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.ports import free_port
+
 
 def test_a_fastapi_endpoint_answers_at_the_root_alone(start):
     runner = start(
@@ -232,11 +234,6 @@ def test_a_raising_wsgi_app_is_a_500_and_a_torn_one_is_cut(start):
     runner.wait_for("ValueError: torn")
     assert "cheroot" not in runner.output
     assert 500 == runner.client.get("/").status_code
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 WEB_SERVER = """

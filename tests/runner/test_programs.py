@@ -1,7 +1,7 @@
 """Programs that a container starts: they know what the container knows."""
 
 from homeport.contract.manifest import VolumeMount
-from tests.runner.test_kinds import free_port
+from tests.ports import free_port
 
 SCRIPT = """\
 import os, subprocess, sys

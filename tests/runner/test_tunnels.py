@@ -17,6 +17,7 @@ from homeport.runner.report import Report
 from homeport.runner.tunnels import Tunnels
 from homeport.sdk.exception import ExecutionError, InvalidError
 from tests import web
+from tests.ports import free_port
 
 
 class Node:
@@ -96,8 +97,7 @@ def test_a_tunnel_leads_to_the_port_until_it_is_closed(node, port):
 
 def test_a_port_without_a_program_of_the_container_is_502(node, port, monkeypatch):
     tunnels = Tunnels(node.report)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nobody = free.getsockname()[1]
+    nobody = free_port()
     name = tunnels.open(nobody)
     node.hear()
     tunnels.serve(name)

@@ -9,12 +9,12 @@ import pytest
 from homeport.contract.manifest import WebKind, WebMethod
 from homeport.runner import ways
 from tests.orders import launch
+from tests.ports import free_port
 
 
 @pytest.fixture
 def free() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture

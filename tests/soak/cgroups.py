@@ -19,9 +19,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests import waiting
+from tests import processes, waiting
 from tests.journeys import conftest
 from tests.journeys.conftest import Terminal
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 KINDS = {"forked": "1024", "fresh": "0"}  # -> HOMEPORT_ZYGOTE_MIB
@@ -124,7 +125,7 @@ def main() -> int:
             if "HOMEPORT_CGROUP" in os.environ:
                 terminal.environ["HOMEPORT_CGROUP"] = os.environ["HOMEPORT_CGROUP"]
             script = Path(folder) / "script.py"
-            script.write_text(textwrap.dedent(APP).replace("PORT", str(_free_port())))
+            script.write_text(textwrap.dedent(APP).replace("PORT", str(free_port())))
             try:
                 _try(terminal, script, kind, promises)
             finally:
@@ -186,7 +187,7 @@ def _eat(terminal: Terminal, tag: str, url: str, name: str, promises: Promises) 
         told = type(error).__name__
     promises.keep(f"{name}: the request failed", not told.startswith("2"), told)
     promises.keep(f"{name}: its cgroup goes", gone(directory), directory.name)
-    alive = [pid for pid in members if psutil.pid_exists(pid)]
+    alive = [pid for pid in members if processes.lives(pid)]
     promises.keep(f"{name}: it ended as a whole", not alive, f"{len(members)} processes, {alive}")
 
     def why() -> list[str]:
@@ -205,7 +206,7 @@ def _leave_a_stray(terminal: Terminal, url: str, name: str, promises: Promises) 
     members = [int(pid) for pid in (directory / "cgroup.procs").read_text().split()]
     terminal.run("container", "stop", "--yes", container["id"])
     promises.keep(f"{name}: its cgroup goes with a daemon inside", gone(directory))
-    alive = [pid for pid in members if psutil.pid_exists(pid)]
+    alive = [pid for pid in members if processes.lives(pid)]
     promises.keep(f"{name}: so does the daemon", len(members) > 1 and not alive, alive)
 
 
@@ -275,14 +276,6 @@ def _read(file: Path) -> str:
 def _asked(module: str, *words: str) -> str:
     argv = [sys.executable, "-m", module, *words]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 ZONE = "example.test"
@@ -37,13 +38,6 @@ class Authority:
         context = ssl.create_default_context(cafile=str(self.bundle))
         with urllib.request.urlopen(f"{self.management}/roots/0", context=context) as answer:
             return answer.read().decode()
-
-
-def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def needed() -> None:

@@ -16,6 +16,7 @@ from homeport.control.certificates.dns.rfc2136 import Rfc2136
 from homeport.control.certificates.problems import OrderFailed
 from tests import web
 from tests.control.certificates import authority
+from tests.ports import free_port
 
 
 class Port80:
@@ -190,7 +191,7 @@ async def test_a_name_that_the_ca_refuses_is_no_fault_of_others(client, port80):
 
 
 async def test_a_ca_that_is_away_or_not_trusted_is_everywhere(ca, port80, tmp_path):
-    away = Client(f"https://127.0.0.1:{authority.free_port()}/dir", "", tmp_path / "1")
+    away = Client(f"https://127.0.0.1:{free_port()}/dir", "", tmp_path / "1")
     stranger = Client(ca.directory, "", tmp_path / "2")
 
     with pytest.raises(OrderFailed, match="does not answer") as first:

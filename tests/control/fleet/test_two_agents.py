@@ -24,6 +24,7 @@ from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.ingress.haproxy import HAProxy
 from homeport.settings import Settings
+from tests import processes
 from tests.fakes import NoSecrets
 from tests.link.cluster import Cluster
 from tests.waiting import PATIENCE_S, until
@@ -175,14 +176,12 @@ async def test_the_containers_of_an_agent_that_is_killed_are_replaced_and_end_wh
     await until(lambda: len(plane.ready("b")) == 2, "the container that replaces the lost ones")
     replaced_at = len(answers)
     await until(lambda: len(answers) > replaced_at + 10, "ten more answers")
-    assert all(
-        psutil.pid_exists(before[name].pid) for name in lost
-    )  # they run, and get no requests
+    assert all(processes.lives(before[name].pid) for name in lost)  # they run, and get no requests
     assert not lost & set(answers[replaced_at + 2 :])
 
     await plane.cluster.start_agent("a")
     await until(
-        lambda: not any(psutil.pid_exists(before[name].pid) for name in lost),
+        lambda: not any(processes.lives(before[name].pid) for name in lost),
         "the lost containers to end",
     )
     visitors += [asyncio.create_task(visitor()) for _ in range(2)]

@@ -6,6 +6,7 @@ import sys
 import psutil
 
 from homeport.node.containers import leftovers
+from tests import processes
 
 CHILDREN = 20
 WITH_CHILDREN = f"""
@@ -31,12 +32,7 @@ def test_whatever_has_its_tmpdir_has_ended_afterwards(tmp_path):
         parent = psutil.Process(process.pid)
         family = [parent, *parent.children()]
         leftovers.end(leftovers.NOBODY, tmp_path)
-        running = []
-        for each in family:  # the machine's pid 1 need not have noticed their end yet
-            try:
-                running += [each] if each.status() != psutil.STATUS_ZOMBIE else []
-            except psutil.NoSuchProcess:
-                continue
+        running = [each for each in family if processes.lives(each)]
 
     assert CHILDREN + 1 == len(family)
     assert [] == running

@@ -14,7 +14,7 @@ from homeport.contract.image import Image
 from homeport.contract.supplies import BuildSecret, Supplies
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
-from tests import orders
+from tests import orders, processes
 from tests.link.cluster import Partition
 from tests.link.cluster import cluster as make_cluster
 from tests.node.test_agent import REPORT, Watched
@@ -102,7 +102,7 @@ async def test_an_agent_that_is_asked_to_end_ends_its_containers_and_says_so(clu
     pid = watched.containers[-1].pid
 
     assert 0 == await cluster.end_agent("a", signal.SIGTERM)
-    assert not psutil.pid_exists(pid)
+    assert not processes.lives(pid)
     assert State.GONE is watched.states[-1]
 
 
@@ -111,7 +111,7 @@ async def test_an_agent_that_hangs_up_leaves_its_containers(cluster):
     pid = watched.containers[-1].pid
 
     assert 0 == await cluster.end_agent("a", signal.SIGHUP)
-    assert psutil.pid_exists(pid)
+    assert processes.lives(pid)
 
 
 async def test_a_second_agent_of_the_same_home_does_not_start(cluster):
@@ -132,7 +132,7 @@ async def test_a_node_that_is_removed_ends_its_containers_and_forgets_its_certif
     cluster.listener.remove("a")
 
     assert 1 == await cluster.agents["a"].wait()
-    assert not psutil.pid_exists(watched.containers[-1].pid)
+    assert not processes.lives(watched.containers[-1].pid)
     assert [] == list((tmp_path / "a" / "cluster").iterdir())
 
 
@@ -187,10 +187,10 @@ async def test_after_a_partition_a_node_is_fenced_and_nothing_runs_twice(cluster
         wall.begin()
         await until(lambda: mirror.health is Health.GONE, "the node to be given up")
         assert State.LOST is changes[-1].state
-        assert psutil.pid_exists(pid)
+        assert processes.lives(pid)
         wall.heal()
         await until(lambda: mirror.health is Health.READY, "the node to be back")
-        await until(lambda: not psutil.pid_exists(pid), "the container that was replaced to end")
+        await until(lambda: not processes.lives(pid), "the container that was replaced to end")
         await nodes.start("a", order(cluster, "ta-new"), {})
         await until(
             lambda: [c for c in changes if c.state is State.READY and c.id == "ta-new"],

@@ -1,7 +1,6 @@
 """Containers that are forked: real zygotes, real scripts, real sockets."""
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import signal
@@ -23,6 +22,7 @@ from homeport.node.images.made import Made
 from homeport.node.zygotes import bases, nursery
 from homeport.runner import tmp
 from homeport.settings import Settings
+from tests import processes
 from tests.node.test_agent import Watched
 from tests.orders import order
 from tests.waiting import until
@@ -413,7 +413,7 @@ async def test_a_zygote_that_dies_is_replaced_and_its_containers_go_on(house):
     first = await house.start()
     zygote = psutil.Process(first.pid).parent().ppid()
     os.kill(zygote, signal.SIGKILL)
-    psutil.Process(zygote).wait(60) if psutil.pid_exists(zygote) else None
+    assert [] == processes.living(zygote)
     second = await house.start()
 
     assert ["here", "here"] == [await house.get(first), await house.get(second)]
@@ -451,7 +451,7 @@ async def test_zygotes_end_with_the_server_and_what_is_kept_goes_on(tmp_path):
     zygotes = house.agent._zygotes.pids()
     house.agent._zygotes.close()
 
-    await until(lambda: not any(_lives(pid) for pid in zygotes), "the zygotes to end")
+    await until(lambda: not any(processes.lives(pid) for pid in zygotes), "the zygotes to end")
     assert "here" == await house.get(container)
     await house.agent.close()
 
@@ -566,7 +566,7 @@ async def test_a_snap_hook_has_its_time_like_any_start(house):
     pid = int((await house.watched.line("pid")).text.split()[1])
 
     assert "did not become ready within 1 s" == failed.reason
-    await until(lambda: not _lives(pid), "its process to end")
+    await until(lambda: not processes.lives(pid), "its process to end")
 
 
 async def test_a_pool_that_is_forgotten_while_its_snap_hook_hangs_leaves_no_process(house):
@@ -576,7 +576,7 @@ async def test_a_pool_that_is_forgotten_while_its_snap_hook_hangs_leaves_no_proc
     await house.agent.stop("ta-1")
     await house.agent.forget(order(**CLASS).pool)
 
-    await until(lambda: not _lives(pid), "its process to end")
+    await until(lambda: not processes.lives(pid), "its process to end")
     start.cancel()
 
 
@@ -605,7 +605,7 @@ async def test_a_pool_that_is_forgotten_leaves_no_snapshot(house, tmp_path):
     told = eval(await house.get(await house.start(**CLASS)))
     await house.agent.forget(order(**CLASS).pool)
 
-    await until(lambda: not _lives(told[0]), "its process to end")
+    await until(lambda: not processes.lives(told[0]), "its process to end")
     assert [] == list((tmp_path / "home" / "run" / "snapshots").iterdir())
 
 
@@ -635,9 +635,3 @@ async def test_without_zygotes_each_container_has_an_interpreter_of_its_own(tmp_
     init = psutil.Process(int(await house.get(container)))
     assert os.getpid() == init.ppid()
     await house.agent.close()
-
-
-def _lives(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.runner.test_kinds import free_port
+from tests.ports import free_port
 
 #: Shorter times than in the product: the request ends within `STALL_S` and one turn (`BEAT_S`).
 SHORTER = """

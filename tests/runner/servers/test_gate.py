@@ -9,8 +9,8 @@ import pytest
 
 from homeport.contract.calls import PICKLE
 from homeport.contract.manifest import CallMethod
+from tests.ports import free_port
 from tests.runner.servers.test_relay import answer, connect
-from tests.runner.test_kinds import free_port
 
 SCRIPT = """
     import subprocess, sys

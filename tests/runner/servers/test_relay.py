@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.runner.test_kinds import free_port
+from tests.ports import free_port
 
 SCRIPT = """
     import subprocess, sys

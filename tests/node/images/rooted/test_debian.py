@@ -5,10 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
-import psutil
 import pytest
 
 from homeport.node.images.rooted import debian
+from tests import processes
 from tests.waiting import until
 
 
@@ -35,9 +35,7 @@ async def test_a_debian_that_is_stopped_leaves_no_mount_and_no_process(tmp_path,
     await asyncio.wait([making])
 
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
-    assert [] == [
-        p for p in psutil.process_iter(["cmdline"]) if seconds in (p.info["cmdline"] or [])
-    ]
+    assert [] == processes.with_word(seconds)
 
 
 def test_what_is_left_out_of_a_command_line_is_an_option():

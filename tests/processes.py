@@ -1,0 +1,34 @@
+"""Questions about processes that may end at any moment, also between two questions about one.
+
+A process that has ended may stay as a zombie until its parent takes note: pid 1, for what a container has left.
+`psutil.pid_exists` is true of it, and most other questions fail. `tests/house/test_processes.py` says where to ask.
+"""
+
+import psutil
+
+PATIENCE_S = 30.0
+
+
+def lives(process: int | psutil.Process) -> bool:
+    """Return whether a process runs, given by its id or by what `psutil` knows of it: then a reused id is another."""
+    try:
+        known = process if isinstance(process, psutil.Process) else psutil.Process(process)
+        return known.is_running() and known.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def living(*pids: int) -> list[psutil.Process]:
+    """Return those processes that still run some seconds later; wait until then for all of them to end."""
+    processes = []
+    for pid in pids:
+        try:
+            processes.append(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            continue
+    return [each for each in psutil.wait_procs(processes, timeout=PATIENCE_S)[1] if lives(each)]
+
+
+def with_word(word: str) -> list[psutil.Process]:
+    """Return the processes that have this word in their command line."""
+    return [p for p in psutil.process_iter(["cmdline"]) if word in (p.info["cmdline"] or ())]
