@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from homeport.contract.errors import BadRequest, Failure, ScriptError, StartError
-from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.contract.manifest import FunctionSpec, Manifest, Parameter
 from homeport.contract.scope import MAIN
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
 from tests.control.plane import function
-from tests.waiting import until, virtually
+from tests.waiting import until, virtual, virtually
 
 
 def pool(name: str = "f", **function) -> Pool:
@@ -111,3 +111,19 @@ def test_a_container_that_never_gets_its_turn_is_an_error_of_the_start():
         virtually(story())
 
     assert "app.py:1  f" == told.value.where
+
+
+@virtual
+async def test_a_class_that_cannot_start_without_a_parameter_is_not_tried():
+    needs, has = (
+        pool(name, parameters=(Parameter(name="size", type="int", required=required, default=1),))
+        for name, required in (("needs", True), ("has", False))
+    )
+    proving = asyncio.create_task(trial.prove([needs, has], lambda: None, lambda _text: None))
+    await watched(has)
+    floors = needs.floor, has.floor
+    has.succeeded(0.0)
+    await proving
+
+    assert (0, 1) == floors
+    assert not needs.watchers

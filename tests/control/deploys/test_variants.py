@@ -229,6 +229,7 @@ async def test_a_container_of_an_earlier_server_finishes_and_no_more_start(tmp_p
     async with planned(tmp_path, F) as plane:
         made = await plane.variants.make(wanted())
         order = await plane.visit(made.id)
+        plane.node.hold(order.id, 1)  # an idle one would be ended at once
         pool = plane.pools.get(made.pool)
         for member in [*pool.members]:
             plane.pools.discharge(member)
@@ -240,5 +241,6 @@ async def test_a_container_of_an_earlier_server_finishes_and_no_more_start(tmp_p
         await plane.variants.make(wanted())
         assert not plane.pools.get(made.pool).orphan
         assert order.id in plane.pools.get(made.pool).members
+        plane.node.hold(order.id, 0)
         await plane.visit(made.id)
         assert Stage.READY in {m.stage for m in plane.pools.get(made.pool).members.values()}
