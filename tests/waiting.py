@@ -66,6 +66,11 @@ def virtual(story: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Non
     return test
 
 
+def is_virtual() -> bool:
+    """Return whether the code runs on a virtual clock."""
+    return isinstance(asyncio._get_running_loop(), VirtualLoop)
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time begins at 0, and jumps to the next timer when nothing else is to do.
 
