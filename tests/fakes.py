@@ -298,6 +298,7 @@ class FakeIngress(FakeGuards, Recorded, FakeLog):
             if (endpoint := self.endpoints.pop(endpoint_id, None)) is not None:
                 self.ports.discard(endpoint.local_port or 0)
                 self.captures.pop(endpoint_id, None)
+                self.splits.pop(endpoint_id, None)
 
     async def free_port(self) -> int:
         async with self._call("free_port"):

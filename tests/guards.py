@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Pass
+from homeport.contract.traffic import Pass, Split
 
 
 class FakeGuards:
@@ -15,6 +15,7 @@ class FakeGuards:
         self.used: dict[str, float] = {}
         self.limits: dict[str, Rate] = {}
         self.challenges: dict[str, str] = {}
+        self.splits: dict[str, Split] = {}
         self.captures: dict[str, str] = {}  # endpoint -> what its containers are told
 
     async def tokens(self, valid: Mapping[str, Pass]) -> None:
@@ -33,6 +34,12 @@ class FakeGuards:
             self.captures.pop(endpoint_id, None)
             if told is not None and endpoint_id in self.endpoints:
                 self.captures[endpoint_id] = told
+
+    async def split(self, endpoint_id: str, part: Split | None) -> None:
+        async with self._call("split", endpoint_id):
+            self.splits.pop(endpoint_id, None)
+            if part is not None and endpoint_id in self.endpoints:
+                self.splits[endpoint_id] = part
 
     async def challenge(self, token: str, answer: str | None) -> None:
         async with self._call("challenge", token):

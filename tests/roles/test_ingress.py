@@ -11,7 +11,7 @@ from homeport.contract import recorded
 from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Detached, Endpoint, PoolKey
+from homeport.contract.traffic import Detached, Endpoint, PoolKey, Split
 from tests.certificates import Authority
 from tests.fakes import FakeIngress
 from tests.ingress.conftest import (  # noqa: F401 - fixtures
@@ -464,6 +464,23 @@ async def test_what_is_captured_is_answered_as_ever(house):
         answers.append(await house.ask_at(endpoint))
 
     assert ["one"] * 4 == answers
+
+
+async def test_a_split_endpoint_answers_as_ever(house):
+    await house.attach("one", 1)
+    house.may_go.set()
+    port = await house.ingress.free_port()
+    endpoint = Endpoint(id="web", pool=POOL, hosts=("web.localhost",), local_port=port)
+    other = Endpoint(id="web-v2", pool=POOL, hosts=("web-v2.localhost",))
+    await house.ingress.route(endpoint)
+    await house.ingress.route(other)
+    answers = []
+    for part in (Split(endpoint=other.id, per_mille=500), None, None):
+        await house.ingress.split(endpoint.id, part)
+        await house.ingress.split("nobody", part)
+        answers.append(await house.ask_at(endpoint))
+
+    assert ["one"] * 3 == answers
 
 
 async def test_a_certificate_has_to_be_for_its_hosts_and_an_unknown_one_can_be_removed(house):

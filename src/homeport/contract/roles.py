@@ -14,7 +14,7 @@ from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.programs import Order, Program
 from homeport.contract.rates import Rate
 from homeport.contract.supplies import Supplies
-from homeport.contract.traffic import Detached, Endpoint, Load, Pass, PoolKey, RequestRecord
+from homeport.contract.traffic import Detached, Endpoint, Load, Pass, PoolKey, RequestRecord, Split
 
 
 class Node(Protocol):
@@ -212,6 +212,13 @@ class Ingress(Protocol):
 
         `told` is `<token>.<bytes>`, perhaps with `.<share>`, in letters, digits and a dot (runner/servers/captured.py). It is forgotten with the endpoint, and stays
         when the endpoint is routed anew. An unknown endpoint is ignored.
+        """
+
+    async def split(self, endpoint_id: str, part: Split | None) -> None:
+        """Lead a part of the requests to an endpoint to another endpoint from now on, chosen at random; None: no more.
+
+        A request that the other one's pool has no container for, and gets none, is answered by the endpoint's own pool. The split is forgotten
+        with the endpoint, and stays when the endpoint is routed anew. An unknown endpoint is ignored.
         """
 
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:

@@ -68,6 +68,14 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """The part of an endpoint's requests that another endpoint's pool answers: that of a canary."""
+
+    endpoint: str  # Endpoint.id of the other one
+    per_mille: int  # from 1 to 999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
     """A proxy token, as the ingress checks it. Times are in seconds since the epoch."""
 

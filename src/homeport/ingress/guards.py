@@ -2,11 +2,12 @@
 
 The map `guards` has an entry for such an endpoint, and the map `tokens` one for each realm of a token:
 
-    guards    endpoint -> REALMS|0 : COUNT : UNIT : RETRY : KEY      REALMS are separated by dots, the widest first
+    guards    endpoint -> REALMS|0 : COUNT : UNIT : RETRY : KEY [: PART : OTHER]      REALMS are separated by dots, the widest first
     tokens    REALM-ID -> HASH : UNTIL : FORMER HASH : FORMER UNTIL : COUNT : UNIT : RETRY
 
 One entry has everything, so one command of the Runtime API changes it, with no request between two states. HASH is the secret's SHA-256, UNTIL is in
-seconds since the epoch, COUNT, UNIT (`s` or `m`) and RETRY are a rate, or `0:-:0`.
+seconds since the epoch, COUNT, UNIT (`s` or `m`) and RETRY are a rate, or `0:-:0`. Of the requests to an endpoint with a canary, PART in 1,000 go on
+as requests to the endpoint OTHER. That is decided here because requests to other endpoints do not come here, and so pay nothing for it.
 
 A request with a right secret counts for its token; one that nobody refuses counts for the endpoint too. What is counted is the token's id in the map and the
 endpoint's own key, so nothing that a visitor writes (another case, another host, X-Forwarded-For, a field twice) makes another counter, and a wrong secret counts
@@ -63,6 +64,7 @@ def rules(*, preflights: bool) -> list[str]:
         *refused(401, "missing credentials for proxy authorization", "protected !pair"),
         *refused(401, "invalid credentials for proxy authorization", "protected !passed"),
         *_limits(),
+        *_split(),
     ]
 
 
@@ -112,6 +114,20 @@ def _limits() -> list[str]:
         # A token without a rate counts too: that is how its last use is known.
         *_chosen("passed", "entry", 6, "token", "key"),
         *_chosen("rated", "guard", 3, "endpoint", "limited"),
+    ]
+
+
+def _split() -> list[str]:
+    """Lead a part of the requests to the endpoint of another version: all that follows goes by the endpoint."""
+    return [
+        "  # for which version",
+        SET.format("part", "var(txn.guard),field(6,:)"),
+        "  tcp-request content accept unless { var(txn.part) -m len gt 0 }",
+        # The random number is drawn once: an acl would draw it anew at each use.
+        SET.format("drawn", "rand(1000),sub(txn.part)"),
+        "  acl led var(txn.drawn) -m int lt 0",
+        SET.format("main", "var(txn.endpoint) if led"),
+        SET.format("endpoint", "var(txn.guard),field(7,:) if led"),
     ]
 
 

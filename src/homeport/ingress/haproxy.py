@@ -11,7 +11,7 @@ from pathlib import Path
 
 from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Endpoint, Pass, PoolKey, RequestRecord
+from homeport.contract.traffic import Endpoint, Pass, PoolKey, RequestRecord, Split
 from homeport.ingress import config, guards, process
 from homeport.ingress.certificates import Certificates
 from homeport.ingress.containers import Containers
@@ -210,6 +210,15 @@ class HAProxy(Containers, Tls):
             await self._supervisor.tell(self._maps.commands())
 
         await self._whole(f"capture of {endpoint_id}", change)
+
+    async def split(self, endpoint_id: str, part: Split | None) -> None:
+        """Lead a part of the requests to an endpoint to another one; None: no more."""
+
+        async def change(undo: Undo) -> None:
+            self._picture.put_split(endpoint_id, part, undo)
+            await self._supervisor.tell(self._maps.commands())
+
+        await self._whole(f"split of {endpoint_id}", change)
 
     async def free_port(self) -> int:
         """Reserve and return a local port that no endpoint has."""

@@ -26,7 +26,10 @@ _SHAPES = {
     "ports": (r"[1-9][0-9]{0,4}", _ID),
     "pools": (_ID, _POOL),
     "methods": (_ID, _WORD),
-    "guards": (_ID, rf"(?:0|{_REALM}(?:\.{_REALM}){{0,2}}):{_RATE}:{_KEY}"),
+    "guards": (
+        _ID,
+        rf"(?:0|{_REALM}(?:\.{_REALM}){{0,2}}):{_RATE}:{_KEY}(?::[1-9][0-9]{{0,2}}:{_ID})?",
+    ),
     "timeouts": (_ID, r"[1-9][0-9]{0,9}"),  # milliseconds
     "parameters": (_ID, rf"{_WORD}(?:,{_WORD})*"),
     "retries": (r"call-[0-9a-f]{32}", r"[0-9]{1,9}(?:\.[0-9]{1,9}){3}"),

@@ -37,6 +37,8 @@ page_file:close()
 -- The maps of the configuration: what the Runtime API changes there is changed here.
 local pools = Map.new("pools.map", Map._str)
 local backends = Map.new("backends.map", Map._str)
+local methods = Map.new("methods.map", Map._str)
+local parameter_names = Map.new("parameters.map", Map._str)
 
 local function escaped(text)
     return (text:gsub("[&<>\"']", function(character)
@@ -152,10 +154,32 @@ local function waiting(txn)
     end
 end
 
+-- Leads a request that was led to another version (guards.py) back to its endpoint; whether it was.
+local function led_back(txn)
+    local main = txn:get_var("txn.main")
+    if main == nil then
+        return false
+    end
+    txn:unset_var("txn.main")
+    txn:unset_var("txn.asked")
+    txn:set_var("txn.endpoint", main)
+    txn.http:req_del_header("x-homeport-method")
+    local method, names = methods:lookup(main), parameter_names:lookup(main)
+    if method ~= nil then
+        txn.http:req_set_header("x-homeport-method", method)
+    end
+    if names ~= nil then
+        txn:set_var("txn.parameters", names)
+    else
+        txn:unset_var("txn.parameters")
+    end
+    return true
+end
+
 local function park(txn)
     local pool = txn:get_var("txn.pool")
     if pool == nil then
-        return answer(txn, 404, "app for invoked web endpoint is stopped")
+        return led_back(txn) or answer(txn, 404, "app for invoked web endpoint is stopped")
     end
     local ended = waiting(txn)
     local request = txn.f:req_fhdr("x-request-id") or "-"
@@ -175,6 +199,10 @@ local function park(txn)
         core.msleep(200)
     end
     ended()
+    -- The other version may have ended meanwhile, or its container did not start.
+    if line ~= "go waited" and line ~= "go" and led_back(txn) then
+        return
+    end
     if line == nil then
         return answer(txn, 503, "no container is ready, and the server that would start one does not run")
     end
@@ -249,22 +277,30 @@ end
 
 core.register_action("parameters", { "http-req" }, parameters)
 
+-- Looks up the pool of the request's endpoint; whether it has a container.
+local function look_up(txn)
+    local pool = pools:lookup(txn:get_var("txn.endpoint") or "")
+    if pool == nil then
+        txn:unset_var("txn.pool")
+        return false
+    end
+    txn:set_var("txn.pool", pool)
+    if txn:get_var("txn.parameters") ~= nil then
+        parameters(txn)
+    end
+    local backend = backends:lookup(txn:get_var("txn.pool"))
+    if backend == nil then
+        return false
+    end
+    txn:set_var("txn.backend", backend)
+    return true
+end
+
 core.register_action("park", { "http-req" }, function(txn)
     for _ = 1, ROUNDS do
         park(txn)
-        local pool = pools:lookup(txn:get_var("txn.endpoint") or "")
-        if pool == nil then
-            txn:unset_var("txn.pool")
-        else
-            txn:set_var("txn.pool", pool)
-            if txn:get_var("txn.parameters") ~= nil then
-                parameters(txn)
-            end
-            local backend = backends:lookup(txn:get_var("txn.pool"))
-            if backend ~= nil then
-                txn:set_var("txn.backend", backend)
-                return
-            end
+        if look_up(txn) or (led_back(txn) and look_up(txn)) then
+            return
         end
     end
 end)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TypeVar
 
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Endpoint, Pass, PoolKey
+from homeport.contract.traffic import Endpoint, Pass, PoolKey, Split
 from homeport.ingress import guards
 from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED, Server
@@ -42,6 +42,7 @@ class Picture:
         }
         self._rates: dict[str, Rate] = {}  # by `Endpoint.limited`
         self._captures: dict[str, str] = {}  # by endpoint
+        self._splits: dict[str, Split] = {}  # by endpoint
         self._aliases: dict[str, PoolKey] = {}  # the oldest first
         self._reserved: dict[str, str] = {}  # pool -> its backend in an earlier server
 
@@ -102,6 +103,7 @@ class Picture:
             return None
         undo.push(restore, self.endpoints, endpoint_id, endpoint)
         undo.push(restore, self._captures, endpoint_id, self._captures.pop(endpoint_id, None))
+        undo.push(restore, self._splits, endpoint_id, self._splits.pop(endpoint_id, None))
         for name in ("hosts", "ports"):
             for key, value in self.maps.items(name):
                 if value == endpoint_id:
@@ -118,6 +120,15 @@ class Picture:
         undo.push(restore, self._captures, endpoint_id, self._captures.get(endpoint_id))
         restore(self._captures, endpoint_id, told)
         self.maps.put("methods", endpoint_id, self._method(endpoint))
+
+    def put_split(self, endpoint_id: str, split: Split | None, undo: Undo) -> None:
+        """Lead a part of the requests to an endpoint to another one; None: no more."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return
+        undo.push(restore, self._splits, endpoint_id, self._splits.get(endpoint_id))
+        restore(self._splits, endpoint_id, split)
+        self.maps.put("guards", endpoint_id, self._guard(endpoint))
 
     def _method(self, endpoint: Endpoint) -> str | None:
         """Return what the container learns of each request: its web method, and how to capture it (runner/servers/head.py)."""
@@ -201,13 +212,14 @@ class Picture:
             self.maps.put("guards", endpoint.id, self._guard(endpoint))
 
     def _guard(self, endpoint: Endpoint) -> str | None:
-        """Return the endpoint's entry in the map `guards`; None if everybody may ask as often as they like."""
-        rate = self._rates.get(endpoint.limited)
-        if not endpoint.protected and rate is None:
+        """Return the endpoint's entry in the map `guards`; None for an ordinary endpoint, for which there is nothing to do."""
+        rate, split = self._rates.get(endpoint.limited), self._splits.get(endpoint.id)
+        if not endpoint.protected and rate is None and split is None:
             return None
         realms = (endpoint.realm or NO_REALM, *endpoint.realms)
         told = ".".join(realms) if endpoint.protected else "0"
-        return f"{told}:{guards.rate_fields(rate)}:{endpoint.limited or '-'}"
+        entry = f"{told}:{guards.rate_fields(rate)}:{endpoint.limited or '-'}"
+        return entry if split is None else f"{entry}:{split.per_mille}:{split.endpoint}"
 
     def containers(self) -> list[str]:
         """Return the names of all attached containers."""

@@ -135,6 +135,9 @@ def again(*, trusted: bool, domain: str) -> list[str]:
         *called(),
         *unusual.endpoint("http-request", domain, came_back=trusted, unless_called=True),
         "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
+        # The request may have been led to another version (guards.py), and goes to the endpoint's own pool now.
+        "  http-request del-header X-Homeport-Method",
+        *method(),
         *to_pool(),
     ]
 
