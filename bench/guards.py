@@ -1,4 +1,4 @@
-"""What a proxy token and a rate limit cost HAProxy: CPU for a request on an open connection.
+"""What a proxy token, a rate limit and a canary cost HAProxy: CPU for a request on an open connection.
 
 uv run python -m bench.guards
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from bench.ingress import POOL, cost_us, opened, started
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Endpoint, Pass
+from homeport.contract.traffic import Endpoint, Pass, Split
 from homeport.ingress.haproxy import HAProxy
 
 REQUESTS = 3000
 ROUNDS = 5
 REALMS = ("a" * 20, "b" * 20)
 #: Endpoint -> the token that its requests have.
-CASES = {"open": "", "limited": "", "wide": "wk-1", "narrow": "wk-2", "rated": "wk-3"}
+CASES = {"open": "", "limited": "", "wide": "wk-1", "narrow": "wk-2", "rated": "wk-3", "canary": ""}
 
 
 def main() -> None:
@@ -51,6 +51,8 @@ async def _measure(root: Path) -> None:
         }
     )
     await ingress.rates({"c" * 20: often})
+    await ingress.route(Endpoint(id="canary-v2", pool=POOL, hosts=("canary-v2.localhost",)))
+    await ingress.split("canary", Split(endpoint="canary-v2", per_mille=100))
     costs: dict[str, list[float]] = {name: [] for name in CASES}
     for _ in range(ROUNDS):
         for name, found in costs.items():

@@ -205,6 +205,7 @@ class Plane(Fleet):
             },
             "saved ports": await self.stores.local_ports(),
             "endpoints": dict(self.ingress.endpoints),
+            "splits": dict(self.ingress.splits),
             "live": {
                 app.owner: (app.revision.id, set(app.endpoints)) for app in self.parts.live.all()
             },

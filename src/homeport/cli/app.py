@@ -18,7 +18,7 @@ from homeport.contract.api.series import SeriesQuery
 from homeport.settings import Settings
 
 app = typer.Typer(
-    help="Apps: list, logs, cold-starts, stop, history, deploys, diff, stats, rollback.",
+    help="Apps: list, logs, cold-starts, stop, history, deploys, diff, stats, rollback, canary, promote.",
     no_args_is_help=True,
 )
 
@@ -158,7 +158,7 @@ def rollback(
     json: options.Json = False,
     environment: options.Environment = None,
 ) -> None:
-    """Serve an earlier version again, as a new version."""
+    """Serve an earlier version again, as a new version; or end a canary."""
     number = _number(version) or None
     asyncio.run(
         _rollback(
@@ -172,7 +172,29 @@ def rollback(
     )
 
 
+@app.command()
+def canary(
+    name: AppName, json: options.Json = False, environment: options.Environment = None
+) -> None:
+    """Show how the version does that `deploy --canary` gives a part of the requests."""
+    from homeport.cli import canary
+
+    asyncio.run(canary.show(options.load(environment=environment), name, json=json))
+
+
+@app.command()
+def promote(
+    name: AppName, json: options.Json = False, environment: options.Environment = None
+) -> None:
+    """Let an app's canary serve all requests now."""
+    from homeport.cli import canary
+
+    asyncio.run(canary.promote(options.load(environment=environment), name, json=json))
+
+
 async def _list(settings: Settings, *, json: bool) -> None:
+    from homeport.cli import canary as canaries
+
     async with server.running(settings) as client:
         apps = await client.apps.every()
     if json:
@@ -183,6 +205,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             app.name,
             app.state.value,
             f"v{app.version}" if app.version else "",
+            canaries.told(app.canary),
             len(app.containers),
             sum(function.running for function in app.functions),
             sum(function.queued for function in app.functions),
@@ -198,7 +221,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
         for app in apps
     ]
     columns = (
-        "Name", "State", "Version", "Containers", "Running", "Queued", "Cold starts", "Errors",
+        "Name", "State", "Version", "Canary", "Containers", "Running", "Queued", "Cold starts", "Errors",
         "p50 ms", "p99 ms", "Next run", "Created at", "Expires at", "Stopped at",
     )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
@@ -258,6 +281,8 @@ async def _rollback(
     build_log: bool,
     json: bool,
 ) -> None:
+    from homeport.cli import canary as canaries
+
     builds = live.Builds(f"rolling `{name}` back", every=build_log, plain=json)
     async with server.running(settings) as client:
         wanted = Rollback(version=version, strategy=strategy)
@@ -265,6 +290,9 @@ async def _rollback(
     if json:
         output.show_json(deployed)
         return
-    output.say("✓ Deployment rollback successful!")
+    if deployed.canary is not None:
+        canaries.show_ended(name, deployed.canary)
+    else:
+        output.say("✓ Deployment rollback successful!")
     output.out().print(f"{name} v{deployed.version}")
     output.show_endpoints(deployed.endpoints)

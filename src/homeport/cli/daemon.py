@@ -109,6 +109,12 @@ async def _status(settings: Settings, *, json: bool) -> None:
         f"homeport {status.version} on {output.address(status)}, {keeps}, "
         f"pid {status.pid}, for {output.ago(status.started_at)}"
     )
+    for app in status.apps:
+        if app.canary is not None and app.canary.ended_at is None:
+            output.out().print(
+                f"`{app.name}`: v{app.canary.version} gets {app.canary.percent:g}% of the requests beside "
+                f"v{app.canary.before}; `homeport app canary {app.name}` shows how it does"
+            )
     rows = [
         (
             app.name,

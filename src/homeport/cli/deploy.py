@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from homeport.cli import canary as canaries
 from homeport.cli import live, options, output, script, server
 from homeport.contract.declaring import Declared
 from homeport.contract.errors import BadRequest, Failure, ServerUnreachable
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
-    from homeport.contract.api.deploys import Deployed
+    from homeport.contract.api.deploys import Canary, Deployed
     from homeport.contract.api.events import Event
 
 
@@ -44,6 +45,8 @@ def deploy(
             show_default=False,
         ),
     ] = "",
+    canary: canaries.Share = "",
+    lasts: canaries.Lasts = "",
     module: options.Module = False,
     timestamps: options.Timestamps = False,
     build_log: options.BuildLog = False,
@@ -63,6 +66,7 @@ def deploy(
             strategy=strategy,
             drain_s=drain,
             expires_s=lifetime_s(expires) if expires else None,
+            canary=canaries.wanted(canary, lasts),
             module=module,
             timestamps=timestamps,
             build_log=build_log,
@@ -93,6 +97,7 @@ async def _deploy(
     strategy: str,
     drain_s: float | None,
     expires_s: float | None,
+    canary: "Canary | None",
     module: bool,
     timestamps: bool,
     build_log: bool,
@@ -112,6 +117,7 @@ async def _deploy(
         strategy=strategy,
         drain_s=drain_s,
         expires_s=expires_s,
+        canary=canary,
         timestamps=timestamps,
         builds=live.Builds(f"deploying `{declared.name}`", every=build_log, plain=json),
         plain=json,
@@ -126,6 +132,9 @@ async def _deploy(
     else:
         output.say(f"✓ App deployed in {seconds:.3f}s! 🎉")
         output.out().print(f"{declared.name} v{deployed.version}")
+    if deployed.canary is not None:
+        show = canaries.show_begun if deployed.canary.ended_at is None else canaries.show_ended
+        show(declared.name, deployed.canary)
     output.show_endpoints(deployed.endpoints)
     if any(endpoint.custom_domains for endpoint in deployed.endpoints):
         await _check_domains(settings, deployed.app)
@@ -147,6 +156,7 @@ async def _upload(
     strategy: str,
     drain_s: float | None = None,
     expires_s: float | None = None,
+    canary: "Canary | None" = None,
     timestamps: bool = False,
     shows: bool = True,
     builds: live.Builds | None = None,
@@ -164,6 +174,7 @@ async def _upload(
             strategy=strategy,
             drain_s=drain_s,
             expires_s=expires_s,
+            canary=canary,
         )
         try:
             return await follow(

@@ -23,10 +23,11 @@ async def history(settings: Settings, name: str, *, json: bool) -> None:
             output.local_time(version.created_at),
             _who(version),
             version.tag,
-            "serving" if version.current else "",
+            "serving" if version.current else f"canary, {canary.value}" if canary else "",
             next(iter(version.urls.values()), ""),
         )
         for version in versions
+        for canary in (version.canary,)
     ]
     columns = ("Version", "Time deployed", "By", "Tag", "", "URL")
     output.show_table(columns, rows, empty="no version")

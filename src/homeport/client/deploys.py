@@ -8,6 +8,7 @@ from homeport.contract import query
 from homeport.contract.api import events
 from homeport.contract.api.deploys import (
     Deploy,
+    Deployed,
     DeployList,
     DeployQuery,
     DeployRecord,
@@ -26,6 +27,10 @@ class Deploys:
 
     def rollback(self, name: str, order: Rollback) -> AsyncIterator[events.Event]:
         return self._events(f"/v1/apps/{name}/rollback", order)
+
+    async def promote(self, name: str) -> Deployed:
+        """Let an app's canary serve all requests."""
+        return await self._connection.ask(Deployed, "POST", f"/v1/apps/{name}/promote")
 
     async def every(self, deploys: DeployQuery) -> tuple[DeployRecord, ...]:
         """Return deploys, rollbacks and stops, the newest first."""

@@ -27,6 +27,7 @@ from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.domains import Domains
 from homeport.control.deploys.endpoints import Endpoints
 from homeport.control.deploys.expiring import Expiring
+from homeport.control.deploys.judging import Judging
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
@@ -102,6 +103,7 @@ class Deploys:
     parts: Parts
     deployer: Deployer
     expiring: Expiring
+    judging: Judging
     tokens: Tokens
     rate_limits: RateLimits
     spawned: Spawned
@@ -271,6 +273,7 @@ def _calls(
         parts=parts,
         deployer=deployer,
         expiring=Expiring(Expiries(state.store.database), deployer, state.audit),
+        judging=Judging(deployer, fleet.pools, state.requests, state.audit, state.deploys),
         tokens=Tokens(state.store.database, fleet.ingress),
         rate_limits=RateLimits(state.store.database, fleet.ingress),
         spawned=spawned,
@@ -315,6 +318,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     opened.push_async_callback(deploys.captor.close)
     deploys.expiring.open()
     opened.push_async_callback(deploys.expiring.close)
+    deploys.judging.open()
+    opened.push_async_callback(deploys.judging.close)
     if fleet.keeper is not None:
         fleet.keeper.open()
 

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from homeport.contract import recorded
 from homeport.contract.dataclass import dataclass
@@ -67,6 +68,15 @@ FOLLOWED = 2_000  # requests that wait for a slow follower; further ones are los
 Wanted = Callable[[Line, str, str], bool]
 
 
+class Sees(Protocol):
+    """Reads requests as they end."""
+
+    def see(
+        self, lines: Sequence[Line], places: dict[str, Place | None], revisions: dict[str, str]
+    ) -> None:
+        """Take requests in: their lines, whose their endpoints are, and what their containers run; on the event loop."""
+
+
 class Requests:
     """The requests of all environments."""
 
@@ -79,7 +89,7 @@ class Requests:
         self._lost = 0
         self._failing = False
         self._counting = threading.Lock()
-        self._followers: set[Follower] = set()
+        self._followers: set[Sees] = set()
         self.added: Callable[[], None] = lambda: None  # called when requests have ended
         if cap_bytes:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -161,6 +171,14 @@ class Requests:
             yield follower
         finally:
             self._followers.discard(follower)
+
+    def show(self, reader: Sees) -> None:
+        """Let a reader see the requests that end from now on, of all environments."""
+        self._followers.add(reader)
+
+    def hide(self, reader: Sees) -> None:
+        """Let a reader see no more."""
+        self._followers.discard(reader)
 
     def remove(self, scope: Scope) -> None:
         """Remove the requests of an environment that was deleted."""

@@ -81,7 +81,7 @@ class Stores:
         return await self.database.read(work)
 
     async def forget_unserved(self) -> None:
-        """Remove revisions whose deploy did not end."""
+        """Remove revisions whose deploy did not end, but for canaries."""
         a, r = tables.apps, tables.revisions
         served = (
             select(a.c.version)
@@ -89,7 +89,9 @@ class Stores:
             .where(a.c.name == r.c.app)
             .scalar_subquery()
         )
-        await _delete_if_any(self.database, r, r.c.version > func.coalesce(served, 0))
+        await _delete_if_any(
+            self.database, r, and_(r.c.version > func.coalesce(served, 0), _is_no_canary())
+        )
 
 
 class Store:
@@ -142,14 +144,18 @@ class Store:
 
     async def remove_revision(self, revision_id: str) -> None:
         """Remove a revision that never served, or that is too old for a rollback."""
-        this = tables.revisions.c.id == revision_id
-        await self._delete_if_any(tables.revisions, this)
+        for table, column in (
+            (tables.revisions, tables.revisions.c.id),
+            (tables.canaries, tables.canaries.c.revision),
+        ):
+            await self._delete_if_any(table, column == revision_id)
 
     async def forget_unserved(self, app: str) -> None:
-        """Remove revisions of an app whose deploy did not end."""
+        """Remove revisions of an app whose deploy did not end, but for canaries."""
         a, r = tables.apps, tables.revisions
         served = select(a.c.version).where(self._here(a), a.c.name == app).scalar_subquery()
-        await self._delete_if_any(r, and_(r.c.app == app, r.c.version > func.coalesce(served, 0)))
+        unserved = and_(r.c.app == app, r.c.version > func.coalesce(served, 0), _is_no_canary())
+        await self._delete_if_any(r, unserved)
 
     async def revisions(self, app: str) -> list[Revision]:
         """Return every revision of an app that can be read, the newest first."""
@@ -363,6 +369,11 @@ async def _delete_if_any(database: Database, table: Table, these: ColumnElement[
             connection.execute(delete(table).where(these))
 
     await database.in_turn(work)
+
+
+def _is_no_canary() -> ColumnElement[bool]:
+    """Return the condition that a revision is none, and was none: it serves nothing of the app's own URLs."""
+    return tables.revisions.c.id.not_in(select(tables.canaries.c.revision))
 
 
 def _names(cls: type) -> list[str]:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from homeport.contract.scope import Scope
 
-SCHEMA = "0016"
+SCHEMA = "0017"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -353,6 +353,25 @@ expiries = Table(
     Column("seconds", Float, nullable=False),  # that each deploy adds
     Column("expires_at", Float, nullable=False),
     PrimaryKeyConstraint("workspace", "environment", "app"),
+)
+
+#: Versions that serve, or have served, a part of the requests.
+canaries = Table(
+    "canaries",
+    metadata,
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("revision", String(32), nullable=False),
+    Column("before", Integer, nullable=False),  # the version that it is compared with
+    Column("per_mille", Integer, nullable=False),  # of the requests
+    Column("began_at", Float, nullable=False),
+    Column("ends_at", Float, nullable=False),
+    Column("state", String(16), nullable=False),  # running, promoted, rolled back
+    Column("ended_at", Float),
+    Column("reason", Text, nullable=False),
+    Column("counts", Text, nullable=False),  # as JSON; empty while it runs
+    PrimaryKeyConstraint("workspace", "environment", "app", "version"),
 )
 
 #: What `update_autoscaler` has set, until the next deploy.

@@ -17,7 +17,7 @@ from homeport.contract.api.apps import AppState
 from homeport.contract.api.blobs import Hashes
 from homeport.contract.api.calls import Call
 from homeport.contract.api.captures import NewCapture
-from homeport.contract.api.deploys import Deploy, Rollback
+from homeport.contract.api.deploys import Canary, Deploy, Rollback
 from homeport.contract.api.domains import NewDomain
 from homeport.contract.api.environments import EnvironmentChange, NewEnvironment, NewWorkspace
 from homeport.contract.api.functions import Scaling
@@ -177,6 +177,23 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert again.deployed.skipped
         *_, back = await ask("POST /v1/apps/{name}/rollback", name="shop", body=Rollback(version=1))  # fmt: skip
         assert 2 == back.deployed.version
+
+        # a canary, which another deploy of the same code promotes
+        later = manifest(function("f", timeout_s=9.0))
+        body = Deploy(manifest=later, canary=Canary(percent=25.0))
+        *_, done = await ask("POST /v1/apps/{name}/deploy", name="canary", body=dataclasses.replace(wanted, tag=""))  # fmt: skip
+        assert done.deployed.canary is None
+        *_, done = await ask("POST /v1/apps/{name}/deploy", name="canary", body=body)
+        assert (2, 25.0) == (done.deployed.version, done.deployed.canary.percent)
+        told = await ask("GET /v1/apps/{name}", name="canary")
+        assert (1, done.deployed.canary) == (told.version, told.canary)
+        promoted = await ask("POST /v1/apps/{name}/promote", name="canary")
+        assert (2, "promoted") == (promoted.version, promoted.canary.state)
+        states = (await ask("GET /v1/apps/{name}/history", name="canary")).revisions
+        assert ["promoted", None] == [each.canary for each in states]
+        tries = (await ask("GET /v1/deploys", query="?app=canary")).deploys
+        assert ["promote", "canary", "deploy"] == [each.kind for each in tries]
+        await ask("POST /v1/apps/{name}/stop", name="canary")
 
         # what runs
         status = await ask("GET /v1/status")

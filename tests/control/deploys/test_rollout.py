@@ -6,6 +6,7 @@ from collections import deque
 
 import pytest
 
+from homeport.contract.api.deploys import Canary
 from homeport.contract.errors import BadRequest, Failure, IngressError, LabelTaken, StartError
 from homeport.contract.image import Image, Step
 from homeport.contract.scope import MAIN
@@ -14,6 +15,7 @@ from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode, no_fault
 from tests.waiting import virtually
 
+TENTH = Canary(percent=10)
 F, G, GONE = "me--shop-f", "me--shop-g", "me--shop-gone"
 FIRST = manifest(function("f"), function("gone", secret="a"))
 SECOND = manifest(function("f", secret="b"), function("g"))
@@ -68,6 +70,21 @@ async def served(plane: Plane) -> None:
     await plane.deployer.serve(MAIN, "one", FIRST, lambda _text: None)
 
 
+async def with_canary(plane: Plane) -> None:
+    await plane.deploy(FIRST)
+    await canaried(plane)
+
+
+async def canaried(plane: Plane) -> None:
+    await plane.deployer.deploy(
+        MAIN, "shop", SECOND, tag="", strategy="rolling", say=lambda _text: None, canary=TENTH
+    )
+
+
+async def promoted(plane: Plane) -> None:
+    await plane.deployer.promote(MAIN, "shop", "hand")
+
+
 CHANGES = {
     "rolling": (deployed, rolling),
     "recreate": (deployed, recreated),
@@ -76,11 +93,13 @@ CHANGES = {
     "stop": (deployed, stopped),
     "reload": (served, reloaded),
     "steal": (served, stolen),
+    "canary": (deployed, canaried),
+    "promote": (with_canary, promoted),
 }
 
 
 #: Calls whose argument is the same in each story; of the others, the first one fails.
-NAMED = {"route", "unroute", "prepare"}
+NAMED = {"route", "unroute", "prepare", "split"}
 
 
 def steps(tmp_path, name: str) -> list[tuple[str, str, int]]:
@@ -186,7 +205,7 @@ def test_wherever_a_change_fails_what_served_before_serves_on(tmp_path, name):
     assert len(refused(tmp_path, name, faults, let, check)) > 3
 
 
-@pytest.mark.parametrize("name", ["rolling", "recreate", "port", "reload"])
+@pytest.mark.parametrize("name", ["rolling", "recreate", "port", "reload", "canary"])
 def test_wherever_a_change_is_ended_what_served_before_serves_on(tmp_path, name):
     awaited = {"route", "unroute", "prepare", "free_port"}
     tried = [step for step in steps(tmp_path, name) if step[0] in awaited]

@@ -64,6 +64,42 @@ class AppState(str, enum.Enum):
     STOPPED = "stopped"
 
 
+class CanaryState(str, enum.Enum):
+    """The state of a canary."""
+
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryEndpoint:
+    """What a canary was judged by at one URL that both versions have."""
+
+    tag: str  # the function, or `Class.method`
+    old_requests: int
+    old_failed: int  # 5xx, timeouts, and containers that died
+    old_p95_ms: int | None  # of the time until the app's first byte; null without requests
+    new_requests: int
+    new_failed: int
+    new_p95_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryStatus:
+    """A version that gets, or got, a part of an app's requests (`deploy --canary`)."""
+
+    version: int
+    before: int  # the version that it is compared with
+    percent: float  # of the requests
+    state: CanaryState
+    began_at: float
+    ends_at: float  # when it is promoted, if nothing is wrong until then
+    ended_at: float | None  # null while it runs
+    reason: str  # why it has ended
+    endpoints: tuple[CanaryEndpoint, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppStatus:
     """One deployed app, or one session of `homeport serve` or `homeport run`."""
@@ -80,6 +116,7 @@ class AppStatus:
     functions: tuple[FunctionStatus, ...] = ()  # every function, also one without a URL
     expires_at: float | None = None  # when it stops by itself; null: it does not
     environment: str = "main"
+    canary: CanaryStatus | None = None  # the last one, also if it has ended; null: there was none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +135,7 @@ class Version:
     tag: str  # as `deploy --tag` named it
     current: bool  # it serves the app's main URLs
     urls: dict[str, str]  # tag of an endpoint -> its URL of this very version
+    canary: CanaryState | None = None  # of a version that was deployed as one
     by: str = ""  # who deployed it, as in the audit log; empty: it is not known any more
     user: str = ""  # of their token
 

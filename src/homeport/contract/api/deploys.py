@@ -1,8 +1,16 @@
 """A deploy and a rollback: the request and the result."""
 
-from homeport.contract.api.apps import EndpointStatus
+from homeport.contract.api.apps import CanaryStatus, EndpointStatus
 from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """How a version is tried before it serves all requests."""
+
+    percent: float  # of the requests that it gets: from 0.1 to 99.9
+    seconds: float = 600.0  # until it is promoted, if nothing is wrong: from 5 seconds to 30 days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +26,8 @@ class Deploy:
     expires_s: float | None = (
         None  # the app stops then; 0: never; null: as said at an earlier deploy
     )
+
+    canary: Canary | None = None  # null: the version serves all requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +46,7 @@ class Deployed:
     version: int
     skipped: bool  # nothing had changed, and nothing was done
     endpoints: tuple[EndpointStatus, ...]
+    canary: CanaryStatus | None = None  # what a canary has become by it; null: there was none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +55,7 @@ class DeployRecord:
 
     id: int
     app: str
-    kind: str  # `deploy`, `rollback` or `stop`
+    kind: str  # `deploy`, `canary`, `promote`, `rollback` or `stop`
     at: float  # when it began
     ended_at: float | None  # null while it goes on
     version: int | None  # that it made; null: none

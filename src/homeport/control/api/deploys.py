@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from homeport.contract import validate
 from homeport.contract.api import events
 from homeport.contract.api.answers import Fault
-from homeport.contract.api.deploys import Deploy, DeployList, DeployQuery, Rollback
+from homeport.contract.api.apps import CanaryState
+from homeport.contract.api.deploys import Deploy, Deployed, DeployList, DeployQuery, Rollback
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import Scope
 from homeport.control.api.access import Caller
@@ -13,7 +14,8 @@ from homeport.control.api.record import OK, Record, result_of
 from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
 from homeport.control.api.view import View
-from homeport.control.deploys.deployer import Deployed, Deployer
+from homeport.control.deploys import deployer
+from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.trial import Say
 from homeport.control.deploys.underway import Underway, Watched, until_the_end
@@ -61,7 +63,7 @@ class Deploys:
         async def renew() -> None:
             await self._expiring.deployed(Owner.app(scope, name), expires_s)
 
-        async def work(say: Say) -> Deployed:
+        async def work(say: Say) -> deployer.Deployed:
             return await self._deployer.deploy(
                 scope,
                 name,
@@ -70,11 +72,13 @@ class Deploys:
                 strategy=body.strategy,
                 say=say,
                 drain_s=body.drain_s,
+                canary=body.canary,
                 then=renew,
             )
 
+        kind = "deploy" if body.canary is None else "canary"
         number = await self._history.begin(
-            scope, name, "deploy", tag=body.tag, by=caller.by, user=caller.name
+            scope, name, kind, tag=body.tag, by=caller.by, user=caller.name
         )
         return self._progress(scope, name, work, record, number)
 
@@ -82,17 +86,32 @@ class Deploys:
     async def rollback(
         self, scope: Scope, name: str, body: Rollback, record: Record, caller: Caller
     ) -> AsyncIterator[events.DeployEvent]:
-        """Deploy an earlier version again, as a new version."""
+        """Deploy an earlier version again, as a new version. If the app has a canary, only end that."""
         if body.version is not None and body.version < 1:
             raise BadRequest("`version` must be a whole number of at least 1")
 
-        async def work(say: Say) -> Deployed:
+        async def work(say: Say) -> deployer.Deployed:
             return await self._deployer.rollback(
                 scope, name, body.version, strategy=body.strategy, say=say
             )
 
         number = await self._history.begin(scope, name, "rollback", by=caller.by, user=caller.name)
         return self._progress(scope, name, work, record, number)
+
+    @route("POST", "/v1/apps/{name}/promote")
+    async def promote(self, scope: Scope, name: str, record: Record, caller: Caller) -> Deployed:
+        """Let an app's canary serve all of its requests."""
+        number = await self._history.begin(scope, name, "promote", by=caller.by, user=caller.name)
+        try:
+            promoted = await self._deployer.promote(scope, name, "hand")
+        except Exception as error:
+            fault = Fault.of(error)
+            await self._history.end(number, fault.kind, reason=as_text(fault))
+            raise
+        answer = self._view.deployed(promoted)
+        record.target = f"{name} v{answer.version}"
+        await self._history.end(number, OK, reason=f"v{answer.version}")
+        return answer
 
     @route("GET", "/v1/deploys")
     async def every(self, scope: Scope, query: DeployQuery) -> DeployList:
@@ -114,7 +133,7 @@ class Deploys:
         self,
         scope: Scope,
         name: str,
-        work: Callable[[Say], Awaitable[Deployed]],
+        work: Callable[[Say], Awaitable[deployer.Deployed]],
         record: Record,
         number: int | None,
     ) -> AsyncIterator[events.DeployEvent]:
@@ -127,13 +146,16 @@ class Deploys:
             try:
                 deployed = await work(watched.say)
                 end = events.Done(deployed=self._view.deployed(deployed))
-                version = deployed.app.revision.version
+                version = end.deployed.version
                 record.target = f"{name} v{version}"
                 await record.end(OK)
                 if deployed.skipped:
                     await self._history.end(number, SKIPPED)
-                else:
+                elif deployed.canary is None or deployed.canary.state is CanaryState.RUNNING:
                     await self._history.end(number, OK, version=version)
+                else:  # a canary was promoted or ended, and no version was made
+                    why = f"v{deployed.canary.version} is {deployed.canary.state.value}"
+                    await self._history.end(number, OK, reason=why)
             except Exception as error:
                 end = events.Error(error=Fault.of(error))
                 await record.end(result_of(error))

@@ -11,6 +11,7 @@ from homeport.contract.api.apps import (
     AppList,
     AppState,
     AppStatus,
+    CanaryState,
     EndpointStatus,
     FunctionStatus,
     History,
@@ -136,6 +137,8 @@ class View:
         row = await store.app(name)
         if row is None:
             raise NotFound(missing(scope, name))
+        rows = self._deployer.canaries.rows.of((scope, name))
+        states = {version: CanaryState(each.state) for version, each in rows.items()}
         return History(
             revisions=tuple(
                 Version(
@@ -143,6 +146,7 @@ class View:
                     created_at=revision.created_at,
                     tag=revision.tag,
                     current=revision.version == row.version and row.stopped_at is None,
+                    canary=states.get(revision.version),
                     urls={
                         endpoint.tag: endpoint.url
                         for endpoint in self._plans.of(revision).of_version.values()
@@ -155,12 +159,14 @@ class View:
 
     def deployed(self, deployed: Deployed) -> deploys.Deployed:
         """Return how a deploy ended."""
-        app = deployed.app
+        app, canary = deployed.app, deployed.canary
+        is_running = canary is not None and canary.state is CanaryState.RUNNING
         return deploys.Deployed(
             app=app.name,
-            version=app.revision.version,
+            version=canary.version if canary and is_running else app.revision.version,
             skipped=deployed.skipped,
             endpoints=self.endpoints(app),
+            canary=canary,
         )
 
     def endpoints(self, app: LiveApp) -> tuple[EndpointStatus, ...]:
@@ -234,6 +240,7 @@ class View:
             functions=self._functions(app, containers),
             expires_at=None if app.ephemeral else self._expires_at(app.owner),
             environment=app.scope.environment,
+            canary=None if app.ephemeral else self._deployer.canaries.status(app.owner),
         )
 
     def _functions(
@@ -274,6 +281,7 @@ class View:
             containers=(),
             expires_at=None if stopped else self._expires_at(owner),
             environment=owner.scope.environment,
+            canary=self._deployer.canaries.status(owner),
         )
 
     def _endpoint(self, live: LiveEndpoint, containers: int) -> EndpointStatus:

@@ -15,14 +15,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 from homeport.contract.api import events
+from homeport.contract.api.apps import CanaryStatus
+from homeport.contract.api.deploys import Canary
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
 from homeport.contract.scope import Scope
 from homeport.contract.traffic import RequestRecord
-from homeport.control.deploys import trial
+from homeport.control.deploys import canaries, trial
 from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.canaries import Canaries
 from homeport.control.deploys.changes import Changes
 from homeport.control.deploys.mounts import Mounts
 from homeport.control.deploys.parts import Parts
@@ -45,6 +48,7 @@ class Deployed:
 
     app: LiveApp
     skipped: bool = False
+    canary: CanaryStatus | None = None  # what a canary of the app has become
 
 
 class Deployer:
@@ -68,7 +72,8 @@ class Deployer:
         self._sweeper = sweeper
         self.mounts = Mounts(parts, rollout)
         self._changes = Changes(ended=self._ended)
-        self._restoring = Restoring(parts, rollout, self.mounts, self._changes)
+        self.canaries = Canaries(parts, rollout)
+        self._restoring = Restoring(parts, rollout, self.mounts, self._changes, self.canaries)
         self.broken = self._restoring.broken
         self._warned: dict[Owner, set[str]] = {}  # by the session's owner
 
@@ -90,6 +95,7 @@ class Deployer:
         """Cancel all running changes; each is undone."""
         await self._restoring.close()
         await self._changes.close(BadRequest("the server is ending"))
+        await self.canaries.close()
 
     async def deploy(
         self,
@@ -101,6 +107,7 @@ class Deployer:
         strategy: str,
         say: Say,
         drain_s: float | None = None,
+        canary: Canary | None = None,
         then: Callable[[], Awaitable[None]] | None = None,
     ) -> Deployed:
         """Make the manifest the app's next revision.
@@ -109,17 +116,20 @@ class Deployer:
         there is no room for both, the old containers end first, and come back if the new ones fail.
         Running requests of the old revision may go on for `drain_s`, by default for their function's
         `timeout`. The deploy continues if the caller is cancelled. `then` is called after it, in the same turn.
+        As a `canary` it gets a part of the requests beside the revision that serves.
         """
         trial.check(name, manifest, tag, strategy)
+        if canary is not None:
+            canaries.check(canary, strategy)
         self._environments.find(scope)  # it may have been deleted meanwhile
         owner = Owner.app(scope, name)
-        work = self._deploy(owner, manifest, tag, strategy, say, drain_s)
+        work = self._deploy(owner, manifest, tag, strategy, say, drain_s, canary)
         return await self._changes.run("deploy", owner, work, then)
 
     async def rollback(
         self, scope: Scope, name: str, version: int | None, *, strategy: str, say: Say
     ) -> Deployed:
-        """Serve an earlier revision again, as the app's next version.
+        """Serve an earlier revision again, as the app's next version; or end the app's canary.
 
         By default the version before the current one; for a stopped app, the version that served last.
         """
@@ -127,6 +137,11 @@ class Deployer:
         owner = Owner.app(scope, name)
         work = self._roll_back(owner, version, strategy, say)
         return await self._changes.run("rollback", owner, work)
+
+    async def promote(self, scope: Scope, name: str, by: str) -> Deployed:
+        """Let the app's canary serve all requests."""
+        owner = Owner.app(scope, name)
+        return await self._changes.run("promote", owner, self._promote(owner, by))
 
     async def serve(self, scope: Scope, session: str, manifest: Manifest, say: Say) -> LiveApp:
         """Start a session; its containers start while the caller prints the URLs."""
@@ -215,6 +230,7 @@ class Deployer:
 
     async def restore(self, running: Collection[str]) -> None:
         """Serve the apps again that were deployed when the server ended (restoring.py)."""
+        await self.canaries.load()
         await self._restoring.begin(running)
         self._sweeper.soon()
 
@@ -226,6 +242,7 @@ class Deployer:
         strategy: str,
         say: Say,
         drain_s: float | None,
+        canary: Canary | None,
     ) -> Deployed:
         box = self._secrets.of(owner.scope)
         await self._store.of(owner.scope).forget_unserved(owner.name)
@@ -237,9 +254,21 @@ class Deployer:
                 step.args.get("force_build") for f in sealed.functions for step in f.image.steps
             )
             if current and current.revision.fingerprint == fingerprint and not forced:
-                return Deployed(app=current, skipped=True)
+                ended = await self.canaries.end(
+                    owner, current, "the other version was deployed again"
+                )
+                return Deployed(app=current, skipped=True, canary=ended)
+            running = self.canaries.of(owner)
+            if current and running and running.revision.fingerprint == fingerprint and not forced:
+                return await self._same(owner, current, canary)
             trial.check_node(sealed, self._nodes, box)
+            await self.canaries.end(owner, current, "another version was deployed")
             async with self._revision(owner, sealed, fingerprint, tag) as revision:
+                if canary is not None and current is not None:
+                    begun = await self.canaries.begin(owner, revision, current, canary, say)
+                    return Deployed(app=current, canary=begun)
+                if canary is not None:
+                    say(f"no version of `{owner.name}` serves, so this one serves all requests")
                 app = await self._rollout.bring(
                     owner, revision, current, strategy=strategy, say=say, drain_s=drain_s
                 )
@@ -256,8 +285,13 @@ class Deployer:
             raise NotFound(f"No App with name '{name}' found.")
         if not row.version:
             raise BadRequest(f"the app `{name}` is not deployed")
+        ended = await self.canaries.end(owner, current, "it was rolled back by hand")
+        if ended is not None and current is not None and version in (None, row.version):
+            return Deployed(app=current, canary=ended)
         if version is None:
             version = row.version if row.stopped_at is not None else row.version - 1
+            while version in self.canaries.rolled_back(owner):
+                version -= 1
         if version < 1:
             raise NotFound(f"the app `{name}` has no version before v{row.version}")
         await store.forget_unserved(name)
@@ -269,6 +303,20 @@ class Deployer:
             app = await self._rollout.bring(owner, revision, current, strategy=strategy, say=say)
         self._served(app, current)
         return Deployed(app=app)
+
+    async def _same(self, owner: Owner, current: LiveApp, canary: Canary | None) -> Deployed:
+        """Deploy again what is a canary: with another share, or whole."""
+        if canary is None:
+            return await self._promote(owner, "a deploy")
+        changed = await self.canaries.change(owner, current, canary)
+        return Deployed(app=current, canary=changed)
+
+    async def _promote(self, owner: Owner, by: str) -> Deployed:
+        current = self.live.get(owner)
+        if current is None:
+            raise NotFound(f"No App with name '{owner.name}' found.")
+        app = await self.canaries.promote(owner, current, f"by {by}")
+        return Deployed(app=app, canary=self.canaries.status(owner))
 
     def _served(self, app: LiveApp, before: LiveApp | None) -> None:
         """Set the app live; if it was stopped before, restore its earlier versions in the background."""
@@ -344,6 +392,7 @@ class Deployer:
             for endpoint in app.endpoints if app else ():
                 await self._endpoints.unroute(undo, owner, endpoint)
         self.live.put(owner, None)
+        await self.canaries.end(owner, None, "the app was stopped")
         if not any(app.ephemeral for app in self.live.all()):
             self._ingress.hear(None)
         self.broken.pop(owner, None)

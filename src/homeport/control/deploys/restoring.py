@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 
 from homeport.contract.errors import Failure
+from homeport.control.deploys.canaries import Canaries
 from homeport.control.deploys.changes import Changes
 from homeport.control.deploys.mounts import Mounts
 from homeport.control.deploys.parts import Parts
@@ -24,7 +25,14 @@ log = logging.getLogger(__name__)
 class Restoring:
     """The apps that are being restored, and those that cannot be."""
 
-    def __init__(self, parts: Parts, rollout: Rollout, mounts: Mounts, changes: Changes) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        rollout: Rollout,
+        mounts: Mounts,
+        changes: Changes,
+        canaries: Canaries,
+    ) -> None:
         """`changes` are those of the deployer: a restore takes its turn among them."""
         self.restored: Callable[[Revision], Awaitable[None]] | None = None  # after each restore
         self.broken: dict[Owner, str] = {}  # deployed apps that cannot be restored, and why
@@ -33,6 +41,7 @@ class Restoring:
         self._rollout = rollout
         self._mounts = mounts
         self._changes = changes
+        self._canaries = canaries
         self._tasks = Tasks()
 
     async def close(self) -> None:
@@ -92,7 +101,8 @@ class Restoring:
             return  # it was changed meanwhile
         revision = await store.revision(owner.name, row.version)
         self._mounts.check(owner.scope, revision.manifest)
-        await self._rollout.bring(owner, revision, None, strategy="restore")
+        app = await self._rollout.bring(owner, revision, None, strategy="restore")
         await self._rollout.versions.restore(revision, owner)
+        await self._canaries.restore(owner, app)
         if self.restored is not None:
             await self.restored(revision)

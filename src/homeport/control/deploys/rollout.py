@@ -101,23 +101,17 @@ class Rollout:
         planned = self._plans.of(revision, owner.session_id).endpoints
         if strategy != "restore":
             self._plans.check_domains(revision)
-        self._live.claim(
-            revision,
-            owner,
-            planned,
-            attached=self._domains.get,
-            own_ports=self._pools.own_ports,
-        )
+        self.claim(owner, revision, planned)
         tree = await self.trees.lay_out(revision, say)
         if not serving:
             await self.trees.sync(revision)
-        endpoints = await self._with_ports(undo, planned, current)
-        app = await self._app(owner, revision, endpoints, current)
-        pools = self._open_pools(undo, app, tree)
-        replaced = self._pools_of(current)
+        endpoints = await self.with_ports(undo, planned, current)
+        app = await self.live_app(owner, revision, endpoints, current)
+        pools = self.open_pools(undo, owner, revision, tree)
+        replaced = self.pools_of(current)
         first_serve = serving and current is None
         if strategy == "restore" or first_serve:
-            await self._move(undo, app, current, save=False)
+            await self.move(undo, app, current, save=False)
             if first_serve:
                 self._start_behind(app, pools)
             else:
@@ -126,15 +120,20 @@ class Rollout:
             await self._swap(undo, app, pools, replaced, current, say)
         else:
             await trial.prove(pools, self._reconciler.wake, say, replaced)
-            await self._move(undo, app, current)
+            await self.move(undo, app, current)
             undo.keep()
-            self._replace(replaced, drain_s=_drain_s(app) if drain_s is None else drain_s)
+            self.replace(replaced, drain_s=drain_of(app) if drain_s is None else drain_s)
         undo.keep()
         if not serving and strategy != "restore":
             self._tasks.start(
                 f"forgetting old versions of `{app.name}`", self.versions.trim(app.scope, app.name)
             )
         return app
+
+    def claim(self, owner: Owner, revision: Revision, planned: Mapping[str, LiveEndpoint]) -> None:
+        """Reserve a revision's URLs and ports, until `Trees.keeping` it ends; raise if others have one of them."""
+        attached, own_ports = self._domains.get, self._pools.own_ports
+        self._live.claim(revision, owner, planned, attached=attached, own_ports=own_ports)
 
     def _goes_first(self, revision: Revision, pools: list[Pool]) -> bool:
         """Return whether the old containers must end before new ones can start."""
@@ -145,13 +144,14 @@ class Rollout:
         asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
         return asks and not self._reconciler.fits(pools)
 
-    async def _app(
+    async def live_app(
         self,
         owner: Owner,
         revision: Revision,
         endpoints: dict[str, LiveEndpoint],
         current: LiveApp | None,
     ) -> LiveApp:
+        """Return the app as it is once it serves this revision."""
         row = None if owner.is_session else await self._store.of(owner.scope).app(revision.app)
         return LiveApp(
             owner=owner,
@@ -163,9 +163,10 @@ class Rollout:
             events=current.events if current else asyncio.Queue(),
         )
 
-    async def _with_ports(
+    async def with_ports(
         self, undo: Undo, planned: Mapping[str, LiveEndpoint], current: LiveApp | None
     ) -> dict[str, LiveEndpoint]:
+        """Return the planned endpoints with their local ports: those that they had, or new ones."""
         known = await self._store.local_ports()
         for endpoint, old in current.endpoints.items() if current else ():
             if old.endpoint.local_port:
@@ -190,9 +191,10 @@ class Rollout:
         if (port := self._unrouted.pop(endpoint, None)) is not None:
             self._spare_ports.append(port)
 
-    def _open_pools(self, undo: Undo, app: LiveApp, tree: Path) -> list[Pool]:
-        plan = self._plans.of(app.revision, app.owner.session_id)
-        opened = plans.pools(app.revision, plan, owner=app.owner, tree=tree)
+    def open_pools(self, undo: Undo, owner: Owner, revision: Revision, tree: Path) -> list[Pool]:
+        """Add a pool for each function of a revision."""
+        plan = self._plans.of(revision, owner.session_id)
+        opened = plans.pools(revision, plan, owner=owner, tree=tree)
         undo.push(self.retire, opened, drain_s=0.0)
         for pool in opened:
             self._pools.add(pool)
@@ -208,15 +210,15 @@ class Rollout:
         say: Say,
     ) -> None:
         """Park requests, stop the old containers, start the new ones; restore the old ones if that fails."""
-        await self._move(undo, app, current, save=False)
+        await self.move(undo, app, current, save=False)
         # Undone before the move is undone, so that an endpoint finds its old pool.
         undo.push(self._bring_back, replaced)
-        self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
+        self.replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
         await trial.prove(pools, self._reconciler.wake, say, replaced)
         if not app.ephemeral:
             await self._save(undo, app)
 
-    async def _move(
+    async def move(
         self, undo: Undo, app: LiveApp, current: LiveApp | None, *, save: bool = True
     ) -> None:
         """Route the endpoints to the app's revision."""
@@ -273,10 +275,11 @@ class Rollout:
 
         self._tasks.start(f"starting the first containers of `{app.name}`", warm())
 
-    def _pools_of(self, app: LiveApp | None) -> list[Pool]:
+    def pools_of(self, app: LiveApp | None) -> list[Pool]:
+        """Return the pools of an app's revision."""
         return self._pools.of_revision(app.name, app.revision.id) if app else []
 
-    def _replace(self, pools: list[Pool], *, drain_s: float) -> None:
+    def replace(self, pools: list[Pool], *, drain_s: float) -> None:
         """Demote the pools of a deployed app, which keep their version's URL, or retire them."""
         gone = [p for p in pools if p.ephemeral or p.ports or p.variant]
         self.retire(gone, drain_s=drain_s)
@@ -286,7 +289,7 @@ class Rollout:
         self._reconciler.wake()
 
     def _bring_back(self, pools: list[Pool]) -> None:
-        """Undo `_replace`: the pools serve again, also those that were removed meanwhile."""
+        """Undo `replace`: the pools serve again, also those that were removed meanwhile."""
         for pool in pools:
             pool.promote()
             self._pools.add(pool)
@@ -301,7 +304,8 @@ def _ports(app: LiveApp) -> dict[str, int]:
     }
 
 
-def _drain_s(app: LiveApp) -> float:
+def drain_of(app: LiveApp) -> float:
+    """Return how long running requests of an app may go on when its revision serves no more."""
     if app.ephemeral:
         return SERVE_DRAIN_S
     return max(spec.drain_s for spec in app.revision.manifest.functions)

@@ -68,9 +68,12 @@ class Versions:
             await self._unroute(undo, revision)
 
     async def trim(self, scope: Scope, app: str) -> None:
-        """Forget the oldest versions."""
+        """Forget the oldest versions, but not the one that serves: there may have been many canaries after it."""
         store = self._store.of(scope)
+        row = await store.app(app)
         for revision in (await store.revisions(app))[KEPT:]:
+            if row is not None and revision.version == row.version:
+                continue
             async with Undo(f"forgetting `{app}` v{revision.version}") as undo:
                 await self._unroute(undo, revision)
                 await store.remove_revision(revision.id)

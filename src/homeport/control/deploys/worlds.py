@@ -158,6 +158,7 @@ class Worlds:
             self._parts.volumes.forget(scope)
             self._shared.forget(scope)
             self._expiries.drop(scope)
+            self._deployer.canaries.rows.drop(scope)
             self._alerts.drop(scope)
             self._parts.domains.drop(scope)
             self._logs.remove(scope)

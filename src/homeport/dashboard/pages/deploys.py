@@ -16,7 +16,7 @@ from homeport.contract.api.apps import (
     Stopped,
 )
 from homeport.contract.api.coldstarts import ColdStartList, ColdStartQuery
-from homeport.contract.api.deploys import DeployList, DeployQuery, Rollback
+from homeport.contract.api.deploys import Deployed, DeployList, DeployQuery, Rollback
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.dashboard import render
 from homeport.dashboard.pages.page import Page, Part, Visit, segment
@@ -116,10 +116,10 @@ async def rollback(visit: Visit) -> Part:
     """Deploy an earlier version again, and show what happened meanwhile."""
     form = await visit.form()
     name, version = form.get("name", ""), form.get("version", "")
-    if not version.isdigit():
+    if version and not version.isdigit():
         raise BadRequest("`version` is a number")
     path = f"/v1/apps/{segment(name)}/rollback"
-    body = Rollback(version=int(version))
+    body = Rollback(version=int(version) if version else None)
     printed: list[str] = []
     end: events.Event | None = None
     async with visit.api.stream(path, method="POST", body=body) as answer:
@@ -132,6 +132,13 @@ async def rollback(visit: Visit) -> Part:
         raise end.error.failure()
     shown = render.template("done", visit=visit, name=name, told=printed, end=end)
     return Part(title=f"{name} was rolled back", body=shown)
+
+
+async def promote(visit: Visit) -> Response:
+    """Let an app's canary serve all of its requests."""
+    name = (await visit.form()).get("name", "")
+    await visit.api.post(Deployed, f"/v1/apps/{segment(name)}/promote")
+    return visit.to("/app", name=name)
 
 
 async def stop(visit: Visit) -> Response:
@@ -154,6 +161,7 @@ PAGES = (
     Page(path="/app", handler=app),
     Page(path="/app/changes", handler=changes),
     Page(path="/app/rollback", handler=rollback, method="POST"),
+    Page(path="/app/promote", handler=promote, method="POST"),
     Page(path="/app/stop", handler=stop, method="POST"),
     Page(path="/container/stop", handler=stop_container, method="POST"),
 )
