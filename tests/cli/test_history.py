@@ -1,7 +1,10 @@
-"""What `homeport app diff` prints."""
+"""What `homeport app diff` and `app deploys` print."""
 
-from homeport.cli.history import told
+import pytest
+
+from homeport.cli.history import result, told
 from homeport.contract.api.apps import Changes, FileChange, FileState, SettingChange
+from homeport.contract.api.deploys import DeployRecord
 
 OLD, NEW = FileState(size_bytes=1, sha256="a"), FileState(size_bytes=2, sha256="b")
 
@@ -44,3 +47,16 @@ def test_settings_come_first_then_files_and_what_was_left_out():
         "@ run: executable: False -> True",
         "… and 3 more files",
     ] == told(changes)
+
+
+@pytest.mark.parametrize(
+    ("kept", "word"),
+    [("ok", "ok"), ("running", "running"), ("skipped", "skipped"), ("StartError", "failed")],
+)
+def test_a_result_is_a_word_for_people(kept, word):
+    record = DeployRecord(
+        id=1, app="shop", kind="deploy", at=1.0, ended_at=2.0, version=None, tag="", by="socket",
+        user="", result=kept,
+    )  # fmt: skip
+
+    assert word == result(record)

@@ -52,13 +52,20 @@ async def deploys(settings: Settings, query: DeployQuery, *, json: bool) -> None
             ""
             if each.ended_at is None
             else output.duration(round((each.ended_at - each.at) * 1000)),
-            each.result,
+            result(each),
             each.reason.partition("\n")[0],
         )
         for each in found
     ]
     columns = ("Id", "Began", "App", "What", "Version", "Tag", "By", "Took", "Result", "Reason")
     output.show_table(columns, rows, empty="nothing was deployed yet")
+
+
+def result(deploy: DeployRecord) -> str:
+    """Return how a deploy ended, in a word; `--json` has the kind of the error."""
+    return (
+        deploy.result if deploy.result in ("running", "ok", "skipped", "interrupted") else "failed"
+    )
 
 
 async def watch(settings: Settings, number: int) -> None:
