@@ -4,8 +4,10 @@ import pytest
 
 from homeport.cli import replay
 from homeport.cli.replay import Answer
+from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus, Version
+from homeport.contract.api.captures import CapturedRequest
 from homeport.contract.captured import Captured, Message
-from homeport.contract.errors import BadRequest
+from homeport.contract.errors import BadRequest, NotFound
 
 
 def captured(body: bytes = b"", fields=(), request=None, **changes) -> Captured:
@@ -94,3 +96,73 @@ def test_a_request_without_its_whole_body_is_not_sent(request_):
 def test_a_field_is_a_name_and_a_value(text):
     with pytest.raises(BadRequest, match="is not a field"):
         replay._field(text)
+
+
+class Apps:
+    """The part of a client that knows the apps: `shop` is deployed, and served in a session."""
+
+    def __init__(self, *, serves: bool = True) -> None:
+        self._serves = serves
+
+    @property
+    def apps(self) -> "Apps":
+        return self
+
+    async def every(self) -> tuple[AppStatus, ...]:
+        session = (status("shop", 0, "session"),) if self._serves else ()
+        return (status("shop", 2, "deployed"), *session, status("other", 0, "other"))
+
+    async def history(self, app: str) -> tuple[Version, ...]:
+        return tuple(
+            Version(
+                version=n, created_at=1.0, tag="", current=n == 2, urls={"f": f"http://{app}-v{n}"}
+            )
+            for n in (2, 1)
+        )
+
+
+def status(name: str, version: int, port: str) -> AppStatus:
+    numbers = ("containers", "running", "queued", "served", "errors", "cold_starts", "failed_starts")  # fmt: skip
+    endpoint = EndpointStatus(
+        tag="f", url=f"http://{name}", local_url=f"http://{port}", protected=False, truncated=False,
+        stolen=False, p50_ms=None, p99_ms=None, **dict.fromkeys(numbers, 0),
+    )  # fmt: skip
+    return AppStatus(
+        name=name, app_id="ap-1", state=AppState.SERVING, reason="", version=version, created_at=1.0,
+        stopped_at=None, endpoints=(endpoint,), containers=(),
+    )  # fmt: skip
+
+
+def found(url: str = "http://shop", tag: str = "f") -> CapturedRequest:
+    return CapturedRequest(captured=captured(app="shop", tag=tag), url=url, local_url="")
+
+
+@pytest.mark.parametrize(
+    ("to", "url"),
+    [
+        ("", "http://shop"),
+        ("session", "http://session"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("https://elsewhere.example", "https://elsewhere.example"),
+        ("v1", "http://shop-v1"),
+        ("1", "http://shop-v1"),
+    ],
+)
+async def test_where_a_request_is_sent_again(to, url):
+    assert url == await replay._url(Apps(), found(), to)
+
+
+@pytest.mark.parametrize(
+    ("request_", "to", "text"),
+    [
+        (found(url=""), "", "serves no more"),
+        (found(tag="g"), "session", "no `homeport serve` of `shop` runs"),
+        (found(), "v3", "no version `v3`"),
+        (found(tag="g"), "v1", "no version `v1` with the URL `g`"),
+    ],
+)
+async def test_a_request_is_sent_nowhere_else(request_, to, text):
+    with pytest.raises(NotFound, match=text):
+        await replay._url(Apps(), request_, to)
+    with pytest.raises(NotFound, match="no `homeport serve`"):
+        await replay._url(Apps(serves=False), request_, "session")
