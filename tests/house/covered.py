@@ -1,6 +1,11 @@
 """Which test covers a module that has no `test_<module>.py`; a folder means all tests in it."""
 
 COVERED = {
+    "cli/node": "journeys/test_nodes.py",
+    "client/nodes": "journeys/test_nodes.py",
+    "contract/api/nodes": "control/api/test_answers.py",
+    "control/api/nodes": "control/api/test_answers.py",
+    "state/migrations/versions/0018_nodes": "state/test_schema.py",
     "link/calls": "link/test_trust.py",
     "link/identity": "link/test_authority.py",
     "link/pace": "link/test_session.py",

@@ -7,7 +7,7 @@ import pytest
 
 HEAVY = {
     "alembic", "anyio", "click", "cryptography", "cryptography.x509", "fastapi", "httpx", "prometheus_client", "pydantic", "rich",
-    "sqlalchemy", "starlette", "uvicorn", "watchfiles", "websockets",
+    "homeport.link", "sqlalchemy", "starlette", "uvicorn", "watchfiles", "websockets",
 }  # fmt: skip
 STATUS = """
 import contextlib

@@ -12,7 +12,6 @@ from pathlib import Path
 from homeport.contract.errors import AlreadyExists, Unauthorized
 from homeport.link import token
 from homeport.link.authority import Authority
-from homeport.link.identity import Identity
 from homeport.link.listener import Listener
 from homeport.link.remote import RemoteNode
 from tests.waiting import PATIENCE_S
@@ -28,13 +27,13 @@ class Registry:
     def id_of(self, name: str) -> str | None:
         return self.nodes.get(name)
 
-    async def join(self, digest: str, node: Identity) -> None:
+    async def join(self, digest: str, name: str, id: str) -> None:
         if digest not in self.tokens:
             raise Unauthorized("the token is unknown, was used, or is too old")
-        if node.name in self.nodes:
-            raise AlreadyExists(f"there is a node `{node.name}`")
+        if name in self.nodes:
+            raise AlreadyExists(f"there is a node `{name}`")
         self.tokens.remove(digest)
-        self.nodes[node.name] = node.id
+        self.nodes[name] = id
 
 
 class Cluster:

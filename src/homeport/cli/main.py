@@ -49,6 +49,7 @@ COMMANDS = {
     "domain": ("domain", "app"),
     "certificate": ("certificate", "app"),
     "config": ("config", "app"),
+    "node": ("node", "app"),
     "environment": ("environment", "environments"),
     "workspace": ("environment", "workspaces"),
     "backup": ("backup", "backup"),
@@ -57,6 +58,8 @@ COMMANDS = {
     "dashboard": ("dashboard", "dashboard"),
     "doctor": ("doctor", "doctor"),
 }
+#: Commands that no list shows, because they do not do yet what they are for.
+IN_THE_MAKING = frozenset({"node"})
 #: Commands of Modal that are not there yet, and what to do instead.
 LATER = {
     "setup": "homeport needs no account: `homeport doctor` says what this machine has",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from homeport.client.environments import Environments
     from homeport.client.images import Images
     from homeport.client.logs import Logs
+    from homeport.client.nodes import Nodes
     from homeport.client.programs import Programs
     from homeport.client.rate_limits import RateLimits
     from homeport.client.requests import Requests
@@ -160,6 +161,12 @@ class Client:
         from homeport.client.series import OverTime
 
         return OverTime(self._connection)
+
+    @cached_property
+    def nodes(self) -> "Nodes":
+        from homeport.client.nodes import Nodes
+
+        return Nodes(self._connection)
 
     @cached_property
     def programs(self) -> "Programs":

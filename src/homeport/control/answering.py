@@ -59,6 +59,7 @@ async def open_api(
         alerts=state.alerts,
         watcher=_watcher(state, fleet, deploys, opened),
         worlds=_worlds(state, deploys),
+        machines=fleet.machines,
         keep=lifeline.keep,
         shutdown=shutdown,
         stop_container=stop_container,

@@ -34,6 +34,7 @@ from homeport.control.deploys.rollout import Rollout
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.fleet.activator import Activator
+from homeport.control.fleet.machines import Machines
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
@@ -48,6 +49,7 @@ from homeport.state.call_statements import Room
 from homeport.state.calls import Calls
 from homeport.state.certificates import Certificates
 from homeport.state.expiries import Expiries
+from homeport.state.nodes import Nodes as JoinedNodes
 from homeport.state.rate_limits import RateLimits
 from homeport.state.scaling import Scalings
 from homeport.state.schedules import Schedules
@@ -86,6 +88,7 @@ class Fleet:
 
     pools: Pools
     nodes: Nodes
+    machines: Machines
     ingress: Entrance
     reconciler: Reconciler
     activator: Activator
@@ -149,6 +152,9 @@ async def open_fleet(
         reconciler.changed(container)
 
     nodes.watch(changed)
+    machines = Machines(settings.home, nodes, JoinedNodes(state.store.database))
+    await machines.open()
+    opened.push_async_callback(machines.close)
     activator = Activator(
         settings.activator_socket,
         pools,
@@ -166,6 +172,7 @@ async def open_fleet(
     return Fleet(
         pools=pools,
         nodes=nodes,
+        machines=machines,
         ingress=ingress,
         reconciler=reconciler,
         activator=activator,

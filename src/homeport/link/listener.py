@@ -47,7 +47,7 @@ class Registry(Protocol):
     def id_of(self, name: str) -> str | None:
         """Return the id of the node with this name; None if there is none."""
 
-    async def join(self, digest: str, node: Identity) -> None:
+    async def join(self, digest: str, name: str, id: str) -> None:  # noqa: A002 - the certificate's
         """Use up the token with this digest, and store the node: both, or nothing.
 
         `Unauthorized` for a token that is unknown, was used, or is too old; `AlreadyExists` for a name that is taken.
@@ -79,7 +79,8 @@ class Listener:
         """Open the port; return its number. `OSError` if that fails."""
         pair = self._authority.certificate, self._authority.pair
         self._context = identity.of_control(*pair)
-        listening = socket.create_server((host, port), backlog=64)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=64)
         listening.setblocking(False)
         self._sockets.append(listening)
         self._tasks.start("nodes", supervised("nodes", lambda: self._accept(listening)))
@@ -191,7 +192,7 @@ class Listener:
             node = Identity(name=identity.check_name(asked.name), id=secrets.token_hex(16))
             secret = token.parse(asked.token).secret
             certificate = await asyncio.to_thread(self._authority.sign, asked.csr, node)
-            await self._registry.join(token.digest(secret), node)
+            await self._registry.join(token.digest(secret), node.name, node.id)
         except Failure as failure:
             self._log(f"{host} may not join: {failure.message}")
             return Refused(reason=failure.message, final=True)

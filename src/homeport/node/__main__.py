@@ -83,11 +83,11 @@ async def run(
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait({dialer, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
-    if dialer.done() and isinstance(dialer.exception(), Removed):
-        log.warning("%s: the containers end", dialer.exception())
+    if dialer.done() and isinstance(removed := dialer.exception(), Removed):
+        log.warning("%s: the containers end", removed)
         await agent.close()
         files.forget()
-        raise dialer.exception() or Removed
+        raise Failure(str(removed), hint="`homeport node token` makes a token to join again")
     if not alone.is_set():
         await agent.close()
         await served.settled(LAST_WORDS_S)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from homeport.contract.scope import Scope
 
-SCHEMA = "0017"
+SCHEMA = "0018"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -440,6 +440,26 @@ domains = Table(
     Column("tag", String(255), nullable=False),
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("domain"),
+)
+
+#: Machines that have joined this homeport; they belong to no environment.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("id", String(32), nullable=False),
+    Column("joined_at", Float, nullable=False),
+    Column("drained", Integer, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+#: Tokens with which a machine may join, once.
+node_tokens = Table(
+    "node_tokens",
+    metadata,
+    Column("digest", String(64), nullable=False),
+    Column("expires_at", Float, nullable=False),
+    PrimaryKeyConstraint("digest"),
 )
 
 cold_starts = Table(

@@ -25,6 +25,7 @@ from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
+from homeport.control.fleet.machines import Machines
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.state.alerts import Alerts
 from homeport.state.api_tokens import ApiTokens
@@ -35,6 +36,7 @@ from homeport.state.coldstarts import ColdStarts
 from homeport.state.deploys import Deploys
 from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
+from homeport.state.nodes import Nodes as JoinedNodes
 from homeport.state.rate_limits import RateLimits
 from homeport.state.requests import Requests
 from homeport.state.scaling import Scalings
@@ -56,6 +58,7 @@ class Server:
     tunnels: Tunnels
     api_tokens: ApiTokens
     audit: Audit
+    machines: Machines
     asked: list[str] = field(default_factory=list)
 
 
@@ -147,13 +150,14 @@ async def api_of(plane: Plane, home: Path):
         keeper=keeper_of(plane),
         domains=Domains(plane.parts, plane.deployer, NoDns()),
         worlds=Worlds(plane.parts, plane.deployer, *kept, usages, captor.kept, alerts),
+        machines=(machines := Machines(home, plane.nodes, JoinedNodes(plane.database))),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=functools.partial(stop_container, plane),
     )
     api = Api(plane.parts, backend)
-    yield Server(api, logs, cold_starts, requests, usages, tunnels, tokens, audit, asked)
-    for close in (tunnels.end, api.close, cold_starts.close, shared.close):
+    yield Server(api, logs, cold_starts, requests, usages, tunnels, tokens, audit, machines, asked)
+    for close in (machines.close, tunnels.end, api.close, cold_starts.close, shared.close):
         await close()
     for files in (logs, requests):
         files.close()

@@ -37,6 +37,7 @@ from homeport.contract.variants import Options
 from homeport.state.coldstarts import ColdStart
 from homeport.state.requests import Place
 from tests import functions
+from tests.control.api import asking_nodes
 from tests.control.api.asking import ROUTES, Caller, checked
 from tests.control.api.served import api_of, on_a_socket
 from tests.control.plane import KEY, Plane, function, manifest
@@ -119,6 +120,8 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         reported = await ask("POST /v1/spawned/reports", content=told)
         assert (409, 404, 400, 400) == reported.statuses
         assert 400 == await caller.status("POST /v1/spawned/reports", content=frames.pack([b"x"]))
+
+        await asking_nodes.ask_all(caller, server)
 
         # dicts and queues
         pair = frames.pack([b"k", b"v"])

@@ -40,6 +40,10 @@ OTHERS = {
     "POST /v1/tokens": Permission.ADMIN,
     "DELETE /v1/tokens/{id}": Permission.ADMIN,
     "DELETE /v1/users/{user}": Permission.ADMIN,
+    "GET /v1/nodes": Permission.ADMIN,
+    "POST /v1/nodes/tokens": Permission.ADMIN,
+    "POST /v1/nodes/{name}/drain": Permission.ADMIN,
+    "DELETE /v1/nodes/{name}": Permission.ADMIN,
 }
 #: They change nothing, and are a POST because the keys are in the body.
 LOOKS = {"POST /v1/dicts/{name}/get", "POST /v1/dicts/{name}/contains"}

@@ -61,6 +61,7 @@ class Mirror:
         self.name = node.name
         self.health = Health.SUSPECT  # until it has told its list
         self.capacity: Capacity | None = None  # None: it has never answered
+        self.drained = False  # it gets no new containers
         self.containers: dict[str, Container] = {}
         self._node = node
         self._changed = changed
@@ -81,6 +82,11 @@ class Mirror:
             tuple[str, str, str], None
         ] = {}  # functions that ran there, the oldest first
         node.watch(self._hear, said)
+
+    @property
+    def takes(self) -> bool:
+        """Whether it may get containers: it has places for them, and is not drained."""
+        return not self.drained and self.capacity is not None and self.capacity.places > 0
 
     def has_image(self, image: Image) -> bool:
         """Return whether the image was built there."""
@@ -194,9 +200,10 @@ class Mirror:
             self.health = Health.SUSPECT
             log.warning("the node `%s` does not answer", self.name)
         if self.health is Health.SUSPECT and now - self._silent_since >= self._gone_s:
-            self._give_up()
+            self.give_up()
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """Take all its containers as lost; when it answers again, it is fenced first."""
         log.warning("the node `%s` is given up: its containers are replaced", self.name)
         self.health, self._mark = Health.GONE, None
         lost, self.containers = self.containers, {}
@@ -234,6 +241,15 @@ class Mirror:
             await self._node.stop(container, grace_s=grace_s)
         except NodeLost:
             self._silent()
+
+    async def leave(self) -> None:
+        """Have all its containers end when their requests have, and be replaced."""
+        for container in list(self.containers.values()):
+            if container.state in (State.STARTING, State.READY):
+                self._put(
+                    dataclasses.replace(container, leaving=True, reason="its node is drained")
+                )
+                await self.stop(container.id, None)
 
     async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
         """Run a program in a container there."""

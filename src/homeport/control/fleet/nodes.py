@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder
@@ -34,13 +34,12 @@ class Nodes:
         self.returned: Callable[[], None] = lambda: (
             None
         )  # called when a node answers after a silence
-        self.mirrors = {
-            node.name: Mirror(
-                node, changed=self._changed, said=said, answers=self._answers, gone_s=gone_s
-            )
-            for node in nodes
-        }
+        self.mirrors: dict[str, Mirror] = {}
+        self._said, self._gone_s = said, gone_s
         self._tasks = Tasks()
+        self._watching: dict[str, asyncio.Future[NoReturn]] = {}
+        for node in nodes:
+            self._add(node)
 
     def watch(self, changed: Callable[[Container], None]) -> None:
         """Call `changed` on each change of a container from now on; a lost container ends with `State.LOST`."""
@@ -50,9 +49,29 @@ class Nodes:
         """Ask each node for its list, and again if it does not answer."""
         for mirror in self.mirrors.values():
             await mirror.beat()
-            self._tasks.start(
-                f"node {mirror.name}", supervised(f"node {mirror.name}", mirror.watch_over)
-            )
+            self._watch_over(mirror)
+
+    def add(self, node: Node, *, drained: bool = False) -> None:
+        """Have one more node from now on; a drained one gets no containers."""
+        mirror = self._add(node)
+        mirror.drained = drained
+        self._watch_over(mirror)
+
+    async def drain(self, name: str, *, on: bool) -> None:
+        """Start nothing new on a node, and replace its containers; or take it back into use."""
+        mirror = self.mirrors[name]
+        mirror.drained = on
+        if on:
+            await mirror.leave()
+        else:
+            self.returned()
+
+    def remove(self, name: str) -> None:
+        """Forget a node; its containers are replaced. An unknown one is ignored."""
+        if (mirror := self.mirrors.pop(name, None)) is not None:
+            if (watching := self._watching.pop(name, None)) is not None:
+                watching.cancel()
+            mirror.give_up()
 
     async def close(self) -> None:
         """Stop asking; the containers continue."""
@@ -67,12 +86,16 @@ class Nodes:
         found = (m for m in self.mirrors.values() if m.health is Health.READY)
         return sorted(found, key=lambda mirror: mirror.name)
 
+    def taking(self) -> list[Mirror]:
+        """Return the nodes that answer and may get containers, in the order of their names."""
+        return [mirror for mirror in self.ready() if mirror.takes]
+
     def capacities(self) -> list[Capacity]:
-        """Return the resources of the nodes that are not given up."""
+        """Return the resources of the nodes that may get containers and are not given up."""
         return [
             mirror.capacity
             for mirror in self.mirrors.values()
-            if mirror.capacity is not None and mirror.health is not Health.GONE
+            if mirror.capacity is not None and mirror.takes and mirror.health is not Health.GONE
         ]
 
     async def start(self, node: str, order: StartOrder, environ: Mapping[str, str]) -> None:
@@ -114,8 +137,8 @@ class Nodes:
     async def prepare(
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
-        """Build the image's layers on every node that answers; `NodeLost` if none does."""
-        ready = self.ready()
+        """Build the image's layers on every node that may get containers; `NodeLost` if none answers."""
+        ready = self.taking()
         lost: list[NodeLost] = []
 
         async def prepare(mirror: Mirror) -> None:
@@ -133,8 +156,8 @@ class Nodes:
             raise lost[0] if lost else NodeLost("no node answers")
 
     def lack(self, image: Image) -> bool:
-        """Return whether a node that answers lacks the image, because it did not answer while the image was built."""
-        return any(not mirror.has_image(image) for mirror in self.ready())
+        """Return whether a node that may get containers lacks the image, because it did not answer while the image was built."""
+        return any(not mirror.has_image(image) for mirror in self.taking())
 
     async def environments(self) -> Collection[Environment]:
         """Return the layers that were built on the nodes that answer."""
@@ -150,6 +173,20 @@ class Nodes:
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs, on each node that answers."""
         return [each for mirror in self.ready() for each in await mirror.prune(keep)]
+
+    def _add(self, node: Node) -> Mirror:
+        mirror = self.mirrors[node.name] = Mirror(
+            node,
+            changed=self._changed,
+            said=self._said,
+            answers=self._answers,
+            gone_s=self._gone_s,
+        )
+        return mirror
+
+    def _watch_over(self, mirror: Mirror) -> None:
+        name = f"node {mirror.name}"
+        self._watching[mirror.name] = self._tasks.start(name, supervised(name, mirror.watch_over))
 
     def _changed(self, container: Container) -> None:
         try:

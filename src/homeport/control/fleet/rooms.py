@@ -38,7 +38,7 @@ class Rooms:
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Return whether there is room for one more container of each of these pools."""
-        rooms = {mirror.name: _left(mirror) for mirror in self._nodes.ready()}
+        rooms = {mirror.name: _left(mirror) for mirror in self._nodes.taking()}
         for pool in pools:
             offers = scheduler.offers(pool.function, rooms.values())
             place = scheduler.place(offers)
@@ -162,7 +162,7 @@ class Rooms:
             scheduler.open_to(
                 _left(mirror, pool), standing, scheduler.reserved_mib(without, mirror.capacity)
             )
-            for mirror in self._nodes.ready()
+            for mirror in self._nodes.taking()
             if mirror.capacity is not None
         ]
         return scheduler.offers(pool.function, rooms)

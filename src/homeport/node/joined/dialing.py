@@ -33,7 +33,7 @@ LOG_EACH_S = 30.0
 log = logging.getLogger(__name__)
 
 
-class Removed(Failure):
+class Removed(Exception):
     """The control plane does not take this machine back"""
 
 

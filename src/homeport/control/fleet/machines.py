@@ -1,0 +1,150 @@
+"""The machines that have joined: the port for them, their certificates, and their place among the nodes.
+
+IN THE MAKING: requests cannot be led to containers of another machine yet, so such a node has no place for containers, and the
+commands are hidden. A server without the directory `cluster` in its home imports nothing of `homeport.link`.
+"""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homeport import private
+from homeport.contract.dataclass import dataclass
+from homeport.contract.errors import BadRequest, Failure, StorageError
+from homeport.control.fleet.nodes import Nodes
+from homeport.state import nodes as rows
+
+if TYPE_CHECKING:
+    from homeport.link.authority import Authority
+    from homeport.link.identity import Identity
+    from homeport.link.listener import Listener
+    from homeport.link.remote import RemoteNode
+
+VALID_S = 3600.0  # of a join token
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listens:
+    """Where machines connect."""
+
+    host: str
+    port: int
+
+
+USUAL = Listens(host="0.0.0.0", port=7600)  # noqa: S104 - other machines have to reach it
+
+
+class Machines:
+    """All of them; nothing is open until the first token is made."""
+
+    def __init__(self, home: Path, nodes: Nodes, joined: rows.Nodes) -> None:
+        self._directory, self._sources = home / "cluster", home / "revisions"
+        self._nodes, self.rows = nodes, joined
+        self._told = self._directory / "listens.json"
+        self._remotes: dict[str, RemoteNode] = {}
+        self._authority: Authority | None = None
+        self._listener: Listener | None = None
+        self._listens: Listens | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Open the port that was open before; a server without one goes on. After a failure there is a line in the log."""
+        await self.rows.load()
+        if (listens := self._read()) is None:
+            return
+        try:
+            await self._open(listens)
+        except (Failure, OSError) as error:
+            log.error("no node can connect: %s", error)  # noqa: TRY400 - the text says all
+
+    async def close(self) -> None:
+        """Close the port and the connections."""
+        if self._listener is not None:
+            await self._listener.close()
+
+    def every(self) -> list[rows.NodeRow]:
+        """Return the machines that have joined, by name."""
+        return self.rows.all()
+
+    async def token(self, wanted: Listens | None) -> tuple[str, Listens]:
+        """Open the port, if it is not open, and return a new token and where to join."""
+        from homeport.link import token
+
+        async with self._opening:
+            if self._listener is None or self._listens is None:
+                await self._open(wanted or USUAL)
+        assert self._authority is not None
+        assert self._listens is not None
+        if wanted is not None and wanted != self._listens and wanted.port:
+            raise BadRequest(
+                f"nodes connect at {self._listens.host}:{self._listens.port} already",
+                hint="leave the address out",
+            )
+        text, digest = token.make(self._authority.fingerprint)
+        await self.rows.add_token(digest, VALID_S)
+        return text, self._listens
+
+    async def drain(self, name: str, *, on: bool) -> None:
+        """Start nothing new on a machine, and replace its containers; or take it back into use."""
+        await self.rows.drain(name, on=on)
+        if name in self._nodes.mirrors:
+            await self._nodes.drain(name, on=on)
+
+    async def remove(self, name: str) -> None:
+        """Revoke a machine's certificate, and forget the machine; its containers are replaced."""
+        await self.rows.remove(name)
+        if self._listener is not None:
+            self._listener.remove(name)
+        self._nodes.remove(name)
+        self._remotes.pop(name, None)
+
+    async def _open(self, listens: Listens) -> None:
+        from homeport.link.authority import Authority
+        from homeport.link.listener import Listener
+
+        authority = Authority(self._directory)
+        await asyncio.to_thread(authority.open)
+        listener = Listener(authority, self.rows, node_of=self._remotes.get, joined=self._joined)
+        try:
+            port = await listener.open(listens.host, listens.port)
+        except OSError as error:
+            raise StorageError(
+                f"the port for nodes cannot be opened at {listens.host}:{listens.port}: {error.strerror}"
+            ) from None
+        self._authority, self._listener = authority, listener
+        self._listens = Listens(host=listens.host, port=port)
+        told = json.dumps({"host": listens.host, "port": port}).encode()
+        await asyncio.to_thread(private.write, self._told, told)
+        for row in self.rows.all():
+            self._add(row.name, drained=row.drained)
+        log.info("nodes connect at %s:%d", listens.host, port)
+
+    def _joined(self, node: "Identity") -> None:
+        self._add(node.name, drained=False)
+
+    def _add(self, name: str, *, drained: bool) -> None:
+        from homeport.link.remote import RemoteNode
+
+        remote = RemoteNode(
+            name, self._sources, is_elsewhere=lambda container: self._is_elsewhere(name, container)
+        )
+        self._remotes[name] = remote
+        self._nodes.add(remote, drained=drained)
+
+    def _is_elsewhere(self, name: str, container: str) -> bool:
+        mirrors = self._nodes.mirrors.values()
+        return any(each.name != name and container in each.containers for each in mirrors)
+
+    def _read(self) -> Listens | None:
+        try:
+            told = json.loads(self._told.read_text())
+            return Listens(host=str(told["host"]), port=int(told["port"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            log.error("no node can connect: %s is damaged", self._told)  # noqa: TRY400 - the text says all
+            return None

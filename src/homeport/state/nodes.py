@@ -1,0 +1,104 @@
+"""The machines that have joined this homeport, and the tokens with which others may.
+
+A machine may connect only while it is in here, with the id of its certificate: to remove the row is to revoke it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from homeport.contract.dataclass import dataclass
+from homeport.contract.errors import AlreadyExists, NotFound, Unauthorized
+from homeport.state import tables
+from homeport.state.database import Database
+
+_T, _TOKENS = tables.nodes, tables.node_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRow:
+    """A machine."""
+
+    name: str
+    id: str  # in its certificate: another one each time that it joins
+    joined_at: float
+    drained: bool = False  # it gets no new containers
+
+
+class Nodes:
+    """All of them, in memory too, because each connection asks."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database, self._clock = database, clock
+        self._rows: dict[str, NodeRow] = {}
+
+    async def load(self) -> None:
+        """Read all rows; called once."""
+        rows = await self._database.read(lambda c: list(c.execute(select(_T)).mappings()))
+        self._rows = {r["name"]: NodeRow(**{**r, "drained": bool(r["drained"])}) for r in rows}
+
+    def all(self) -> list[NodeRow]:
+        """Return every machine, by name."""
+        return [self._rows[name] for name in sorted(self._rows)]
+
+    def get(self, name: str) -> NodeRow:
+        """Return a machine; `NotFound` if there is none of that name."""
+        if (row := self._rows.get(name)) is None:
+            raise NotFound(
+                f"there is no node `{name[:60]}`", hint="`homeport node list` has those that joined"
+            )
+        return row
+
+    def id_of(self, name: str) -> str | None:
+        """Return the id of a machine; None if there is none of that name."""
+        row = self._rows.get(name)
+        return None if row is None else row.id
+
+    async def add_token(self, digest: str, valid_s: float) -> None:
+        """Save a token's digest; forget those that are too old."""
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(_TOKENS).where(_TOKENS.c.expires_at <= now))
+            connection.execute(insert(_TOKENS).values(digest=digest, expires_at=now + valid_s))
+
+        await self._database.write(work)
+
+    async def join(self, digest: str, name: str, id: str) -> None:  # noqa: A002 - the row's
+        """Use up a token and save the machine: both, or nothing.
+
+        `Unauthorized` for a token that is unknown, was used, or is too old; `AlreadyExists` for a name that is taken.
+        """
+        row = NodeRow(name=name, id=id, joined_at=self._clock())
+
+        def work(connection: Connection) -> None:
+            mine = _TOKENS.c.digest == digest, _TOKENS.c.expires_at > row.joined_at
+            if not connection.execute(delete(_TOKENS).where(*mine)).rowcount:
+                raise Unauthorized("the token is unknown, was used, or is too old")
+            if connection.execute(select(_T.c.name).where(_T.c.name == name)).first() is not None:
+                raise AlreadyExists(
+                    f"there is a node `{name}` already: choose another name, or remove it first"
+                )
+            connection.execute(insert(_T).values(**{**asdict(row), "drained": 0}))
+
+        await self._database.write(work)
+        self._rows[name] = row
+
+    async def drain(self, name: str, *, on: bool) -> None:
+        """Note whether a machine gets new containers; `NotFound` if there is none of that name."""
+        row = self.get(name)
+        query = update(_T).where(_T.c.name == name).values(drained=int(on))
+        await self._database.write(lambda c: c.execute(query))
+        self._rows[name] = replace(row, drained=on)
+
+    async def remove(self, name: str) -> None:
+        """Forget a machine: from now on its certificate opens nothing. `NotFound` if there is none of that name."""
+        row = self.get(name)
+        del self._rows[name]  # first, so that it cannot connect meanwhile
+        try:
+            await self._database.write(lambda c: c.execute(delete(_T).where(_T.c.name == name)))
+        except BaseException:
+            self._rows[name] = row
+            raise

@@ -1,0 +1,160 @@
+"""Machines that join, are drained and removed, and their place among the nodes: real TLS on loopback."""
+
+import asyncio
+
+import pytest
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.container import State
+from homeport.contract.errors import BadRequest, NotFound, StorageError, Unauthorized
+from homeport.control.fleet.machines import Listens, Machines
+from homeport.control.fleet.mirror import Health
+from homeport.control.fleet.nodes import Nodes
+from homeport.node.joined import dialing
+from homeport.node.joined.place import Address, Place
+from homeport.state.nodes import Nodes as Rows
+from tests.fakes import FakeNode
+from tests.orders import order
+from tests.waiting import until
+
+ANY = Listens(host="127.0.0.1", port=0)
+
+
+@pytest.fixture
+async def nodes():
+    made = Nodes([FakeNode(0.01)], said=lambda _line: None)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def machines(tmp_path, nodes, database):
+    made = Machines(tmp_path, nodes, Rows(database))
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def joined(machines: Machines, tmp_path, name: str) -> Place:
+    text, listens = await machines.token(ANY)
+    place = Place(tmp_path / name)
+    await dialing.join(place, Address(host=listens.host, port=listens.port), name, text)
+    return place
+
+
+async def test_a_server_without_machines_opens_no_port_and_keeps_no_file(machines, tmp_path):
+    assert not (tmp_path / "cluster").exists()
+    assert [] == machines.every()
+
+
+async def test_a_machine_that_joins_is_a_node_without_a_place_for_containers(
+    machines, nodes, tmp_path
+):
+    await joined(machines, tmp_path, "a")
+    mirror = nodes.mirrors["a"]
+
+    assert ["a"] == [row.name for row in machines.every()]
+    assert Health.READY is not mirror.health
+    mirror.capacity = Capacity(cores=1, memory_mib=1, places=0)
+    assert not mirror.takes
+    assert 1 == len(nodes.capacities())
+
+
+async def test_the_port_is_open_again_after_a_restart_and_the_machines_are_known(
+    machines, tmp_path, database
+):
+    await joined(machines, tmp_path, "a")
+    await machines.drain("a", on=True)
+    _, listens = await machines.token(None)
+    await machines.close()
+    again_nodes = Nodes([], said=lambda _line: None)
+    again = Machines(tmp_path, again_nodes, Rows(database))
+    try:
+        await again.open()
+
+        assert ({"a"}, True) == (again_nodes.mirrors.keys(), again_nodes.mirrors["a"].drained)
+        assert listens == (await again.token(None))[1]
+    finally:
+        await again.close()
+        await again_nodes.close()
+
+
+async def test_there_is_one_port_for_all(machines):
+    _, listens = await machines.token(ANY)
+    assert listens == (await machines.token(listens))[1] == (await machines.token(None))[1]
+    with pytest.raises(BadRequest, match="already"):
+        await machines.token(Listens(host="127.0.0.1", port=1))
+
+
+async def test_a_port_that_is_taken_is_an_error_and_another_can_be_named(machines):
+    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(StorageError, match="cannot be opened"):
+            await machines.token(Listens(host="127.0.0.1", port=port))
+
+    assert (await machines.token(ANY))[1].port
+
+
+async def test_a_server_starts_without_its_port_for_nodes(machines, tmp_path, database, caplog):
+    _, listens = await machines.token(ANY)  # and it stays open
+    nodes = Nodes([], said=lambda _line: None)
+    again = Machines(tmp_path, nodes, Rows(database))
+    await again.open()
+    (tmp_path / "cluster" / "listens.json").write_text("{")
+    await Machines(tmp_path, nodes, Rows(database)).open()
+
+    assert f"cannot be opened at 127.0.0.1:{listens.port}" in caplog.text
+    assert "is damaged" in caplog.text
+
+
+async def test_a_machine_that_is_removed_is_forgotten_and_its_token_is_used_up(
+    machines, nodes, tmp_path
+):
+    await joined(machines, tmp_path, "a")
+    await machines.remove("a")
+
+    assert ([], {"here"}) == (machines.every(), nodes.mirrors.keys())
+    with pytest.raises(NotFound):
+        await machines.remove("a")
+    with pytest.raises(Unauthorized, match="was used"):
+        await machines.rows.join("0" * 64, "b", "1" * 32)
+
+
+class There(FakeNode):
+    """A second node."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(0.01)
+        self.name = name
+
+
+async def test_a_drained_node_gets_nothing_new_and_its_containers_leave(nodes):
+    changes = []
+    nodes.watch(changes.append)
+    nodes.add(There("b"))
+    await until(lambda: nodes.mirrors["b"].takes, "the node")
+    await nodes.start("b", order("ta-1"), {})
+    await until(lambda: changes and changes[-1].state is State.READY, "a container")
+    await nodes.drain("b", on=True)
+
+    assert any(each.leaving for each in changes)
+    await until(lambda: changes[-1].state is State.GONE, "its end")
+    assert [False, True] == ["b" in [m.name for m in nodes.taking()], "b" in nodes.mirrors]
+    await nodes.drain("b", on=False)
+    assert ["b", nodes.taking()[1].name] == [mirror.name for mirror in nodes.taking()]
+
+
+async def test_the_containers_of_a_removed_node_are_lost(nodes):
+    changes = []
+    nodes.watch(changes.append)
+    nodes.add(There("b"))
+    await until(lambda: nodes.mirrors["b"].takes, "the node")
+    await nodes.start("b", order("ta-1"), {})
+    await until(lambda: changes and changes[-1].state is State.READY, "a container")
+    nodes.remove("b")
+    nodes.remove("b")
+
+    assert State.LOST is changes[-1].state
+    assert [] == nodes.containers()
