@@ -58,6 +58,9 @@ def test_a_node_that_the_ingress_does_not_reach_has_no_address_at_all():
     away = Reports("a", SOURCES, reached=False)
     own = dataclasses.replace(TOLD, address="abstract:homeport-ta-1")
 
+    with pytest.raises(Broken, match="never given"):
+        away.container(own)
+    away.ordered(ORDER)
     assert "" == away.container(own).address
     assert own.address == Reports("a", SOURCES, reached=True).container(own).address
 

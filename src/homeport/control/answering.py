@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from homeport.contract.scope import Scope
+from homeport.control import stages
 from homeport.control.alerts.watcher import Watcher
 from homeport.control.api import listeners
 from homeport.control.api.routes import Api, Backend
@@ -59,7 +60,7 @@ async def open_api(
         alerts=state.alerts,
         watcher=_watcher(state, fleet, deploys, opened),
         worlds=_worlds(state, deploys),
-        machines=fleet.machines,
+        machines=await stages.open_machines(settings, state, fleet.nodes, opened),
         keep=lifeline.keep,
         shutdown=shutdown,
         stop_container=stop_container,

@@ -88,7 +88,6 @@ class Fleet:
 
     pools: Pools
     nodes: Nodes
-    machines: Machines
     ingress: Entrance
     reconciler: Reconciler
     activator: Activator
@@ -152,9 +151,6 @@ async def open_fleet(
         reconciler.changed(container)
 
     nodes.watch(changed)
-    machines = Machines(settings.home, nodes, JoinedNodes(state.store.database))
-    await machines.open()
-    opened.push_async_callback(machines.close)
     activator = Activator(
         settings.activator_socket,
         pools,
@@ -172,7 +168,6 @@ async def open_fleet(
     return Fleet(
         pools=pools,
         nodes=nodes,
-        machines=machines,
         ingress=ingress,
         reconciler=reconciler,
         activator=activator,
@@ -182,6 +177,16 @@ async def open_fleet(
         keeper=keeper,
         exporter=exporter,
     )
+
+
+async def open_machines(
+    settings: Settings, state: State, nodes: Nodes, opened: AsyncExitStack
+) -> Machines:
+    """Open the port for other machines, if one has been opened before."""
+    machines = Machines(settings.home, nodes, JoinedNodes(state.store.database))
+    await machines.open()
+    opened.push_async_callback(machines.close)
+    return machines
 
 
 async def _open_ingress(ingress: Entrance, keeper: Keeper | None, opened: AsyncExitStack) -> None:

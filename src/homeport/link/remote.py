@@ -115,7 +115,7 @@ class RemoteNode:
             containers = tuple(
                 self._reports.container(told)
                 for told in listing.containers
-                if not self._is_elsewhere(told.id)
+                if self._reports.knows(told.id) and not self._is_elsewhere(told.id)
             )
         except Broken as broken:
             session.cut(str(broken))

@@ -51,6 +51,13 @@ class Reports:
         while len(self._orders) > MOST_ORDERS:
             self._orders.popitem(last=False)
 
+    def knows(self, container: str) -> bool:
+        """Return whether a node may have a container: one that it was given, or one from before a restart.
+
+        A node that the ingress does not reach is never given one, so it cannot stand in for those that a pool waits for.
+        """
+        return self._reached or container in self._orders
+
     def container(self, told: Container) -> Container:
         """Return a container as the control plane takes it; `Broken` for one that cannot be.
 
@@ -59,6 +66,8 @@ class Reports:
         if told.state is State.LOST:
             raise Broken("an agent reports the state `lost`, which only the control plane uses")
         if (order := self._orders.get(told.id)) is None:
+            if not self.knows(told.id):
+                raise Broken(f"an agent reports `{told.id[:40]}`, which it was never given")
             source = told.order.source
             if source and not is_tree(source):
                 raise Broken("an agent reports a source tree that cannot be")

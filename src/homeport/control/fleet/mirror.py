@@ -47,7 +47,7 @@ class Health(enum.StrEnum):
 
 
 class Mirror:
-    """One node's state at its last answer."""
+    """One node's state at its last answer; one class, because its list, its health and the calls to it depend on each other."""
 
     def __init__(
         self,
