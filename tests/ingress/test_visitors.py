@@ -21,10 +21,16 @@ SAID = {
 
 async def seen(ingress, upstream, visitor, headers: dict[str, str]) -> dict[str, str]:
     """What the app sees of a request."""
+    (fields,) = await all_seen(ingress, upstream, visitor, [headers])
+    return fields
+
+
+async def all_seen(ingress, upstream, visitor, requests) -> list[dict[str, str]]:
+    """What the app sees of each request."""
     one = await upstream("one")
     url = await routed(ingress)
     await ingress.attach(POOL, "one", one.address, 1)
-    return (await visitor.get(url, headers=headers)).json()["headers"]
+    return [(await visitor.get(url, headers=headers)).json()["headers"] for headers in requests]
 
 
 async def test_a_trusted_proxy_tells_scheme_host_port_and_client(start, upstream, visitor):
@@ -44,56 +50,60 @@ async def test_nobody_else_is_believed(start, upstream, visitor):
     assert told["host"].endswith(told["x-forwarded-port"])
 
 
-@pytest.mark.parametrize(
-    ("said", "client"),
-    [
-        ("203.0.113.9", "203.0.113.9"),
-        ("6.6.6.6, 203.0.113.9", "203.0.113.9"),
-        ("6.6.6.6, 203.0.113.9, 10.1.2.3", "203.0.113.9"),
-        ("6.6.6.6, 203.0.113.9, 10.1.2.3, 10.9.9.9", "203.0.113.9"),
-        ("10.1.2.3", "10.1.2.3"),
-        ("6.6.6.6, unknown", "127.0.0.1"),
-        ("6.6.6.6, 127.0.0.1:9; evil", "127.0.0.1"),
-        ("2001:db8::7", "2001:db8::7"),
-        ("", "127.0.0.1"),
-    ],
-)
-async def test_the_client_is_the_last_address_that_is_no_proxys(
-    start, upstream, visitor, said, client
-):
+#: `X-Forwarded-For` -> the client, where 127.0.0.0/8 and 10.0.0.0/8 are trusted.
+CLIENTS = {
+    "203.0.113.9": "203.0.113.9",
+    "6.6.6.6, 203.0.113.9": "203.0.113.9",
+    "6.6.6.6, 203.0.113.9, 10.1.2.3": "203.0.113.9",
+    "6.6.6.6, 203.0.113.9, 10.1.2.3, 10.9.9.9": "203.0.113.9",
+    "10.1.2.3": "10.1.2.3",
+    "6.6.6.6, unknown": "127.0.0.1",
+    "6.6.6.6, 127.0.0.1:9; evil": "127.0.0.1",
+    "2001:db8::7": "2001:db8::7",
+    "": "127.0.0.1",
+}
+
+
+async def test_the_client_is_the_last_address_that_is_no_proxys(start, upstream, visitor):
     ingress = await start(trusted_proxies="127.0.0.0/8,10.0.0.0/8")
-    told = await seen(ingress, upstream, visitor, {"X-Forwarded-For": said})
+    requests = [{"X-Forwarded-For": addresses} for addresses in CLIENTS]
+    seen_by_app = await all_seen(ingress, upstream, visitor, requests)
+    clients = [fields["x-forwarded-for"] for fields in seen_by_app]
 
-    assert client == told["x-forwarded-for"]
+    assert CLIENTS == dict(zip(CLIENTS, clients, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ({"X-Forwarded-Proto": "https"}, ("https", "443")),
-        ({"X-Forwarded-Proto": "HTTPS"}, ("https", "443")),
-        ({"X-Forwarded-Proto": "gopher"}, ("http", None)),
-        ({"X-Forwarded-Proto": "https", "X-Forwarded-Port": "x"}, ("https", "443")),
-        ({"X-Forwarded-Port": "99999999"}, ("http", None)),
-        ({}, ("http", None)),
-    ],
+#: A proxy's fields -> the scheme and the port; None: the port of the request itself.
+SCHEMES = (
+    ({"X-Forwarded-Proto": "https"}, ("https", "443")),
+    ({"X-Forwarded-Proto": "HTTPS"}, ("https", "443")),
+    ({"X-Forwarded-Proto": "gopher"}, ("http", None)),
+    ({"X-Forwarded-Proto": "https", "X-Forwarded-Port": "x"}, ("https", "443")),
+    ({"X-Forwarded-Port": "99999999"}, ("http", None)),
+    ({}, ("http", None)),
 )
-async def test_scheme_and_port_are_what_they_can_be(start, upstream, visitor, said, expected):
-    told = await seen(await start(trusted_proxies="127.0.0.1"), upstream, visitor, said)
-    port = told["host"].rpartition(":")[2]
-
-    assert expected == (told["x-forwarded-proto"], expected[1] and told["x-forwarded-port"])
-    assert told["x-forwarded-port"] == (expected[1] or port)
 
 
-@pytest.mark.parametrize("host", ["a b", "evil/x", "a,b", "<x>", "x:y", ""])
-async def test_a_forwarded_host_that_is_none_is_nothing(start, upstream, visitor, host):
-    told = await seen(
-        await start(trusted_proxies="127.0.0.1"), upstream, visitor, {"X-Forwarded-Host": host}
-    )
+async def test_scheme_and_port_are_what_they_can_be(start, upstream, visitor):
+    ingress = await start(trusted_proxies="127.0.0.1")
+    requests = [headers for headers, _ in SCHEMES]
+    seen_by_app = await all_seen(ingress, upstream, visitor, requests)
+    for (headers, (scheme, port)), fields in zip(SCHEMES, seen_by_app, strict=True):
+        own_port = fields["host"].rpartition(":")[2]
 
-    assert told["host"].startswith("127.0.0.1:")
-    assert "x-forwarded-host" not in told
+        assert scheme == fields["x-forwarded-proto"], headers
+        assert (port or own_port) == fields["x-forwarded-port"], headers
+
+
+async def test_a_forwarded_host_that_is_none_is_nothing(start, upstream, visitor):
+    hosts = ("a b", "evil/x", "a,b", "<x>", "x:y", "")
+    ingress = await start(trusted_proxies="127.0.0.1")
+    requests = [{"X-Forwarded-Host": host} for host in hosts]
+    for host, fields in zip(
+        hosts, await all_seen(ingress, upstream, visitor, requests), strict=True
+    ):
+        assert fields["host"].startswith("127.0.0.1:"), host
+        assert "x-forwarded-host" not in fields, host
 
 
 async def test_a_forwarded_host_chooses_nothing_also_on_the_way_back(
