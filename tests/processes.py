@@ -4,6 +4,9 @@ A process that has ended may stay as a zombie until its parent takes note: pid 1
 `psutil.pid_exists` is true of it, and most other questions fail. `tests/house/test_processes.py` says where to ask.
 """
 
+import os
+from pathlib import Path
+
 import psutil
 
 PATIENCE_S = 30.0
@@ -32,3 +35,17 @@ def living(*pids: int) -> list[psutil.Process]:
 def with_word(word: str) -> list[psutil.Process]:
     """Return the processes that have this word in their command line."""
     return [p for p in psutil.process_iter(["cmdline"]) if word in (p.info["cmdline"] or ())]
+
+
+def end_of(home: Path) -> None:
+    """Kill the processes that have this path in their environment, command line or working directory, but this one."""
+    ending = []
+    for process in psutil.process_iter():
+        try:
+            texts = [*process.environ().values(), *process.cmdline(), process.cwd()]
+            if process.pid != os.getpid() and any(str(home) in text for text in texts):
+                process.kill()
+                ending.append(process)
+        except (psutil.Error, OSError):
+            continue
+    psutil.wait_procs(ending, timeout=PATIENCE_S)

@@ -14,6 +14,7 @@ from homeport.link import token
 from homeport.link.authority import Authority
 from homeport.link.listener import Listener
 from homeport.link.remote import RemoteNode
+from tests import processes
 from tests.waiting import PATIENCE_S
 
 
@@ -105,6 +106,8 @@ class Cluster:
                 agent.kill()
                 await agent.wait()
         await self.listener.close()
+        if self.agents:  # their containers and zygotes outlive them
+            await asyncio.to_thread(processes.end_of, self.root)
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -145,12 +144,7 @@ async def plane():
             await plane.open(opened)
             yield plane
         finally:
-            for process in psutil.process_iter():
-                with contextlib.suppress(psutil.Error, OSError):
-                    if process.pid != os.getpid() and any(
-                        str(root) in text for text in process.environ().values()
-                    ):
-                        process.kill()
+            processes.end_of(root)
     shutil.rmtree(root, ignore_errors=True)
 
 

@@ -46,14 +46,6 @@ async def cluster(tmp_path):
     (tree / "script.py").write_text("here = True")
     async with make_cluster(tmp_path, str(runner)) as made:
         yield made
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and str(tmp_path) in process.environ().get(
-                "HOMEPORT_HOME", ""
-            ):
-                process.kill()
-        except psutil.Error:
-            pass
 
 
 def order(cluster, container: str = "ta-1", **changes):
