@@ -64,6 +64,7 @@ class FakeNode(Recorded):
         self.started: list[StartOrder] = []
         self.most = 0  # containers at once
         self.forgotten: list[PoolKey] = []
+        self.rested: list[float] = []
         self.executed: list[tuple[str, Order, dict[str, str]]] = []
         self.programs: list[FakeProgram] = []
         self.prepared: list[str] = []
@@ -156,9 +157,12 @@ class FakeNode(Recorded):
     async def fence(self, generation: int) -> None:
         self._reach()
         self.generation = max(self.generation, generation)
-        for container in self.containers:
-            if container.order.generation < self.generation:
-                asyncio.get_running_loop().call_soon(self._stop, container.id)
+        for old in (c.id for c in self.containers if c.order.generation < self.generation):
+            asyncio.get_running_loop().call_soon(self._stop, old)
+
+    async def rest(self, unused_s: float) -> None:
+        self._reach()
+        self.rested.append(unused_s)
 
     async def forget(self, pool: PoolKey) -> None:
         self._reach()
@@ -192,18 +196,16 @@ class FakeNode(Recorded):
     def _begin(self, container: str) -> None:
         if container not in self._containers:
             return
-        if self._fails(self._containers[container].order):
-            self._time(container)
+        if self._fails(self._time(container).order):
             self._end(container, State.FAILED, "no fuel")
             return
-        self._time(container, entered=5.0)
-        self._tell(
-            replace(self._containers[container], state=State.READY, address=f"unix:/{container}")
-        )
+        known = self._time(container, entered=5.0)
+        self._tell(replace(known, state=State.READY, address=f"unix:/{container}"))
 
-    def _time(self, container: str, **told_ms: float) -> None:
-        timings_ms = {"scheduled": 0.0, "forked": 0.0, "imported": self.start_s * 1000, **told_ms}
-        self._containers[container] = replace(self._containers[container], timings_ms=timings_ms)
+    def _time(self, container: str, **told_ms: float) -> Container:
+        timed = {"scheduled": 0.0, "forked": 0.0, "imported": self.start_s * 1000, **told_ms}
+        self._containers[container] = replace(self._containers[container], timings_ms=timed)
+        return self._containers[container]
 
     def _stop(self, container: str) -> None:
         if (known := self._containers.get(container)) is not None:
@@ -347,8 +349,7 @@ class FakeIngress(FakeGuards, Recorded, FakeLog):
             await self.park(self._leads(where))
             if not (pool := self._pools.get(self._leads(where))) or not pool.open:
                 await asyncio.sleep(0.05)  # as HAProxy does before it looks again
-        key = self._leads(where)
-        if key in self.quiet:
+        if (key := self._leads(where)) in self.quiet:
             self.quiet.discard(key)
             self.rouse(replace(key, parameters=""))
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -14,7 +14,7 @@ from tests.fakes import FakeIngress, FakeNode
 ROLES = [(Node, FakeNode), (Node, Agent), (Ingress, FakeIngress), (Ingress, HAProxy)]
 # Methods with their own suite against the real thing, because a fake promises nothing there.
 ELSEWHERE = {
-    Node: {"watch", "prepare", "environments", "prune", "forget"},
+    Node: {"watch", "prepare", "environments", "prune", "forget", "rest"},
     Ingress: {"open", "start", "close", "quantiles_ms", "alias"},
 }
 

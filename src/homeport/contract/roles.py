@@ -81,6 +81,12 @@ class Node(Protocol):
     async def forget(self, pool: PoolKey) -> None:
         """Release what was kept for the pool's next container, because none will be started."""
 
+    async def rest(self, unused_s: float) -> None:
+        """Release what is kept for next containers and was not used for so long, because no app serves.
+
+        A container may be started all the same; it takes longer.
+        """
+
     async def prepare(
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:

@@ -38,6 +38,7 @@ from homeport.control.fleet.machines import Machines
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
+from homeport.control.fleet.resting import Resting
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.fleet.usage import Sampler
 from homeport.control.lifeline import Lifeline
@@ -320,6 +321,9 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     opened.push_async_callback(fleet.reconciler.close)
     fleet.sampler.open()
     opened.push_async_callback(fleet.sampler.close)
+    resting = Resting(fleet.pools, fleet.nodes)
+    resting.open()
+    opened.push_async_callback(resting.close)
     await deploys.spawned.rows.readdress(deploys.parts.environments.key(MAIN))
     deploys.dispatcher.open()
     opened.push_async_callback(deploys.dispatcher.close)

@@ -46,6 +46,7 @@ OF_NODE: dict[str, Shape] = {
     "fence": Shape(given={"generation": int}),
     "confirm_held": Shape(given={"container": str, "held": int}),
     "forget": Shape(given={"pool": PoolKey}),
+    "rest": Shape(given={"unused_s": float}),
     "prepare": Shape(given={"image": Image, "source": str, "supplies": Supplies}, long=True),
     "build_log": Shape(given={"key": str}, value=str | None, long=True),
     "environments": Shape(given={}, value=tuple[Environment, ...]),

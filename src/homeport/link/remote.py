@@ -160,6 +160,10 @@ class RemoteNode:
         """Have the node release what it keeps for a pool."""
         self._here.tell("forget", {"pool": pool})
 
+    async def rest(self, unused_s: float) -> None:
+        """Have the node release what it keeps for next containers."""
+        self._here.tell("rest", {"unused_s": unused_s})
+
     async def prepare(
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:

@@ -235,6 +235,11 @@ class Agent:
         if self._zygotes is not None:
             self._zygotes.forget(pool)
 
+    async def rest(self, unused_s: float) -> None:
+        """End the zygotes that were not used for so long."""
+        if self._zygotes is not None:
+            self._zygotes.rest(unused_s)
+
     async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Begin to start a container."""
         container = Container(

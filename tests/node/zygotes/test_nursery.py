@@ -622,6 +622,25 @@ async def test_the_least_recently_used_zygotes_go_when_they_hold_too_much(house)
     await until(lambda: len(house.agent._zygotes.pids()) <= 1, "all zygotes but one to end")
 
 
+async def test_zygotes_that_were_not_used_go_when_the_node_rests_and_the_next_container_has_one(
+    house,
+):
+    house.write("import os\ndef say(): return os.getpid()")
+    first = await house.start()
+    (pid,) = house.agent._zygotes.pids()
+    await house.agent.rest(60.0)
+    assert [pid] == house.agent._zygotes.pids()  # it was used just now
+
+    await house.agent.rest(0.0)
+    await house.agent.stop(first.id)
+    await until(lambda: not processes.lives(pid), "the end of the zygote")
+    second = await house.start()
+
+    assert "forked" == second.origin
+    assert await house.get(second)
+    assert pid not in house.agent._zygotes.pids()
+
+
 async def test_without_zygotes_each_container_has_an_interpreter_of_its_own(tmp_path):
     settings = dataclasses.replace(Settings(home=tmp_path / "home", isolation="off"), zygote_mib=0)
     settings.socket_dir.mkdir(parents=True)

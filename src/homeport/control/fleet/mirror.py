@@ -261,18 +261,16 @@ class Mirror:
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps this many of its slots back."""
-        try:
-            await self._node.confirm_held(container, held)
-        except NodeLost:
-            self._silent()
+        await self._short(self._node.confirm_held(container, held))
 
     async def forget(self, pool: PoolKey) -> None:
         """Release what was kept for the pool's next container."""
         self._warm.pop(_function(pool), None)
-        try:
-            await self._node.forget(pool)
-        except NodeLost:
-            self._silent()
+        await self._short(self._node.forget(pool))
+
+    async def rest(self, unused_s: float) -> None:
+        """Release what was kept for next containers there, and was not used for so long."""
+        await self._short(self._node.rest(unused_s))
 
     async def prepare(
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
@@ -293,6 +291,13 @@ class Mirror:
         """Delete the layers that none of these images needs."""
         self._images &= {image.key for image in keep}
         return await self._long(self._node.prune(keep))
+
+    async def _short(self, call: Coroutine[Any, Any, None]) -> None:
+        """Make a call that may be lost if the node does not answer."""
+        try:
+            await call
+        except NodeLost:
+            self._silent()
 
     async def _long(self, call: Coroutine[Any, Any, T]) -> T:
         """Return the answer to a call without a time limit, while the node answers other calls."""

@@ -134,6 +134,11 @@ class Nodes:
         for mirror in self.ready():
             await mirror.forget(pool)
 
+    async def rest(self, unused_s: float) -> None:
+        """Tell all nodes that no app serves: what they keep for next containers may go, if it was not used for so long."""
+        for mirror in self.ready():
+            await mirror.rest(unused_s)
+
     async def prepare(
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:

@@ -58,7 +58,10 @@ class Bases:
 
     def warm(self, made: Made, environ: dict[str, str]) -> None:
         """Start a base zygote before the first container is asked for."""
-        self._begin(self._of(made, environ))
+        base = self._of(made, environ)
+        if base.current is not None:
+            base.current.touch()
+        self._begin(base)
 
     def _of(self, made: Made, environ: dict[str, str]) -> Base:
         """Return the base whose imports read the same values as this container's variables."""

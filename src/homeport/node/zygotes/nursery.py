@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,13 @@ class Zygotes:
         """Release what was kept for the pool, because none of its containers will be started again."""
         self._snapshots.forget(pool)
         self._functions.forget(pool)
+
+    def rest(self, unused_s: float) -> None:
+        """End the zygotes that were not used for so long; each is started again when a container needs it."""
+        now = time.monotonic()
+        for zygote in self._all():
+            if zygote.used_at <= now - unused_s:
+                self._let_go(zygote)
 
     def close(self) -> None:
         """End all zygotes; their containers continue."""
