@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bench import machine
 from bench.contenders.base import Contender
-from bench.results import Findings, failures, render
+from bench.results import Findings, at_the_limit, failures, render
 
 HOW = """\
 Everything here was measured in one run, on one machine, with the same client and the same FastAPI handler (an async
@@ -47,6 +47,7 @@ def page(
     lines.append("")
     if findings.series:
         lines += ["![Requests a second, CPU time, latency and cold starts](RESULTS.png)", ""]
+    lines += at_the_limit(findings.limits)
     for table in findings.tables:
         lines += render(table)
     lines += failures(findings.failures)

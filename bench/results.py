@@ -17,11 +17,23 @@ class Table:
     rows: Sequence[Sequence[str | tuple[str, str]]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """One thing that costs more than it must, beside what it could be."""
+
+    what: str
+    now: str
+    beside: str  # what others take, in the same run
+    goal: str
+
+
 @dataclass(kw_only=True)
 class Findings:
     """Everything of one run."""
 
     tables: list[Table] = field(default_factory=list)
+    #: What the tables say of the goals.
+    limits: list[Limit] = field(default_factory=list)
     #: What stands above them: a sentence each.
     headlines: list[str] = field(default_factory=list)
     #: What went wrong: measure or contender -> why.
@@ -51,6 +63,19 @@ def render(table: Table) -> list[str]:
         lines += [f"<sup>{number}</sup> {note}  " for note, number in notes.items()]
         lines.append("")
     return lines
+
+
+def at_the_limit(limits: Sequence[Limit]) -> list[str]:
+    """The goals in one table, each with what it was measured beside; nothing where none was measured."""
+    if not limits:
+        return []
+    table = Table(
+        title="At the limit",
+        told="What homeport takes, what others take for the same in this run, and the goal.",
+        columns=["", "now", "beside it", "goal"],
+        rows=[[each.what, each.now, each.beside, each.goal] for each in limits],
+    )
+    return render(table)
 
 
 def failures(told: Mapping[str, str]) -> list[str]:

@@ -7,9 +7,9 @@ from bench import load, processes
 from bench.contenders.base import answered
 from bench.contenders.home import Server, home, label
 from bench.contenders.uvicorn import Uvicorn
-from bench.figures import differences, number
+from bench.figures import Spread, differences, number, spread
 from bench.plan import Plan
-from bench.results import Table
+from bench.results import Limit, Table
 
 COUNTS = (1, 100, 1000)
 APP = 50  # functions of one app
@@ -27,6 +27,7 @@ SETTLE_S = 5.0
 def measure(plan: Plan) -> None:
     """Deploy more and more; each count is measured once all are at zero, and then with one awake."""
     rows = []
+    cold_ms: dict[int, Spread] = {}
     with (
         home() as terminal,
         plan.folder() as folder,
@@ -35,8 +36,7 @@ def measure(plan: Plan) -> None:
     ):
         terminal.run("up")
         server = Server(terminal)
-        there, empty_mib = 0, _settled_mib(server)
-        urls: dict[str, str] = {}
+        there, urls, empty_mib = 0, dict[str, str](), _settled_mib(server)
         for count in COUNTS[: plan.times(3, 2)]:
             began = time.perf_counter()
             while there < count:
@@ -48,9 +48,7 @@ def measure(plan: Plan) -> None:
             cpu = processes.Cpu([server.pid], label)
             time.sleep(idle_s := plan.times(10, 3))
             idle = {part: took / idle_s * 100 for part, took in cpu.seconds().items()}
-            began = time.perf_counter()
-            answered(urls["f0"])
-            cold_ms = (time.perf_counter() - began) * 1000
+            cold_ms[count] = _cold_ms(plan, server, urls["f0"])
             rows.append(
                 [
                     f"{count:,}",
@@ -58,11 +56,20 @@ def measure(plan: Plan) -> None:
                     number((memory_mib - empty_mib) * 1024 / count),
                     ", ".join(f"{part} {number(share)}" for part, share in idle.items()) or "0",
                     number(deploy_s),
-                    number(cold_ms),
+                    str(cold_ms[count]),
                     *_warm(plan, beside.url, urls["f0"], server.pid),
                 ]
             )
             plan.say(f"  {', '.join(rows[-1])}")
+    one, most = min(cold_ms), max(cold_ms)
+    plan.findings.limits.append(
+        Limit(
+            what=f"cold start with {most:,} endpoints, ms",
+            now=str(cold_ms[most]),
+            beside=f"with one {cold_ms[one]}",
+            goal=f"at most {number(1.05 * cold_ms[one].median)} (5 % more)",
+        )
+    )
     plan.findings.tables.append(
         Table(
             title="Many endpoints",
@@ -84,6 +91,17 @@ def _settled_mib(server: Server) -> float:
     server.wait_empty()
     time.sleep(SETTLE_S)
     return processes.pss_mib(processes.tree(server.pid))
+
+
+def _cold_ms(plan: Plan, server: Server, url: str) -> Spread:
+    """The milliseconds of a request that finds no container; the first one, which has no zygote yet, is left out."""
+    took = []
+    for _ in range(plan.times(5, 1) + 1):
+        server.wait_empty()
+        began = time.perf_counter()
+        answered(url)
+        took.append((time.perf_counter() - began) * 1000)
+    return spread(took[1:])
 
 
 def _warm(plan: Plan, reference: str, url: str, pid: int) -> tuple[str, str]:

@@ -12,9 +12,9 @@ from tests.journeys.conftest import Command, Terminal
 from bench.contenders.base import APPS, answered
 from bench.contenders.home import home
 from bench.contenders.uvicorn import Uvicorn
-from bench.figures import spread
+from bench.figures import number, ratios, spread
 from bench.plan import Plan
-from bench.results import Table
+from bench.results import Limit, Table
 
 BUILD_S = 300
 #: The same script with packages of its own.
@@ -38,6 +38,7 @@ def measure(plan: Plan) -> None:
             terminal.run("up")
             with serving(terminal, APPS / "cold_hello.py") as (_, took_ms):
                 took.setdefault("`homeport serve`, beside a server", []).append(took_ms)
+    plan.findings.limits += _limits(took)
     try:
         _cached(plan, took)
     except Exception as error:
@@ -50,6 +51,24 @@ def measure(plan: Plan) -> None:
             rows=[[name, str(spread(values))] for name, values in took.items()],
         )
     )
+
+
+def _limits(took: dict[str, list[float]]) -> list[Limit]:
+    """Each beside the uvicorn of the same round."""
+    uvicorn = took["`uvicorn web:web`"]
+    beside = f"uvicorn {number(spread(uvicorn).median / 1000)} s"
+    return [
+        Limit(
+            what=f"{name} / uvicorn",
+            now=str(ratios(list(zip(uvicorn, took[name], strict=True)))),
+            beside=beside,
+            goal=goal,
+        )
+        for name, goal in (
+            ("`homeport serve`, no server yet", "at most 1.3"),
+            ("`homeport serve`, beside a server", "at most 1.0"),
+        )
+    ]
 
 
 def _cached(plan: Plan, took: dict[str, list[float]]) -> None:

@@ -7,7 +7,7 @@ from bench.measures.requests import Requests, cpu_parts
 from bench.measures.sse import Sse
 from bench.measures.websocket import WebSocket
 from bench.plan import Plan
-from bench.results import Findings
+from bench.results import DASH, Findings, Limit
 
 
 def measure(plan: Plan) -> None:
@@ -20,6 +20,7 @@ def measure(plan: Plan) -> None:
     requests = found[Requests.name]
     _series(plan.findings, requests)
     _headlines(plan, requests)
+    plan.findings.limits += _limits(requests, found[Bodies.name])
 
 
 def _series(findings: Findings, requests: pairs.Pairs) -> None:
@@ -32,6 +33,24 @@ def _series(findings: Findings, requests: pairs.Pairs) -> None:
     for contender in requests.names():
         for part, values in cpu_parts(requests, contender, 32).items():
             findings.series.setdefault("cpu_us@32", {})[f"{contender}: {part}"] = values
+
+
+def _limits(requests: pairs.Pairs, bodies: pairs.Pairs) -> list[Limit]:
+    """homeport and Granian, each beside uvicorn."""
+    goals = [
+        ("p50 at one connection above uvicorn's, us", requests, "p50_us@1", differences, "at most 100"),
+        ("requests a second at 32 connections / uvicorn's", requests, "per_s@32", ratios, "at least 0.95"),
+        ("1 GiB upload / uvicorn's", bodies, "up_mb_s", ratios, "at least 0.9"),
+        ("1 GiB download / uvicorn's", bodies, "down_mb_s", ratios, "at least 0.8"),
+    ]  # fmt: skip
+    limits = []
+    for what, measured, figure, compared, goal in goals:
+        own = measured.figure("homeport", figure) if "homeport" in measured.of else []
+        other = measured.figure("Granian", figure) if "Granian" in measured.of else []
+        if own:
+            beside = f"Granian {compared(other)}" if other else DASH
+            limits.append(Limit(what=what, now=str(compared(own)), beside=beside, goal=goal))
+    return limits
 
 
 def _headlines(plan: Plan, requests: pairs.Pairs) -> None:

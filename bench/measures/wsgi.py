@@ -6,9 +6,10 @@ from pathlib import Path
 from bench import pairs
 from bench.contenders.base import Contender, Program, Running
 from bench.contenders.home import Homeport
-from bench.measures.requests import Requests
+from bench.figures import number, spread
+from bench.measures.requests import Requests, cpu_parts
 from bench.plan import Plan
-from bench.results import Table
+from bench.results import Limit, Table
 
 THREADS = 32
 
@@ -75,3 +76,20 @@ def measure(plan: Plan) -> None:
     each = Wsgi()
     found = pairs.run(plan, reference, others, [each])
     plan.findings.tables += each.tables(found[each.name])
+    plan.findings.limits += _limits(found[each.name])
+
+
+def _limits(found: pairs.Pairs) -> list[Limit]:
+    """The container's share, which is what an app server is."""
+    if not {HomeportWsgi.name, GranianWsgi.name} <= found.of.keys():
+        return []
+    own = cpu_parts(found, HomeportWsgi.name, THREADS)["container"]
+    other = found.own(GranianWsgi.name, f"cpu_us@{THREADS}")
+    return [
+        Limit(
+            what=f"Flask hello, CPU of the container at {THREADS} connections, us",
+            now=str(spread(own)),
+            beside=f"Granian {spread(other)}",
+            goal=f"at most {number(1.2 * spread(other).median)} (1.2 times Granian's)",
+        )
+    ]

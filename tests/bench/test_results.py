@@ -1,6 +1,6 @@
 """Tables as Markdown, and what could not be measured."""
 
-from bench.results import DASH, Table, failures, render
+from bench.results import DASH, Limit, Table, at_the_limit, failures, render
 
 
 def test_what_a_contender_cannot_do_is_a_dash_with_a_footnote():
@@ -34,3 +34,13 @@ def test_a_failure_is_told_on_one_line():
 
 def test_without_failures_nothing_is_said():
     assert [] == failures({})
+
+
+def test_the_goals_are_one_table_with_what_others_take_beside_them():
+    limit = Limit(what="memory, MiB", now="68.0", beside="uvicorn 47.0", goal="at most 70")
+
+    told = "\n".join(at_the_limit([limit]))
+
+    assert "## At the limit" in told
+    assert "| memory, MiB | 68.0 | uvicorn 47.0 | at most 70 |" in told
+    assert [] == at_the_limit([])
