@@ -14,7 +14,7 @@ from homeport.contract.container import Descriptors
 from homeport.runner import init
 
 
-def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
+def main(descriptors: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
     """Run the container; return 0 if it was asked to end, else 1."""
     from homeport.contract import codec
     from homeport.contract.container import Launch
@@ -23,7 +23,7 @@ def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
     # No code of the user has run yet, so SIGTERM may end the process at once.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     setup.take_over()
-    links = container.Links.of(given)
+    links = container.Links.of(descriptors)
     if earlier is None:
         launch = codec.loads(Launch, sys.stdin.readline())
         setup.confine(launch)
@@ -48,10 +48,10 @@ if __name__ == "__main__":
         from homeport.runner import setup
         from homeport.runner.zygotes import again
 
-        earlier = again.told()
-        setup.leave(main(again.given(), earlier))
+        earlier = again.earlier_data()
+        setup.leave(main(again.node_descriptors(), earlier))
     else:
-        told = init.separate()  # first, so that init is small
+        own = init.separate()  # first, so that init is small
         from homeport.runner import setup
 
-        setup.leave(main(told))
+        setup.leave(main(own))

@@ -26,10 +26,10 @@ def main() -> int:
     os.chdir(call["cwd"])
     context.enter_container({})
     try:
-        found: Any = loader.load_module(call["module"], call["source"])
+        target: Any = loader.load_module(call["module"], call["source"])
         for part in call["qualname"].split("."):
-            found = getattr(found, part)
-        outcome = getattr(found, "raw", found)(*call["args"] or [], **call["kwargs"] or {})
+            target = getattr(target, part)
+        outcome = getattr(target, "raw", target)(*call["args"] or [], **call["kwargs"] or {})
         if inspect.isawaitable(outcome):
             asyncio.run(_awaited(outcome))
     except Exception as error:

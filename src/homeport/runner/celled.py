@@ -20,7 +20,7 @@ from homeport.contract import codec
 CELL = "HOMEPORT_CELL"
 
 _cell: Cell | None = None
-_made = 0
+_spare_count = 0
 
 
 def begin() -> None:
@@ -43,59 +43,61 @@ def fork() -> int:
     """
     if _cell is None:
         return os.fork()
-    global _made  # noqa: PLW0603
-    _made += 1
+    global _spare_count  # noqa: PLW0603
+    _spare_count += 1
     return private.fork(_cell, storage())
 
 
 def storage() -> str:
     """Return the name of the latest private cell's directory; empty without cells."""
-    return str(_made) if _cell is not None else ""
+    return str(_spare_count) if _cell is not None else ""
 
 
-def fork_zygote(asked: Mapping[str, Any], descriptors: Sequence[int]) -> int:
+def fork_zygote(order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
     """Fork a zygote below this one, as os.fork(), with the cell `asked["storage"]`; init adopts it."""
     assert _cell is not None
-    wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
-    pairs = list(zip(wanted, descriptors, strict=True))
-    reach = Network(asked["network"])
+    wanted_mounts = [codec.decode(mounts.Mount, mount) for mount in order["mounts"]]
+    pairs = list(zip(wanted_mounts, descriptors, strict=True))
+    reach = Network(order["network"])
     child = nested.fork(
-        *(_cell, asked["storage"], pairs),
-        writes=asked["writes"],
+        *(_cell, order["storage"], pairs),
+        writes=order["writes"],
         network=reach,
-        last=links.of(asked),
+        last=links.of(order),
     )
     if child == 0:
-        global _made  # noqa: PLW0603
-        _made = 0
+        global _spare_count  # noqa: PLW0603
+        _spare_count = 0
     return child
 
 
-def enter(asked: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+def enter(order: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     """In a container's runner: attach the mounts, join the cgroup, drop all privileges."""
     if _cell is None:
         return
-    wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
-    left = list(descriptors)
-    mounts.place([(mount, left.pop(0)) for mount in wanted], last=links.of(asked))
-    if asked["cgroup"]:
-        os.write(left[0], b"0")
-        os.close(left.pop(0))
-    if asked["network"] != Network.HOST.value:
-        _leave_network(left)
-    _name(asked["hosts"], asked.get("resolvers", ""))
+    wanted_mounts = [codec.decode(mounts.Mount, mount) for mount in order["mounts"]]
+    unused = list(descriptors)
+    mounts.place([(mount, unused.pop(0)) for mount in wanted_mounts], last=links.of(order))
+    if order["cgroup"]:
+        os.write(unused[0], b"0")
+        os.close(unused.pop(0))
+    if order["network"] != Network.HOST.value:
+        _leave_network(unused)
+    _name(order["hosts"], order.get("resolvers", ""))
     seal.seal(_cell)
 
 
 def _leave_network(way: Sequence[int]) -> None:
-    """Have a network of its own; on `way` the node offers a way out (node/cells/networks.py)."""
+    """Move into a network namespace of its own; over `way` the node connects it to the internet
+    (node/cells/networks.py).
+    """
     kernel.unshare(kernel.NEWNET)
     base.loopback_up()
     for descriptor in way:
         with socket.socket(fileno=descriptor) as node:
-            mine = os.open("/proc/self/ns/net", os.O_RDONLY), os.pidfd_open(os.getpid())
-            socket.send_fds(node, [b"."], mine)
-            for own in mine:
+            own_handles = os.open("/proc/self/ns/net", os.O_RDONLY), os.pidfd_open(os.getpid())
+            socket.send_fds(node, [b"."], own_handles)
+            for own in own_handles:
                 os.close(own)
             answer = json.loads(node.recv(4096) or b'{"error": "the node has ended"}')
         if "error" in answer:

@@ -41,17 +41,17 @@ PLAIN = (NotAnApp, FastAPIMissing, PortBusy, NobodyListens, LifespanFailed)
 def snapshot(order: StartOrder) -> tuple[Service | None, dict[str, Any]]:
     """Return the service after `enter(snap=True)`, and the answer to the zygote: `ready`, or `failed` and why."""
     service = Service(order)
-    said: list[Event] = []
-    report = Report(said.append)
+    events: list[Event] = []
+    report = Report(events.append)
     try:
         _load(service, order, report)
         report.begin("enter")
         service.snap()
     except (Exception, SystemExit) as error:
         _fail(report, order, error)
-        return None, {"failed": codec.encode(said[-1])}
+        return None, {"failed": codec.encode(events[-1])}
     report.ready()
-    return service, {"ready": {"reads": [], "start": codec.encode(said[-1])}}
+    return service, {"ready": {"reads": [], "start": codec.encode(events[-1])}}
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Links:
     pulse: Pulse
 
     @staticmethod
-    def of(given: Descriptors) -> "Links":
+    def of(descriptors: Descriptors) -> "Links":
         """Take the descriptors for this process alone; init has the output and the lifeline."""
-        if given.lifeline is not None:
-            os.close(given.lifeline)
-        if given.output > 2:
-            os.close(given.output)
-        report, door = Report(setup.keep(given.report)), Door(given.door)
-        pulse = Pulse(given.pulse)
-        os.close(given.pulse)
+        if descriptors.lifeline is not None:
+            os.close(descriptors.lifeline)
+        if descriptors.output > 2:
+            os.close(descriptors.output)
+        report, door = Report(setup.keep(descriptors.report)), Door(descriptors.door)
+        pulse = Pulse(descriptors.pulse)
+        os.close(descriptors.pulse)
         setup.keep_from_children(lambda: [*report.descriptors(), *door.descriptors()])
         return Links(report, door, pulse)
 
@@ -148,11 +148,11 @@ def _await_programs(
 
 def _imported(report: Report) -> tuple[str, ...]:
     """Return the installed modules that are loaded now, those that the script imports first, in order."""
-    known = loaded.third_party()
-    asked = set(known).intersection(report.imports.asked)
+    third_party = loaded.third_party()
+    imported_by_script = set(third_party).intersection(report.imports.asked)
     return (
-        *(name for name in report.imports.asked if name in asked),
-        *(n for n in known if n not in asked),
+        *(name for name in report.imports.asked if name in imported_by_script),
+        *(n for n in third_party if n not in imported_by_script),
     )
 
 
@@ -174,13 +174,13 @@ async def _serve_port(web: WebMethod, order: StartOrder, links: Links, ready: Re
     from homeport.runner import ways
 
     assert web.port is not None
-    begun = _begin(order, links, ready)
+    serving = _begin(order, links, ready)
     await ways.serve()
     try:
-        alive = await port.serve(web.port, begun)
+        alive = await port.serve(web.port, serving)
     finally:
         if web.kind is WebKind.WEB_SERVER:
-            await port.end(order.exit_grace_s, begun.ending)
+            await port.end(order.exit_grace_s, serving.ending)
     return 0 if alive else 1
 
 
@@ -189,35 +189,35 @@ async def _serve_both(order: StartOrder, apps: dict[str, Any], links: Links, rea
     from homeport.runner import ways
     from homeport.runner.servers.gate import Gate
 
-    begun = _begin(order, links, ready)
+    serving = _begin(order, links, ready)
     await ways.serve()
     programs = {web.attribute: web.port for web in order.function.web if web.port is not None}
-    gate = Gate(programs, begun)
+    gate = Gate(programs, serving)
     try:
-        code = await _serve_asgi(_as_asgi(order.function, apps), begun, links.report, gate)
+        code = await _serve_asgi(_as_asgi(order.function, apps), serving, links.report, gate)
         await gate.close()
     finally:
-        await port.end(order.exit_grace_s, begun.ending)
-    return max(code, int(begun.ending.failed))
+        await port.end(order.exit_grace_s, serving.ending)
+    return max(code, int(serving.ending.failed))
 
 
 async def _serve_apps(order: StartOrder, apps: dict[str, Any], links: Links, ready: Ready) -> int:
-    begun = _begin(order, links, ready)
+    serving = _begin(order, links, ready)
     function = order.function
     if not function.calls and all(web.kind is WebKind.WSGI for web in function.web):
         from homeport.runner.servers import wsgi
 
-        await wsgi.serve(apps, begun)
+        await wsgi.serve(apps, serving)
         code = 0
     else:
-        code = await _serve_asgi(_as_asgi(order.function, apps), begun, links.report)
-    return max(code, int(begun.ending.failed))
+        code = await _serve_asgi(_as_asgi(order.function, apps), serving, links.report)
+    return max(code, int(serving.ending.failed))
 
 
 def _begin(order: StartOrder, links: Links, ready: Ready) -> Serving:
-    begun = Serving.begin(order, links.door, links.pulse, links.report, ready)
+    serving = Serving.begin(order, links.door, links.pulse, links.report, ready)
     os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_on_its_own)
-    return begun
+    return serving
 
 
 def _hold() -> None:
@@ -237,7 +237,7 @@ def _on_its_own() -> None:
 
 
 async def _serve_asgi(
-    apps: dict[str, Any], begun: Serving, report: Report, gate: "Gate | None" = None
+    apps: dict[str, Any], serving: Serving, report: Report, gate: "Gate | None" = None
 ) -> int:
     from homeport.runner.servers import asgi
 
@@ -247,7 +247,7 @@ async def _serve_asgi(
     try:
         for method in methods.values():
             await method.lifespan.startup()
-        await asgi.asgi(Admission(methods, begun), begun, gate)
+        await asgi.asgi(Admission(methods, serving), serving, gate)
     finally:
         # Shut every app down, also if another one fails.
         for method in methods.values():
@@ -287,12 +287,12 @@ def _fail(report: Report, order: StartOrder, error: BaseException) -> None:
         report.busy(str(error))
         return
     plain = isinstance(error, (*PLAIN, Error))
-    told = "" if plain and error.__cause__ is None else users_traceback(error)
-    if told:
-        print(told, file=sys.stderr)  # noqa: T201 - the container's log
+    text = "" if plain and error.__cause__ is None else users_traceback(error)
+    if text:
+        print(text, file=sys.stderr)  # noqa: T201 - the container's log
     name = "" if plain else f"{type(error).__name__}: "
     has_image = order.function.image.has_environment
-    report.failed(f"{report.phase} failed: {name}{error}{_missing(error, has_image)}", told)
+    report.failed(f"{report.phase} failed: {name}{error}{_missing(error, has_image)}", text)
 
 
 def _missing(error: BaseException, has_image: bool) -> str:

@@ -40,15 +40,17 @@ class Door(socket.socket):
         """
         while True:
             visitor, address = self._next()
-            told = visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-            if self._uid in (-1, CREDENTIALS.unpack(told)[1]):
+            credentials = visitor.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
+            )
+            if self._uid in (-1, CREDENTIALS.unpack(credentials)[1]):
                 self._visitors.add(visitor)
                 return visitor, address
             visitor.close()
 
     def _next(self) -> tuple[socket.socket, Any]:
         try:
-            found = super().accept()
+            accepted = super().accept()
         except OSError as error:
             if error.errno == errno.EAGAIN and self._is_shut:
                 # The kernel returns EINVAL only for blocking sockets. A shut door stays readable, so without
@@ -61,12 +63,12 @@ class Door(socket.socket):
                 raise
             os.close(self._reserve)
             self._reserve = -1
-            found = super().accept()
+            accepted = super().accept()
         if self._reserve < 0:
             with contextlib.suppress(OSError):
                 self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 self.is_short = False
-        return found
+        return accepted
 
     def close(self) -> None:
         """Listen no more."""
@@ -77,8 +79,8 @@ class Door(socket.socket):
 
     def descriptors(self) -> list[int]:
         """The door's descriptors, and those of all open connections."""
-        found = [self.fileno(), *(visitor.fileno() for visitor in list(self._visitors))]
-        return [descriptor for descriptor in found if descriptor >= 0]
+        numbers = [self.fileno(), *(visitor.fileno() for visitor in list(self._visitors))]
+        return [descriptor for descriptor in numbers if descriptor >= 0]
 
     def shut(self) -> None:
         """Refuse new connections, so that HAProxy sends their requests to another container.

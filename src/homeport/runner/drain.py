@@ -94,8 +94,8 @@ class Drain:
         fits = not self._pending and self._bucket.take(size, lines, now)
         if data and not fits:
             if self._inside and not self._pending:  # a line that has begun to pass must pass whole
-                rest, newline, data = data.partition(b"\n")
-                self._pass(rest + newline)
+                end_of_line, newline, data = data.partition(b"\n")
+                self._pass(end_of_line + newline)
             self._drop(data, cut=False)
             time.sleep(PAUSE_S / 2)  # slow down a program that prints while the node does not read
         elif data:
@@ -107,19 +107,19 @@ class Drain:
         """Drop whole lines, or with `cut` only the rest of one line; return the remaining bytes."""
         if not data:
             return b""
-        rest = b""
+        remaining = b""
         if cut:
-            gone, newline, rest = data.partition(b"\n")
+            dropped, newline, remaining = data.partition(b"\n")
             self._dropping = not newline
-            self._lost[1] += len(gone) + len(newline)
-            return rest
+            self._lost[1] += len(dropped) + len(newline)
+            return remaining
         self._dropping = not data.endswith(b"\n")
         if self._inside:  # end the line that has begun
             self._inside = False
             self._pending += b"\n"
         self._lost[0] += data.count(b"\n") + self._dropping
         self._lost[1] += len(data)
-        return rest
+        return remaining
 
     def _pass(self, data: bytes) -> None:
         if data:

@@ -39,17 +39,17 @@ class ImportTimes:
         self._original, self._source = original, source
         thread = threading.get_ident()
         under_way, ended = self._under_way, self._ended
-        asked, is_users = self.asked, self._is_users
+        imported, is_users = self.asked, self._is_users
 
-        def watched(name: str, *rest: Any) -> Any:
+        def watched(name: str, *arguments: Any) -> Any:
             if threading.get_ident() != thread:
-                return original(name, *rest)
+                return original(name, *arguments)
             began = time.perf_counter()
             if not under_way or is_users(under_way[-1]):
-                asked[name] = None
+                imported[name] = None
             under_way.append(name)
             try:
-                return original(name, *rest)
+                return original(name, *arguments)
             finally:
                 ended(began)
 

@@ -43,7 +43,7 @@ def separate() -> Descriptors:
     Reads the node's descriptors from environment variables and removes these. HOMEPORT_INIT_FD, if set, is
     a socket on which the node gets the runner's pidfd.
     """
-    given = Descriptors(
+    descriptors = Descriptors(
         output=OUTPUT,
         report=_taken("REPORT"),
         door=_taken("DOOR"),
@@ -53,44 +53,44 @@ def separate() -> Descriptors:
     way = _taken("INIT") if "HOMEPORT_INIT_FD" in os.environ else -1
     if os.getsid(0) != os.getpid():
         os.setsid()
-    told, tells = os.pipe()
+    ready_reader, ready_writer = os.pipe()
     runner, printed = _fork()
     if runner:
         if way >= 0:
             with contextlib.suppress(OSError), socket.socket(fileno=way) as node:
                 socket.send_fds(node, [b"."], [pidfd := os.pidfd_open(runner)])
                 os.close(pidfd)
-        os.close(told)
-        os.close(tells)
-        _live(given, runner, printed)
-    os.close(tells)
-    os.read(told, 1)  # the user's code could stop init before the node knows the runner
-    os.close(told)
-    for descriptor in (way, given.lifeline):
+        os.close(ready_reader)
+        os.close(ready_writer)
+        _live(descriptors, runner, printed)
+    os.close(ready_writer)
+    os.read(ready_reader, 1)  # the user's code could stop init before the node knows the runner
+    os.close(ready_reader)
+    for descriptor in (way, descriptors.lifeline):
         if descriptor is not None and descriptor >= 0:
             os.close(descriptor)
-    return dataclasses.replace(given, lifeline=None)
+    return dataclasses.replace(descriptors, lifeline=None)
 
 
 def ahead(
-    mine: socket.socket, runners: socket.socket, seal: Callable[[], None] = lambda: None
+    own_socket: socket.socket, runners: socket.socket, seal: Callable[[], None] = lambda: None
 ) -> None:
-    """Do the same in a zygote's child, ahead of a command for a container.
+    """Fork init and the runner in a zygote's child, ahead of the command for a container.
 
     Returns in the runner, which gets its request on `runners`. Init sends the zygote the runner's pidfd on
-    `mine`, and gets the node's descriptors there; if that socket closes first, both end.
+    `own_socket`, and gets the node's descriptors there; if that socket closes first, both end.
     `seal` takes from init what it needs no more.
     """
     os.setsid()
     runner, printed = _fork()
     if not runner:
-        mine.close()
+        own_socket.close()
         return
     runners.close()
     with contextlib.suppress(OSError):
-        socket.send_fds(mine, [b"."], [pidfd := os.pidfd_open(runner)])
+        socket.send_fds(own_socket, [b"."], [pidfd := os.pidfd_open(runner)])
         os.close(pidfd)
-        message, numbers, _, _ = socket.recv_fds(mine, 1, MAX_DESCRIPTORS)
+        message, numbers, _, _ = socket.recv_fds(own_socket, 1, MAX_DESCRIPTORS)
         if message:
             _live(Descriptors.of(numbers), runner, printed, seal)
     os._exit(0)
@@ -124,12 +124,12 @@ def _fork() -> tuple[int, int]:
 
 
 def _live(
-    given: Descriptors, runner: int, printed: int, seal: Callable[[], None] = lambda: None
+    descriptors: Descriptors, runner: int, printed: int, seal: Callable[[], None] = lambda: None
 ) -> NoReturn:
-    """Be init until the runner has ended."""
+    """Run as init until the runner has ended."""
     gc.disable()
     _prctl(PR_SET_NAME, ctypes.c_char_p(b"homeport-init"))  # the name in `ps` and `top`
-    printed, lifeline = _settle(given, printed)
+    printed, lifeline = _settle(descriptors, printed)
     seal()
     init = Init(runner, printed)
     try:
@@ -138,23 +138,23 @@ def _live(
         init.end()
 
 
-def _settle(given: Descriptors, printed: int) -> tuple[int, int]:
+def _settle(descriptors: Descriptors, printed: int) -> tuple[int, int]:
     """Move the needed descriptors to their fixed numbers and close all others, above all the door."""
     # First copy all to high numbers: a fixed number may be that of another needed descriptor.
     null = os.open(os.devnull, os.O_RDWR)
-    output, pulse = _high(_reopened(given.output)), _high(given.pulse)
-    kept = [_high(printed)]
-    if given.lifeline is not None:
-        kept.append(_high(given.lifeline))
+    output, pulse = _high(_reopened(descriptors.output)), _high(descriptors.pulse)
+    needed = [_high(printed)]
+    if descriptors.lifeline is not None:
+        needed.append(_high(descriptors.lifeline))
     os.dup2(null, NULL)
     os.dup2(output, OUTPUT)
     os.dup2(output, ERRORS)
     os.dup2(pulse, PULSE)
     for number in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - no pathlib here
-        if number > PULSE and number not in kept:
+        if number > PULSE and number not in needed:
             with contextlib.suppress(OSError):
                 os.close(number)
-    return kept[0], kept[1] if given.lifeline is not None else -1
+    return needed[0], needed[1] if descriptors.lifeline is not None else -1
 
 
 def _reopened(output: int) -> int:
@@ -218,9 +218,9 @@ class Init:
         while self._kill_children() and time.monotonic() < deadline:
             self._drain.read()  # a process that waits for room in the pipe would not end
             time.sleep(PAUSE_S)
-        left = MAX_LAST
-        while left > 0 and (size := self._drain.read()):
-            left -= size
+        left_bytes = MAX_LAST
+        while left_bytes > 0 and (size := self._drain.read()):
+            left_bytes -= size
         self._drain.finish()
         number = -self._status
         if number > 0:
@@ -259,16 +259,16 @@ class Init:
 def _children() -> list[int]:
     pid = os.getpid()
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as told:  # noqa: PTH123
-            return [int(child) for child in told.read().split()]
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:  # noqa: PTH123
+            return [int(child) for child in file.read().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         return [int(name) for name in os.listdir("/proc") if _parent(name) == pid]  # noqa: PTH208
 
 
 def _parent(name: str) -> int:
     try:
-        with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as told:  # noqa: PTH123
-            return int(told.read().rpartition(")")[2].split()[1])
+        with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            return int(file.read().rpartition(")")[2].split()[1])
     except (OSError, IndexError, ValueError):
         return -1
 

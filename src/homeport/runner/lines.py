@@ -53,7 +53,7 @@ class Lines:
         self._rests: dict[str, str] = {}  # request -> its text without a newline so far
 
     def write(self, text: str) -> int:
-        """Write the whole lines, and keep the rest."""
+        """Write the whole lines, and store the incomplete last line."""
         request = context.input_id.get()
         if not request:
             if self.printed is not None and len(self.printed) < MOST_SHOWN:
@@ -63,9 +63,9 @@ class Lines:
                 return len(text)
             return int(self._stream.write(text))
         with self._lock:
-            *lines, rest = (self._rests.pop(request, "") + text).split("\n")
-            if rest:
-                self._rests[request] = rest
+            *lines, partial_line = (self._rests.pop(request, "") + text).split("\n")
+            if partial_line:
+                self._rests[request] = partial_line
             if lines:
                 self._stream.write(
                     "".join(f"{REQUEST}{request}{REQUEST_END}{line}\n" for line in lines)
@@ -85,8 +85,8 @@ class Lines:
             self._stream.write(self._partial)
             self._partial = ""
         with self._lock:
-            if rest := self._rests.pop(request or "", ""):
-                self._stream.write(f"{REQUEST}{request}{REQUEST_END}{rest}\n")
+            if partial_line := self._rests.pop(request or "", ""):
+                self._stream.write(f"{REQUEST}{request}{REQUEST_END}{partial_line}\n")
         self._stream.flush()
 
     def _write_what_is_new(self, text: str) -> None:

@@ -30,13 +30,13 @@ def localize(app: Any) -> None:
     """Let the pages of a FastAPI app, and of those that it mounts, load their files from this app."""
     if "fastapi" not in sys.modules:
         return
-    waiting, seen = [app], set()
+    waiting, visited = [app], set()
     while waiting:
         app = waiting.pop()
         routes = getattr(getattr(app, "router", None), "routes", None)
-        if not isinstance(routes, list) or id(app) in seen:
+        if not isinstance(routes, list) or id(app) in visited:
             continue
-        seen.add(id(app))
+        visited.add(id(app))
         for place, route in enumerate(routes):
             page: Any = getattr(route, "endpoint", None)
             if getattr(page, "__qualname__", "") in _PAGES:
@@ -66,13 +66,13 @@ def with_files(html: str, folder: Path) -> str:
     """Return a page that loads its files from its own address, as far as the folder has them."""
     import re
 
-    def address(found: "re.Match[str]") -> str:
-        name = found[1] or found[2]
+    def address(match: "re.Match[str]") -> str:
+        name = match[1] or match[2]
         try:
             # Another file has another time, so browsers may keep this one.
             version = int((folder / f"{name}.gz").stat().st_mtime)
         except OSError:
-            return found[0]
+            return match[0]
         return f"?{ASKED}={version:x}/{name}"
 
     local = re.sub(_ADDRESSES, address, html)

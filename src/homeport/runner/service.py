@@ -35,10 +35,10 @@ class Service:
         """Import the user's module and find the function or class in it."""
         function = self._order.function
         context.enter_container(self._order.urls, function.image, function.volumes)
-        found: Any = loader.load_module(function.module, self._order.source)
+        target: Any = loader.load_module(function.module, self._order.source)
         for part in function.qualname.split("."):
-            found = getattr(found, part)
-        self._declared = found
+            target = getattr(target, part)
+        self._declared = target
 
     def snap(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Make the class's instance and run its `enter(snap=True)` hooks.

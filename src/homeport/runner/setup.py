@@ -32,14 +32,14 @@ def keep(descriptor: int) -> int:
     return descriptor
 
 
-def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
+def keep_from_children(own_descriptors: Callable[[], Iterable[int]]) -> None:
     """Close these descriptors in each child that the user's code forks.
 
     A child with the door or a connection would keep requests waiting after the container has ended. So a
     fork returns in the parent only when the child has closed them, because on a busy machine the container
     could end before that.
     """
-    gone = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+    ended_children = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
     container = os.getpid()
 
     def let_go() -> None:
@@ -47,19 +47,19 @@ def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
             return
         # Replaced by /dev/null, not closed: code that closes the number later would close another file.
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for descriptor in mine():
+        for descriptor in own_descriptors():
             with contextlib.suppress(OSError):
                 os.dup2(null, descriptor, inheritable=False)
         os.close(null)
-        os.eventfd_write(gone, 1)
+        os.eventfd_write(ended_children, 1)
 
     def wait() -> None:
         if os.getpid() == container:
             poll = select.poll()
-            poll.register(gone, select.POLLIN)
+            poll.register(ended_children, select.POLLIN)
             with contextlib.suppress(OSError):
                 if poll.poll(LET_GO_S * 1000):
-                    os.eventfd_read(gone)
+                    os.eventfd_read(ended_children)
 
     os.register_at_fork(after_in_child=let_go, after_in_parent=wait)
 

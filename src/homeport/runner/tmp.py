@@ -54,16 +54,16 @@ def own(launch: Launch) -> None:
         before = os.open(TMP, os.O_RDONLY | os.O_DIRECTORY)
         _call("umount2", TMP.encode(), DETACH)
     _owned = True
-    kept = [(path, os.open(path, os.O_PATH)) for path in _needed(launch.order)]
+    needed_files = [(path, os.open(path, os.O_PATH)) for path in _needed(launch.order)]
     os.chmod(launch.tmp_dir, 0o1777)  # noqa: S103, PTH101 - as any /tmp is
     _mount(launch.tmp_dir, TMP, BIND)
-    for path, handle in kept:
+    for path, handle in needed_files:
         os.makedirs(path, exist_ok=True)  # noqa: PTH103
         _mount(f"/proc/self/fd/{handle}", path, BIND | RECURSIVE)
         os.close(handle)
     os.environ["TMPDIR"] = TMP
     if before >= 0:
-        _carry_over(before, {path for path, _ in kept})
+        _carry_over(before, {path for path, _ in needed_files})
         os.close(before)
 
 

@@ -65,8 +65,8 @@ async def lead(
     finally:
         for pump in pumps:
             pump.cancel()
-        for each in writers:
-            each.close()
+        for open_writer in writers:
+            open_writer.close()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -177,7 +177,7 @@ def test_the_pulse_knows_how_many_requests_are_inside_and_the_first_deadline():
         began=lambda: told.append("began"), inside=lambda *now: told.append(now)
     )
     inside = object.__new__(wsgi_inside.Inside)
-    inside._begun, inside._timeout_s, inside._inside = SimpleNamespace(pulse=pulse), 5.0, {}
+    inside._serving, inside._timeout_s, inside._inside = SimpleNamespace(pulse=pulse), 5.0, {}
     one, other = inside.enter(object(), None), inside.enter(object(), None)
     inside.leave(one)
     inside.leave(other)

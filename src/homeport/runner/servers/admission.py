@@ -33,32 +33,32 @@ class Method:
 class Admission:
     """The ASGI app that the container's server calls."""
 
-    def __init__(self, methods: dict[str, Method], begun: Serving) -> None:
-        self._single_use = begun.order.function.single_use
+    def __init__(self, methods: dict[str, Method], serving: Serving) -> None:
+        self._single_use = serving.order.function.single_use
         self._methods = methods
         self._only = next(iter(methods.values())) if len(methods) == 1 else None
-        self._slots = begun.slots
-        self._held = begun.held
-        self._ending = begun.ending
-        self._door = begun.door
+        self._slots = serving.slots
+        self._held = serving.held
+        self._ending = serving.ending
+        self._door = serving.door
         self._taken = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Admit one request."""
         connection = scope.pop(CONNECTION, None)
-        found = head.read(scope)
-        context.input_id.set(found.request_id)
-        if found.trace is not None:
-            context.trace.set(found.trace)
-        method = self._only if self._only is not None else self._methods.get(found.method)
+        request_head = head.read(scope)
+        context.input_id.set(request_head.request_id)
+        if request_head.trace is not None:
+            context.trace.set(request_head.trace)
+        method = self._only if self._only is not None else self._methods.get(request_head.method)
         if method is None:
             await Answer(scope, send, self._held).give_up(404, "homeport: no such web method")
             return
         capture = None
-        if found.capture and scope["type"] == "http":
+        if request_head.capture and scope["type"] == "http":
             from homeport.runner.servers.captured import Capture
 
-            capture = Capture(found.capture)
+            capture = Capture(request_head.capture)
             receive, send = capture.around(scope, receive, send)
         last = None
         if self._single_use:
@@ -77,12 +77,12 @@ class Admission:
             connection,
             self._slots,
             self._held,
-            request=found.request_id,
+            request=request_head.request_id,
             last=last,
         )
         if connection is not None and connection.is_open_ended:
             receive = _Awaited(receive, visit).receive
-        if found.chunked:
+        if request_head.chunked:
             receive = _Counted(receive, visit.answer).receive
         if scope["type"] == "websocket":
             receive = _Closing(receive, visit).receive

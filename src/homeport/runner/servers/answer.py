@@ -32,7 +32,7 @@ class Answer:
     is_kept = False
     is_held = False
     _begun = _done = _given_up = False
-    _left = UNKNOWN  # bytes of the body
+    _left_bytes = UNKNOWN  # bytes of the body
     _flushing: "asyncio.Task[None] | None" = None
 
     def __init__(
@@ -59,8 +59,8 @@ class Answer:
         kind = message["type"]
         if kind == "http.response.body":
             more = message.get("more_body")
-            self._left -= len(message.get("body", b""))
-            if not more or self._left <= 0 or self.is_kept:
+            self._left_bytes -= len(message.get("body", b""))
+            if not more or self._left_bytes <= 0 or self.is_kept:
                 self._keep(message)
                 return
         elif kind == "http.response.start":
@@ -78,13 +78,13 @@ class Answer:
         await self._send(message)
 
     async def flush(self) -> None:
-        """Send the message that was kept back."""
+        """Send the message that was held back."""
         if self._last is not None:
             await self._last
         if self._flushing is not None:
             await self._flushing
-        kept, self._kept, self.is_kept = self._kept, [], False
-        for message in kept:
+        messages, self._kept, self.is_kept = self._kept, [], False
+        for message in messages:
             self._note(message)
             await self._send(message)
 
@@ -133,8 +133,8 @@ class Answer:
             return True
         for name, value in start.get("headers", ()):
             if len(name) == 14 and name.lower() == b"content-length":
-                self._left = int(value)
-                return not self._left
+                self._left_bytes = int(value)
+                return not self._left_bytes
         return False
 
     def _keep(self, message: Message) -> None:

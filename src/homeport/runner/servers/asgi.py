@@ -122,7 +122,7 @@ class Protocol(HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         return bool(self._to_websocket)
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _ignore_upgrade(self, following: bytes) -> None:
         """Parse the request again without the upgrade's fields: after them the parser expects no HTTP.
 
         RFC 9110, 7.8: a server may ignore an upgrade, and answers as if it were not there.
@@ -133,15 +133,15 @@ class Protocol(HttpToolsProtocol):
             if name not in UNSUPPORTED:
                 head += [name, b": ", value, b"\r\n"]
         self.parser = HttpRequestParser(self)
-        self.data_received(b"".join([*head, b"\r\n", rest]))
+        self.data_received(b"".join([*head, b"\r\n", following]))
 
 
 class Server(uvicorn.Server):
     """Uvicorn's server, on the container's door, ended by an event."""
 
-    def __init__(self, config: uvicorn.Config, begun: Serving, gate: "Gate | None") -> None:
+    def __init__(self, config: uvicorn.Config, serving: Serving, gate: "Gate | None") -> None:
         super().__init__(config)
-        self._begun = begun
+        self._serving = serving
         self._gate = gate
 
     async def answer(self) -> None:
@@ -157,10 +157,10 @@ class Server(uvicorn.Server):
 
         gate = self._gate
         factory = protocol if gate is None else gate.factory(protocol)
-        entrance = Entrance(self._begun.door, factory, self._begun.pulse)
+        entrance = Entrance(self._serving.door, factory, self._serving.pulse)
         self.servers = [entrance]  # type: ignore[list-item]
-        self._begun.ready()
-        await self._begun.ending.asked.wait()
+        self._serving.ready()
+        await self._serving.ending.asked.wait()
         cutting = loop.create_task(self._cut())
         if gate is not None:
             entrance.close()
@@ -169,13 +169,13 @@ class Server(uvicorn.Server):
         cutting.cancel()
 
     async def _cut(self) -> None:
-        await self._begun.ending.cut.wait()
+        await self._serving.ending.cut.wait()
         self.force_exit = True
         for task in list(self.server_state.tasks):
             task.cancel()
 
 
-async def asgi(app: Any, begun: Serving, gate: "Gate | None" = None) -> None:
+async def asgi(app: Any, serving: Serving, gate: "Gate | None" = None) -> None:
     """Answer requests by an ASGI app until asked to end, then finish those in flight.
 
     `gate` gives some connections to programs instead.
@@ -194,8 +194,8 @@ async def asgi(app: Any, begun: Serving, gate: "Gate | None" = None) -> None:
         log_level=None,
     )
     library_log.show()
-    server = Server(config, begun, gate)
-    begun.turns.add(lambda: _sweep(server.server_state.connections))
+    server = Server(config, serving, gate)
+    serving.turns.add(lambda: _sweep(server.server_state.connections))
     await server.answer()
 
 

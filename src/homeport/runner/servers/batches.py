@@ -31,17 +31,17 @@ class Batches:
         """Return the function's result for one input."""
         arguments = self._signature.bind(*args, **kwargs).arguments
         loop = asyncio.get_running_loop()
-        given = _Input(arguments, loop.create_future(), contextvars.copy_context())
-        self._waiting.append(given)
+        one_input = _Input(arguments, loop.create_future(), contextvars.copy_context())
+        self._waiting.append(one_input)
         if len(self._waiting) >= self._batch.size:
             self._begin()
         elif self._timer is None:
             self._timer = loop.call_later(self._batch.wait_ms / 1000, self._begin)
         try:
-            return await given.result
+            return await one_input.result
         finally:
-            if given in self._waiting:  # its caller has gone
-                self._waiting.remove(given)
+            if one_input in self._waiting:  # its caller has gone
+                self._waiting.remove(one_input)
 
     def _begin(self) -> None:
         if self._timer is not None:
@@ -56,7 +56,9 @@ class Batches:
 
     async def _run(self, inputs: "list[_Input]") -> None:
         async with self._places:
-            inputs = [each for each in inputs if not each.result.done()]  # their callers have gone
+            inputs = [
+                one_input for one_input in inputs if not one_input.result.done()
+            ]  # their callers have gone
             if not inputs:
                 return
             try:
@@ -64,24 +66,24 @@ class Batches:
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
-                for each in inputs:
-                    if not each.result.done():
-                        each.result.set_exception(_as_exception(error))
+                for one_input in inputs:
+                    if not one_input.result.done():
+                        one_input.result.set_exception(_as_exception(error))
                 return
-        for each, result in zip(inputs, results, strict=True):
-            if not each.result.done():
-                each.result.set_result(result)
+        for one_input, result in zip(inputs, results, strict=True):
+            if not one_input.result.done():
+                one_input.result.set_result(result)
 
     def _lists(self, inputs: "list[_Input]") -> "dict[str, list[Any]]":
         """Return the inputs as a list for each parameter."""
         names = list(inputs[0].arguments)
-        for each in inputs[1:]:
-            if wrong := set(names) ^ set(each.arguments):
+        for one_input in inputs[1:]:
+            if wrong := set(names) ^ set(one_input.arguments):
                 raise InvalidError(
                     f"the inputs of a batch of `{self._name}` have different arguments: "
                     f"`{min(wrong)}` is given in some of them alone"
                 )
-        return {name: [each.arguments[name] for each in inputs] for name in names}
+        return {name: [one_input.arguments[name] for one_input in inputs] for name in names}
 
     def _checked(self, results: Any, count: int) -> "list[Any]":
         if not isinstance(results, list):

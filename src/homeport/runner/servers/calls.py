@@ -40,12 +40,12 @@ WHOLE = re.compile(r"fc-[0-9a-f-]{1,64}")  # the id of a `.map()`, as its caller
 DAY_S = 86400.0  # no longer timer: a loop may not take it
 
 
-def apps(function: FunctionSpec, found: Callable[[CallMethod], Any]) -> "dict[str, Calls]":
-    """Return an app for each of a function's call methods; `found` returns the user's code of one."""
+def apps(function: FunctionSpec, find: Callable[[CallMethod], Any]) -> "dict[str, Calls]":
+    """Return an app for each of a function's call methods; `find` returns the user's code of one."""
     threads = Threads()
     return {
         call.attribute: Calls(
-            found(call),
+            find(call),
             call,
             threads,
             inputs=function.max_inputs,
@@ -133,8 +133,8 @@ class Calls:
             text = f"the server does not keep the result of `{self._method.tag}`: it is too large"
             return reply.encode_error(SerializationError(text))
 
-        mine = await attempt.run(work, values.PYTHON, refused)
-        await reply.over(200 if mine else 409)
+        was_claimed = await attempt.run(work, values.PYTHON, refused)
+        await reply.over(200 if was_claimed else 409)
 
     async def _outcome(self, reply: Reply, args: Any, kwargs: Any) -> "tuple[str, bytes]":
         """Return the outcome of one input: its kind, and the body of the answer."""
@@ -199,10 +199,14 @@ class Calls:
         await reply.end(None)
 
     def _items(self, args: Any, kwargs: Any) -> AsyncIterator[Any]:
-        made = None
+        generator = None
         if inspect.isasyncgenfunction(self._function):
-            made = self._function(*args, **kwargs)
-        return made if made is not None else _in_thread(self._threads, self._function, args, kwargs)
+            generator = self._function(*args, **kwargs)
+        return (
+            generator
+            if generator is not None
+            else _in_thread(self._threads, self._function, args, kwargs)
+        )
 
     def _say(self, error: BaseException) -> None:
         """Print the user's traceback into the container's log."""

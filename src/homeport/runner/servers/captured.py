@@ -45,16 +45,18 @@ class _Body:
             self._kept += data[:room]
 
     def told(self, fields: Fields) -> Message:
-        kept = bytes(self._kept)
-        return Message(fields=fields, body=kept, body_bytes=self._seen, cut=self._seen > len(kept))
+        stored = bytes(self._kept)
+        return Message(
+            fields=fields, body=stored, body_bytes=self._seen, cut=self._seen > len(stored)
+        )
 
 
 class Capture:
     """One request."""
 
-    def __init__(self, told: str) -> None:
-        """`told` is `<token>.<bytes>`, perhaps with `.<share>`."""
-        self._token, most, *share = told.split(".")
+    def __init__(self, order: str) -> None:
+        """`order` is `<token>.<bytes>`, perhaps with `.<share>`."""
+        self._token, most, *share = order.split(".")
         self._share = int(share[0]) if share else None
         self._received, self._sent = _Body(int(most)), _Body(int(most))
         self._method = self._target = ""
@@ -131,9 +133,9 @@ class Capture:
 class Raw:
     """A request whose bytes pass unread to a program, and come back so."""
 
-    def __init__(self, told: str) -> None:
-        self._capture = Capture(told)
-        most = int(told.split(".")[1]) + HEAD_BYTES
+    def __init__(self, order: str) -> None:
+        self._capture = Capture(order)
+        most = int(order.split(".")[1]) + HEAD_BYTES
         self._there, self._back = _Body(most), _Body(most)
 
     def received(self, data: bytes) -> None:
@@ -193,11 +195,11 @@ def _parsed(data: bytes) -> "tuple[str, Fields, bytes]":
 
 def _without_chunks(data: bytes) -> bytes:
     """Return what the chunks hold (RFC 9112, 7.1), as far as they are chunks."""
-    found, at = bytearray(), 0
+    content, at = bytearray(), 0
     while (chunk := _CHUNK.match(data, at)) is not None and (size := int(chunk[1], 16)):
-        found += data[chunk.end() : chunk.end() + size]
+        content += data[chunk.end() : chunk.end() + size]
         at = chunk.end() + size + 2
-    return bytes(found)
+    return bytes(content)
 
 
 def _send(token: str, record: Captured) -> None:

@@ -21,10 +21,10 @@ Factory = Callable[[], asyncio.BaseProtocol]
 class Gate:
     """Gives each connection of one door to a program or to the app server."""
 
-    def __init__(self, programs: Mapping[str, int], begun: Serving) -> None:
+    def __init__(self, programs: Mapping[str, int], serving: Serving) -> None:
         """`programs` has the port of each `web_server`, by the name of its method."""
-        self._begun = begun
-        self._relays = {name: relay_to(port, begun) for name, port in programs.items()}
+        self._serving = serving
+        self._relays = {name: relay_to(port, serving) for name, port in programs.items()}
         self._undecided: set[Entering] = set()
         self._settled = asyncio.Event()  # set while each open connection has its server
         self._is_used_up = False  # True if a single-use container has taken its one request
@@ -36,7 +36,7 @@ class Gate:
 
     async def settle(self) -> None:
         """Wait until each open connection has got to its server, unless requests must be cut."""
-        cut = self._begun.ending.cut
+        cut = self._serving.ending.cut
         while self._undecided and not cut.is_set():
             waits = [asyncio.ensure_future(event.wait()) for event in (self._settled, cut)]
             try:
@@ -67,14 +67,14 @@ class Gate:
 
     def takes(self) -> bool:
         """Return whether the container may take the request that begins now."""
-        if not self._begun.order.function.single_use:
+        if not self._serving.order.function.single_use:
             return True
         was, self._is_used_up = self._is_used_up, True
         return not was
 
     async def _watch(self, relay: Relay) -> None:
-        if not await watch(relay, self._begun.ending):
-            self._begun.ending.fail()
+        if not await watch(relay, self._serving.ending):
+            self._serving.ending.fail()
 
 
 class Entering(asyncio.Protocol):

@@ -55,30 +55,33 @@ class Head(NamedTuple):
 
 
 def read(scope: dict[str, Any]) -> Head:
-    """Read an ASGI scope's head; its scheme, client and headers become what the app is to see.
+    """Read an ASGI scope's head; change its scheme, client and headers to those that the app shall see.
 
     The list of headers becomes a copy, so that nothing that keeps the old one can add to it.
     """
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    known = dict(headers)
-    if HIDDEN.isdisjoint(known):
+    fields_by_name = dict(headers)
+    if HIDDEN.isdisjoint(fields_by_name):
         scope["headers"] = headers.copy()
     else:
         scope["headers"] = [pair for pair in headers if pair[0] not in HIDDEN]
-    if (schemes := SCHEMES.get(known.get(b"x-forwarded-proto", b""))) is not None:
+    if (schemes := SCHEMES.get(fields_by_name.get(b"x-forwarded-proto", b""))) is not None:
         scope["scheme"] = schemes[scope["type"] == "websocket"]
-    if client := known.get(b"x-forwarded-for"):
+    if client := fields_by_name.get(b"x-forwarded-for"):
         # One address: the ingress replaces the field. Were there more, its own is the last.
         scope["client"] = (client.rpartition(b",")[2].strip().decode("latin-1"), 0)
     trace = None
-    if (parent := known.get(b"traceparent")) is not None:
-        trace = (parent.decode("latin-1"), known.get(b"tracestate", b"").decode("latin-1"))
-    request_id, method = known.get(b"x-request-id"), known.get(b"x-homeport-method")
+    if (parent := fields_by_name.get(b"traceparent")) is not None:
+        trace = (parent.decode("latin-1"), fields_by_name.get(b"tracestate", b"").decode("latin-1"))
+    request_id, method = (
+        fields_by_name.get(b"x-request-id"),
+        fields_by_name.get(b"x-homeport-method"),
+    )
     name, capture = split(method.decode("latin-1")) if method else ("", "")
     return Head(
         request_id.decode("latin-1") if request_id is not None else None,
         name,
-        b"transfer-encoding" in known,
+        b"transfer-encoding" in fields_by_name,
         trace,
         capture,
     )
@@ -100,10 +103,10 @@ def without_method(data: bytes, end: int) -> "tuple[str, str, bytes]":
     >>> without_method(b"GET / HTTP/1.1\r\nx-homeport-method: a%20b\r\nhOst: x\r\n\r\nbody", 53)
     ('a b', '', b'GET / HTTP/1.1\r\nhOst: x\r\n\r\nbody')
     """
-    name, capture, kept = "", "", []
+    name, capture, lines_kept = "", "", []
     for line in data[:end].split(b"\r\n"):
         if line.lower().startswith(FIELD):
             name, capture = split(line[len(FIELD) :].strip().decode("latin-1"))
         else:
-            kept.append(line)
-    return name, capture, b"\r\n".join(kept) + data[end:]
+            lines_kept.append(line)
+    return name, capture, b"\r\n".join(lines_kept) + data[end:]

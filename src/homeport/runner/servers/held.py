@@ -45,8 +45,8 @@ class Held:
 
     def confirmed(self, held: int) -> None:
         """The node reports that the ingress keeps this many slots back."""
-        for waiting, wanted in list(self._waiting.items()):
-            if held >= wanted:
+        for waiting, count in list(self._waiting.items()):
+            if held >= count:
                 self._confirm(waiting)
 
     def _confirm(self, waiting: "asyncio.Future[None]") -> None:

@@ -44,7 +44,7 @@ def show() -> None:
     quiet = _Quiet()
     for name in ("uvicorn.error", "uvicorn"):
         logger = logging.getLogger(name)
-        if not any(isinstance(each, _Quiet) for each in logger.filters):
+        if not any(isinstance(existing, _Quiet) for existing in logger.filters):
             logger.addFilter(quiet)
     logger = logging.getLogger("uvicorn")
     if not logging.getLogger().handlers and not logger.handlers and not logger.level:

@@ -71,8 +71,8 @@ class Lifespan:
     async def _fail(self, phase: str, message: dict[str, Any]) -> NoReturn:
         assert self._task is not None
         await asyncio.wait({self._task}, timeout=1.0)  # most apps raise what they have reported
-        told = str(message.get("message") or "").strip().splitlines()
-        text = f"ASGI lifespan {phase} failed" + (f": {told[-1]}" if told else "")
+        lines = str(message.get("message") or "").strip().splitlines()
+        text = f"ASGI lifespan {phase} failed" + (f": {lines[-1]}" if lines else "")
         raise LifespanFailed(text) from self._failure()
 
     def _failure(self) -> BaseException | None:

@@ -79,38 +79,44 @@ class Wait:
     def _may_come(self) -> bool:
         """Return whether there is a thread, a task or a process that may still listen."""
         tasks = len(asyncio.all_tasks()) - 1  # without the one that waits
-        return tasks > 0 or threading.active_count() > self._threads or bool(list(_others()))
+        return (
+            tasks > 0 or threading.active_count() > self._threads or bool(list(_other_processes()))
+        )
 
 
 def _busy(port: int) -> PortBusy:
     return PortBusy(f"port {port} is in use by a program outside this container")
 
 
-async def serve(port: int, begun: Serving) -> bool:
+async def serve(port: int, serving: Serving) -> bool:
     """Relay requests until asked to end, then finish those inside; False if the program listens no more."""
-    relay = relay_to(port, begun)
-    entrance = Entrance(begun.door, relay.visit, begun.pulse)
-    begun.ready()
-    alive = await watch(relay, begun.ending)
+    relay = relay_to(port, serving)
+    entrance = Entrance(serving.door, relay.visit, serving.pulse)
+    serving.ready()
+    alive = await watch(relay, serving.ending)
     entrance.close()
     await relay.close()
     return alive
 
 
-def relay_to(port: int, begun: Serving) -> Relay:
+def relay_to(port: int, serving: Serving) -> Relay:
     """Return a relay to the program that listens on the port."""
-    return Relay(port, begun, lambda: bool(listeners(port)))
+    return Relay(port, serving, lambda: bool(listeners(port)))
 
 
 async def watch(relay: Relay, ending: Ending) -> bool:
     """Return True when the container is asked to end; False, and say so, if the program listens no more."""
-    asked, gone = (asyncio.ensure_future(event.wait()) for event in (ending.asked, relay.gone))
-    while not (asked.done() or gone.done()):
-        await asyncio.wait((asked, gone), timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+    end_asked, program_ended = (
+        asyncio.ensure_future(event.wait()) for event in (ending.asked, relay.gone)
+    )
+    while not (end_asked.done() or program_ended.done()):
+        await asyncio.wait(
+            (end_asked, program_ended), timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED
+        )
         if not relay.listens():
             relay.give_up()
-    gone.cancel()
-    asked.cancel()
+    program_ended.cancel()
+    end_asked.cancel()
     if ending.asked.is_set():
         return True
     print(  # noqa: T201 - the container's log
@@ -123,7 +129,11 @@ async def end(grace_s: float, ending: Ending | None = None) -> None:
     """Send SIGTERM to all other processes of the container, and SIGKILL to those that do not end."""
     _signal(signal.SIGTERM)
     deadline = time.monotonic() + min(TERM_S, grace_s)
-    while list(_others()) and time.monotonic() < deadline and not (ending and ending.cut.is_set()):
+    while (
+        list(_other_processes())
+        and time.monotonic() < deadline
+        and not (ending and ending.cut.is_set())
+    ):
         await asyncio.sleep(PAUSE_S)
         _reap()
     _signal(signal.SIGKILL)
@@ -140,32 +150,32 @@ def accepts(port: int) -> bool:
 
 def listeners(port: int) -> set[str]:
     """Return the inodes of the sockets that listen on the port (proc(5), /proc/net/tcp)."""
-    wanted = f":{port:04X}"
-    found = set()
+    local_port = f":{port:04X}"
+    inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == LISTEN and fields[1].endswith(wanted):
-                    found.add(fields[9])
-    return found
+                if fields[3] == LISTEN and fields[1].endswith(local_port):
+                    inodes.add(fields[9])
+    return inodes
 
 
 def ours(port: int) -> bool:
     """Return whether a process of this container has the port's socket."""
-    wanted = {f"socket:[{inode}]" for inode in listeners(port)}
-    for pid in (os.getpid(), *_others()):
+    sockets = {f"socket:[{inode}]" for inode in listeners(port)}
+    for pid in (os.getpid(), *_other_processes()):
         with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
             for descriptor in descriptors:
                 with contextlib.suppress(OSError):
-                    if os.readlink(descriptor.path) in wanted:  # noqa: PTH115 - thousands of them
+                    if os.readlink(descriptor.path) in sockets:  # noqa: PTH115 - thousands of them
                         return True
     return False
 
 
-def _others() -> Iterator[int]:
+def _other_processes() -> Iterator[int]:
     """Yield the container's other processes: all descendants of its init except this one."""
-    mine = os.getpid()
+    own_pid = os.getpid()
     parents: dict[int, int] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -173,12 +183,12 @@ def _others() -> Iterator[int]:
                 # state and parent come after the name, which may have any characters
                 stat = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
                 parents[int(entry.name)] = int(stat[1])
-    found, grown = {os.getppid()}, True
+    family, grown = {os.getppid()}, True
     while grown:
-        more = {pid for pid, parent in parents.items() if parent in found} - found
+        more = {pid for pid, parent in parents.items() if parent in family} - family
         grown = bool(more)
-        found |= more
-    yield from (pid for pid in found if pid not in (mine, os.getppid()) and _alive(pid))
+        family |= more
+    yield from (pid for pid in family if pid not in (own_pid, os.getppid()) and _alive(pid))
 
 
 def _alive(pid: int) -> bool:
@@ -189,7 +199,7 @@ def _alive(pid: int) -> bool:
 
 
 def _signal(number: signal.Signals) -> None:
-    for pid in list(_others()):
+    for pid in list(_other_processes()):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 

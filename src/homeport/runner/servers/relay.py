@@ -31,17 +31,17 @@ TRY_ELSEWHERE = "425 Too Early"
 class Relay:
     """All connections between the door and one program."""
 
-    def __init__(self, port: int, begun: Serving, listens: Callable[[], bool]) -> None:
+    def __init__(self, port: int, serving: Serving, listens: Callable[[], bool]) -> None:
         self.port = port
         self.listens = listens  # returns whether a process listens on the port
         self.gone = asyncio.Event()  # set when no process listens any more
-        self.slots = begun.slots
-        self._begun = begun
+        self.slots = serving.slots
+        self._serving = serving
         self._inside: set[Visit] = set()
         self._is_used_up = False  # True if a single-use container has taken its one request
         self._quiet = asyncio.Event()  # set while no request is inside
         self._quiet.set()
-        begun.turns.add(self._look)
+        serving.turns.add(self._look)
 
     def visit(self, capture: str = "") -> "Visit":
         """Return the protocol of a new connection at the door; `capture` is as in `Head`."""
@@ -54,7 +54,7 @@ class Relay:
 
     async def _ended(self) -> None:
         waits = [
-            asyncio.ensure_future(event.wait()) for event in (self._quiet, self._begun.ending.cut)
+            asyncio.ensure_future(event.wait()) for event in (self._quiet, self._serving.ending.cut)
         ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -71,7 +71,7 @@ class Relay:
 
     def give_up(self) -> None:
         """End the container, because the program has ended."""
-        self._begun.door.shut()
+        self._serving.door.shut()
         self.gone.set()
 
     def came(self, visit: "Visit") -> None:
@@ -81,14 +81,14 @@ class Relay:
 
     def takes(self) -> bool:
         """Return whether the program may get the request that begins now."""
-        if not self._begun.order.function.single_use:
+        if not self._serving.order.function.single_use:
             return True
         if self._is_used_up:
             return False
         self._is_used_up = True
-        self._begun.door.shut()
-        self._begun.held.begin()  # until the end, so that no other request is sent here
-        self._begun.ending.finish()
+        self._serving.door.shut()
+        self._serving.held.begin()  # until the end, so that no other request is sent here
+        self._serving.ending.finish()
         return True
 
     def left(self, visit: "Visit") -> None:
@@ -138,7 +138,7 @@ class Visit(Side, Stay):
     other: "Program | None" = None
     _passed_bytes = 0
     _has_begun = False  # a part of the request has come
-    _rest: "Rest | None" = None  # the request's body, if it did not arrive together with the head
+    _body: "Rest | None" = None  # the request's body, if it did not arrive together with the head
     _ended = False
 
     def __init__(self, relay: Relay, capture: str = "") -> None:
@@ -167,15 +167,15 @@ class Visit(Side, Stay):
                 self._refuse(TRY_ELSEWHERE, "this container has taken its one request")
                 return
             if Rest.follows(data):
-                self._rest = Rest()
+                self._body = Rest()
             self._slots.enter(self)
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
         if self.other is None:  # keep one part; read no more before the program is connected
             self._early += data
             self.transport.pause_reading()
             return
-        if self._rest is not None:
-            self._rest.arrived(data, asyncio.get_running_loop().time())
+        if self._body is not None:
+            self._body.arrived(data, asyncio.get_running_loop().time())
         super().data_received(data)
         if self.capture is not None:
             self.capture.received(data)
@@ -210,20 +210,20 @@ class Visit(Side, Stay):
 
     def reads_again(self) -> None:
         """Read again, because the program takes the request's bytes again."""
-        if self._rest is not None:
-            self._rest.reads_again(asyncio.get_running_loop().time())
+        if self._body is not None:
+            self._body.reads_again(asyncio.get_running_loop().time())
 
     def asked(self) -> None:
         """Note that the program has asked for the body."""
-        if self._rest is not None:
-            self._rest.asked(asyncio.get_running_loop().time())
+        if self._body is not None:
+            self._body.asked(asyncio.get_running_loop().time())
 
     def end_if_stalled(self, now: float) -> None:
         """End the request if its body does not arrive, unless the program has begun to answer."""
         program = self.other
         if program is None or program.has_answered:
             return
-        if self._rest is None or not self._rest.is_stalled(now):
+        if self._body is None or not self._body.is_stalled(now):
             return
         if self.transport.is_reading() and not self.transport.is_closing():
             _say(bodies.why())
@@ -243,10 +243,10 @@ class Visit(Side, Stay):
         else:
             self.transport.close()
 
-    def _begin_capture(self, told: str) -> None:
+    def _begin_capture(self, order: str) -> None:
         from homeport.runner.servers.captured import Raw
 
-        self.capture = Raw(told)
+        self.capture = Raw(order)
 
     async def _connect(self) -> None:
         if not self.is_seated:

@@ -101,11 +101,11 @@ class JsonReply(Reply):
     def arguments(self, body: "bytes | bytearray") -> "tuple[Any, Any]":
         """Return the positional and the named arguments."""
         try:
-            told = json.loads(body or b"{}")
+            data = json.loads(body or b"{}")
         except ValueError as error:
             raise InvalidError(f"the body is not JSON: {error}") from None
-        unknown = set(told) - {"args", "kwargs"} if isinstance(told, dict) else {"…"}
-        args, kwargs = ([], {}) if unknown else (told.get("args", []), told.get("kwargs", {}))
+        unknown = set(data) - {"args", "kwargs"} if isinstance(data, dict) else {"…"}
+        args, kwargs = ([], {}) if unknown else (data.get("args", []), data.get("kwargs", {}))
         if unknown or not isinstance(args, list) or not isinstance(kwargs, dict):
             raise InvalidError('a call in JSON is {"args": [], "kwargs": {}}')
         return args, kwargs

@@ -72,19 +72,19 @@ class Reports:
 
     def _next(self) -> "list[_Report]":
         """Take the reports of the next request."""
-        taken, size = 0, 0
+        count, size = 0, 0
         for report in self._waiting[:TOGETHER]:
             size += len(report.body)
-            if taken and size > TOGETHER_BYTES:
+            if count and size > TOGETHER_BYTES:
                 break
-            taken += 1
-        batch = self._waiting[:taken]
-        del self._waiting[:taken]
+            count += 1
+        batch = self._waiting[:count]
+        del self._waiting[:count]
         return batch
 
     async def _sent(self, batch: "list[_Report]") -> "list[int]":
         """Send reports in one request; return the status of each, or 503 if the server did not answer."""
-        parts = [part for each in batch for part in (each.which.encode(), each.body)]
+        parts = [part for report in batch for part in (report.which.encode(), report.body)]
         request = wire.Request(
             "",
             frames.pack(parts),

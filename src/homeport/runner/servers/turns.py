@@ -48,14 +48,14 @@ class Turns:
             work()
 
     def _beat(self) -> None:
-        said = 0.0  # the turn after which a hanging loop was last reported
+        reported = 0.0  # the turn after which a hanging loop was last reported
         while True:
             if self.pulse is not None:
                 self.pulse.beat()
             turned = self._turned
             still_s = time.monotonic() - turned
-            if still_s > HELD_UP_S and said != turned:
-                said = turned
+            if still_s > HELD_UP_S and reported != turned:
+                reported = turned
                 self._say(still_s)
             time.sleep(BEAT_S)
 

@@ -15,28 +15,28 @@ from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.websocket import MAX_MESSAGE_BYTES
 
 
-async def serve(apps: dict[str, Any], begun: Serving) -> None:
+async def serve(apps: dict[str, Any], serving: Serving) -> None:
     """Answer requests until the container is asked to end, then finish those in flight."""
     # Here, because a zygote preloads this module, also for packages without cheroot.
     from homeport.runner.servers import wsgi_gateway, wsgi_server
 
-    ending = begun.ending
+    ending = serving.ending
     for app in apps.values():
         _limit_messages(app)
     loop = asyncio.get_running_loop()
-    inside = wsgi_inside.Inside(begun)
-    once = wsgi_inside.Once(begun.order.function, begun.door, loop, ending)
-    server = wsgi_server.make(begun, wsgi_gateway.Site(apps=apps, inside=inside, once=once))
+    inside = wsgi_inside.Inside(serving)
+    once = wsgi_inside.Once(serving.order.function, serving.door, loop, ending)
+    server = wsgi_server.make(serving, wsgi_gateway.Site(apps=apps, inside=inside, once=once))
     server.prepare()
-    begun.ready()
-    serving = _in_thread(loop, server.serve)
+    serving.ready()
+    thread_done = _in_thread(loop, server.serve)
     watching = asyncio.create_task(inside.watch(server.requests))
-    asked: asyncio.Future[Any] = asyncio.create_task(ending.asked.wait())
-    await asyncio.wait([asked, serving], return_when=asyncio.FIRST_COMPLETED)
+    end_asked: asyncio.Future[Any] = asyncio.create_task(ending.asked.wait())
+    await asyncio.wait([end_asked, thread_done], return_when=asyncio.FIRST_COMPLETED)
     stopping = _in_thread(loop, server.stop)
     cut: asyncio.Future[Any] = asyncio.create_task(ending.cut.wait())
     await asyncio.wait([stopping, cut], return_when=asyncio.FIRST_COMPLETED)
-    for task in (asked, cut, watching):
+    for task in (end_asked, cut, watching):
         task.cancel()
 
 

@@ -89,9 +89,9 @@ class Gateway(Gateway_10):
             self.req.close_connection = True
             environ["wsgi.input"] = self._body = _Counted(environ["wsgi.input"])
         socket_copy = _offer_socket(environ, self.req.conn.socket)
-        self._one = one = self._site.inside.enter(self.req, environ.get("HTTP_X_REQUEST_ID"))
+        self._one = entered = self._site.inside.enter(self.req, environ.get("HTTP_X_REQUEST_ID"))
         if self._site.once.counts:
-            self._site.inside.use_up(one)
+            self._site.inside.use_up(entered)
         try:
             self._run(app)
         except ConnectionError:
@@ -100,13 +100,15 @@ class Gateway(Gateway_10):
             self._give_up(b"413 Content Too Large", TOO_LARGE)
         except BaseException as error:
             # A late request was answered already. After a WebSocket an app raises StopIteration.
-            if not one.is_late and (not isinstance(error, StopIteration) or socket_copy is None):
+            if not entered.is_late and (
+                not isinstance(error, StopIteration) or socket_copy is None
+            ):
                 _log(environ, error)
                 self._give_up(b"500 Internal Server Error", ERROR)
         finally:
             if self._capture is not None:
                 self._end_capture()
-            self._site.inside.leave(one)
+            self._site.inside.leave(entered)
             if socket_copy is not None:
                 socket_copy.close()
             if self._site.once.counts:
@@ -172,9 +174,9 @@ class Gateway(Gateway_10):
         super().write(chunk)
         if self._capture is not None:
             self._capture.sent(chunk)
-        if (left := self.remaining_bytes_out) is not None:
-            left = self.remaining_bytes_out = left - len(chunk)
-        if left != 0:
+        if (left_bytes := self.remaining_bytes_out) is not None:
+            left_bytes = self.remaining_bytes_out = left_bytes - len(chunk)
+        if left_bytes != 0:
             out.held = False
             out.flush()
 
@@ -192,10 +194,10 @@ class Gateway(Gateway_10):
         if self._capture is not None:
             self._capture.sent(text)
 
-    def _begin_capture(self, told: str, environ: dict[str, Any]) -> None:
+    def _begin_capture(self, order: str, environ: dict[str, Any]) -> None:
         from homeport.runner.servers.captured import Capture
 
-        self._capture = Capture(told)
+        self._capture = Capture(order)
         names = (name for name in environ if name.startswith("HTTP_") or name in UNPREFIXED)
         fields = tuple(
             (name.removeprefix("HTTP_").replace("_", "-").lower(), environ[name]) for name in names

@@ -53,50 +53,50 @@ class One:
 class Inside:
     """All requests inside. Threads enter and leave; the loop checks the deadlines."""
 
-    def __init__(self, begun: Serving) -> None:
+    def __init__(self, serving: Serving) -> None:
         self.is_slow = False  # True if the app's `close` has taken long
         self._quick = 0  # how many quick `close` calls in a row since then
-        self._begun = begun
-        self._timeout_s = begun.order.function.timeout_s
+        self._serving = serving
+        self._timeout_s = serving.order.function.timeout_s
         self._loop = asyncio.get_running_loop()
         self._inside: dict[One, None] = {}
 
     def enter(self, request: Any, name: str | None) -> One:
         """Add the request that the calling thread begins."""
         deadline = time.monotonic() + self._timeout_s
-        one = One(request, name, deadline, threading.current_thread())
-        self._inside[one] = None
-        if (pulse := self._begun.pulse) is not None:
+        entered = One(request, name, deadline, threading.current_thread())
+        self._inside[entered] = None
+        if (pulse := self._serving.pulse) is not None:
             pulse.began()
             self._tell()
-        return one
+        return entered
 
-    def leave(self, one: One) -> None:
+    def leave(self, request: One) -> None:
         """Remove the request of the calling thread."""
-        self._inside.pop(one, None)
-        if one.is_held and not one.is_last:
-            self._on_loop(self._begun.held.end)
-        if self._begun.pulse is not None:
+        self._inside.pop(request, None)
+        if request.is_held and not request.is_last:
+            self._on_loop(self._serving.held.end)
+        if self._serving.pulse is not None:
             self._tell()
 
-    def hold(self, one: One) -> None:
+    def hold(self, request: One) -> None:
         """Wait until no request is sent to this slot: its work goes on after the response."""
-        if not (one.is_held or one.is_late):
-            self._begin_to_hold(one)
-        if one.confirmed is not None:
-            one.confirmed.wait(2 * CONFIRM_S)
+        if not (request.is_held or request.is_late):
+            self._begin_to_hold(request)
+        if request.confirmed is not None:
+            request.confirmed.wait(2 * CONFIRM_S)
 
-    def use_up(self, one: One) -> None:
+    def use_up(self, request: One) -> None:
         """Hold the slot of a single-use container's one request: no request may be sent here while it ends."""
-        one.is_last = True
-        self._begin_to_hold(one)
+        request.is_last = True
+        self._begin_to_hold(request)
 
-    def _begin_to_hold(self, one: One) -> None:
-        one.is_held = True
-        one.confirmed = confirmed = threading.Event()
+    def _begin_to_hold(self, request: One) -> None:
+        request.is_held = True
+        request.confirmed = confirmed = threading.Event()
 
         def begin() -> None:
-            self._begun.held.begin().add_done_callback(lambda _: confirmed.set())
+            self._serving.held.begin().add_done_callback(lambda _: confirmed.set())
 
         self._on_loop(begin)
 
@@ -113,78 +113,80 @@ class Inside:
         while True:
             await asyncio.sleep(min(LOOK_S, self._timeout_s / 10) if self._inside else IDLE_LOOK_S)
             now = time.monotonic()
-            for one in list(self._inside):
-                if one.is_late:
+            for request in list(self._inside):
+                if request.is_late:
                     continue
-                if one.deadline <= now:
-                    self._expire(one, threads)
-                elif one.waits_since < now - bodies.STALL_S and not one.request.has_begun:
-                    self._end_stalled(one, threads)
-                elif one.closing_since < now - GRACE_S:
+                if request.deadline <= now:
+                    self._expire(request, threads)
+                elif request.waits_since < now - bodies.STALL_S and not request.request.has_begun:
+                    self._end_stalled(request, threads)
+                elif request.closing_since < now - GRACE_S:
                     self.is_slow = True
-                    self._release(one)
-                elif not one.is_held and _has_left(one.request.conn.socket):
-                    one.is_held = True
-                    self._begun.held.add()
+                    self._release(request)
+                elif not request.is_held and _has_left(request.request.conn.socket):
+                    request.is_held = True
+                    self._serving.held.add()
 
-    def _release(self, one: One) -> None:
+    def _release(self, request: One) -> None:
         """Send the last bytes of a response whose work goes on; its thread does not use the socket now."""
-        if one.is_held and not one.is_last:
+        if request.is_held and not request.is_last:
             return
 
         def send(_confirmed: object) -> None:
-            if one.closing_since < math.inf:
+            if request.closing_since < math.inf:
                 with contextlib.suppress(OSError):
-                    if one.request.chunked_write and one.request.sent_headers:
-                        one.request.conn.wfile.write(b"0\r\n\r\n")
-                        one.request.chunked_write = False
-                    one.request.conn.wfile.flush()
+                    if request.request.chunked_write and request.request.sent_headers:
+                        request.request.conn.wfile.write(b"0\r\n\r\n")
+                        request.request.chunked_write = False
+                    request.request.conn.wfile.flush()
                     # The thread is busy, so no other request may come on this connection.
-                    one.request.conn.socket.shutdown(socket.SHUT_RDWR)
+                    request.request.conn.socket.shutdown(socket.SHUT_RDWR)
 
-        if one.is_last:  # no request was sent here since it began
+        if request.is_last:  # no request was sent here since it began
             send(None)
             return
-        one.is_held = one.request.close_connection = True
-        self._begun.held.begin().add_done_callback(send)
+        request.is_held = request.request.close_connection = True
+        self._serving.held.begin().add_done_callback(send)
 
-    def _expire(self, one: One, threads: Any) -> None:
+    def _expire(self, request: One, threads: Any) -> None:
         """Answer 504 for a request that takes too long, and abandon its thread."""
         seconds = f"{self._timeout_s:g} s"
-        _say(one, f"a request took longer than its timeout of {seconds}")
-        begun = one.request.sent_headers
+        _say(request, f"a request took longer than its timeout of {seconds}")
+        has_begun = request.request.sent_headers
         text = f"the function took longer than {seconds}"
-        self._end(one, threads, None if begun else _answer("504 Gateway Timeout", text))
-        if begun:
-            self._begun.slots.cut()
+        self._end(request, threads, None if has_begun else _answer("504 Gateway Timeout", text))
+        if has_begun:
+            self._serving.slots.cut()
 
-    def _end_stalled(self, one: One, threads: Any) -> None:
+    def _end_stalled(self, request: One, threads: Any) -> None:
         """Answer 408 for a request whose body does not arrive; its thread gets an error from `read`."""
-        path = one.request.uri.partition(b"?")[0].decode("latin-1")  # as it was sent: no controls
-        _say(one, f"{one.request.method.decode()} {path}: {bodies.why()}")
-        one.request.conn.rfile.incoming.is_stalled = True
-        self._end(one, threads, _answer("408 Request Timeout", bodies.why()))
+        path = request.request.uri.partition(b"?")[0].decode(
+            "latin-1"
+        )  # as it was sent: no controls
+        _say(request, f"{request.request.method.decode()} {path}: {bodies.why()}")
+        request.request.conn.rfile.incoming.is_stalled = True
+        self._end(request, threads, _answer("408 Request Timeout", bodies.why()))
 
-    def _end(self, one: One, threads: Any, answer: bytes | None) -> None:
+    def _end(self, request: One, threads: Any, answer: bytes | None) -> None:
         """Answer instead of the app, close the connection, and abandon the thread if it goes on."""
-        one.is_late = one.request.sent_headers = True
-        connection = one.request.conn.socket
+        request.is_late = request.request.sent_headers = True
+        connection = request.request.conn.socket
         with contextlib.suppress(OSError):
             if answer is not None:
                 connection.setblocking(False)
                 connection.send(answer)
             connection.shutdown(socket.SHUT_RDWR)
-        self._loop.call_later(LOOK_S, self._abandon, one, threads)
+        self._loop.call_later(LOOK_S, self._abandon, request, threads)
 
-    def _abandon(self, one: One, threads: Any) -> None:
-        if one in self._inside:  # it still runs, although its socket is closed
-            self._inside.pop(one, None)
+    def _abandon(self, request: One, threads: Any) -> None:
+        if request in self._inside:  # it still runs, although its socket is closed
+            self._inside.pop(request, None)
             self._tell()
-            threads.replace(one.thread)
-            self._begun.slots.stick(lambda: threads.is_replaced(one.thread))
+            threads.replace(request.thread)
+            self._serving.slots.stick(lambda: threads.is_replaced(request.thread))
 
     def _tell(self) -> None:
-        if (pulse := self._begun.pulse) is not None:
+        if (pulse := self._serving.pulse) is not None:
             first = next(iter(self._inside), None)
             pulse.inside(len(self._inside), first.deadline if first is not None else None)
 
@@ -228,8 +230,8 @@ def _answer(status: str, text: str) -> bytes:
     ).encode()
 
 
-def _say(one: One, text: str) -> None:
-    mark = f"\x1e{one.name}\x1f" if one.name else ""
+def _say(request: One, text: str) -> None:
+    mark = f"\x1e{request.name}\x1f" if request.name else ""
     print(f"{mark}{text}", file=sys.stderr)  # noqa: T201 - the container's log
 
 

@@ -44,12 +44,12 @@ class Names(dict[bytes, tuple[str, bytes]]):
         """Make the two names; `ValueError` if the name is not HTTP."""
         if name.strip() != name or not name:
             raise ValueError("a field of the head cannot be read")
-        found = ("", b"") if b"_" in name else self._made(name)
+        names = ("", b"") if b"_" in name else self._names(name)
         if len(self) < self.MOST and len(name) <= self.LONGEST:
-            self[name] = found
-        return found
+            self[name] = names
+        return names
 
-    def _made(self, name: bytes) -> tuple[str, bytes]:
+    def _names(self, name: bytes) -> tuple[str, bytes]:
         title = name.title()
         key = name.decode("latin-1").upper().replace("-", "_")
         return key if key in UNPREFIXED else f"HTTP_{key}", title if title in CHEROOTS else b""
@@ -98,9 +98,9 @@ class Request(HTTPRequest):
         """Read the fields into `environ`, and those that cheroot asks for into `fields` too; `ValueError` if they are not HTTP."""
         environ = self.environ
         read = rfile.rfile.readline  # without cheroot's wrapper, which reads in Python
-        left = MAX_LINE_BYTES
-        while (line := read(left)) != CRLF:
-            left -= len(line)
+        left_bytes = MAX_LINE_BYTES
+        while (line := read(left_bytes)) != CRLF:
+            left_bytes -= len(line)
             name, colon, value = line.partition(b":")
             if not colon or not line.endswith(CRLF):
                 raise ValueError("a field of the head cannot be read")

@@ -28,16 +28,16 @@ KEEP_ALIVE_S = 3600
 _Base: Any = HTTPServer  # which has no annotations
 
 
-def make(begun: Serving, site: Site) -> Any:
+def make(serving: Serving, site: Site) -> Any:
     """Return a cheroot server at the container's door; call `prepare` and `serve`."""
-    server = Server(begun, site)
+    server = Server(serving, site)
     server.server_name = "localhost"
     server.timeout = KEEP_ALIVE_S
     server.request_queue_size = DOOR_BACKLOG
     server.max_request_body_size = (
         0  # cheroot would count the chunks' framing too; see wsgi_gateway.py
     )
-    server.shutdown_timeout = math.ceil(begun.order.exit_grace_s)
+    server.shutdown_timeout = math.ceil(serving.order.exit_grace_s)
     return server
 
 
@@ -69,13 +69,13 @@ class Server(_Base):  # type: ignore[misc]
 
     ConnectionClass = Connection
 
-    def __init__(self, begun: Serving, site: Site) -> None:
-        most = begun.order.function.max_inputs
+    def __init__(self, serving: Serving, site: Site) -> None:
+        most = serving.order.function.max_inputs
         super().__init__("the door", Gateway, minthreads=1, maxthreads=most)
         self.requests = Threads(self, most, lambda: self._connections)
         self.site = site
-        self.door = begun.door
-        self._begun = begun
+        self.door = serving.door
+        self._serving = serving
         self._connections: Connections
 
     def bind_unix_socket(self, _address: Any) -> None:
@@ -96,8 +96,8 @@ class Server(_Base):  # type: ignore[misc]
 
     def refused(self, number: int) -> None:
         """Tell the node that no connection can be accepted now, by an errno; 0: connections are accepted."""
-        if self._begun.pulse is not None:
-            self._begun.pulse.refused(number)
+        if self._serving.pulse is not None:
+            self._serving.pulse.refused(number)
 
     @property
     def can_add_keepalive_connection(self) -> bool:
@@ -107,8 +107,8 @@ class Server(_Base):  # type: ignore[misc]
         error = sys.exc_info()[1]
         if level < logging.ERROR or isinstance(error, Aborted):
             return
-        told = users_traceback(error, libraries=False) if error and traceback else msg
-        print(told, file=sys.stderr)  # noqa: T201 - the container's log
+        text = users_traceback(error, libraries=False) if error and traceback else msg
+        print(text, file=sys.stderr)  # noqa: T201 - the container's log
 
 
 class Incoming(socket.SocketIO):

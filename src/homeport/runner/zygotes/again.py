@@ -26,12 +26,12 @@ SERVES = "serve"  # the report's phase once requests may be inside
 class Beginning:
     """Everything that a container needs to begin again; make it before the user's code runs."""
 
-    def __init__(self, launch: Launch, given: Descriptors, lib: str) -> None:
+    def __init__(self, launch: Launch, descriptors: Descriptors, lib: str) -> None:
         self._launch = launch
-        self._given = given
+        self._given = descriptors
         self._lib = lib  # the folder that homeport is imported from
         # A copy, because the runner closes its descriptor after mapping it.
-        self._pulse = os.dup(given.pulse)
+        self._pulse = os.dup(descriptors.pulse)
         self._environ = dict(os.environ)
         self._masked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._umask = os.umask(0o022)
@@ -49,20 +49,20 @@ class Beginning:
 
     def anew(self, shown: "Sequence[Sequence[str]]" = ((), ())) -> NoReturn:
         """Begin in a fresh interpreter; the lines `shown` were printed already."""
-        told = {"launch": sent(self._launch), "shown": shown}
+        data = {"launch": sent(self._launch), "shown": shown}
         handle = os.memfd_create("again")
-        os.write(handle, json.dumps(told).encode())
-        given = [self._given.report, self._given.door, self._pulse, handle]
+        os.write(handle, json.dumps(data).encode())
+        inherited = [self._given.report, self._given.door, self._pulse, handle]
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
             with contextlib.suppress(OSError):
-                os.set_inheritable(int(name), int(name) <= 2 or int(name) in given)
+                os.set_inheritable(int(name), int(name) <= 2 or int(name) in inherited)
         os.umask(self._umask)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._masked)
         environ = {
             **self._environ,
-            "HOMEPORT_REPORT_FD": str(given[0]),
-            "HOMEPORT_DOOR_FD": str(given[1]),
-            "HOMEPORT_PULSE_FD": str(given[2]),
+            "HOMEPORT_REPORT_FD": str(inherited[0]),
+            "HOMEPORT_DOOR_FD": str(inherited[1]),
+            "HOMEPORT_PULSE_FD": str(inherited[2]),
             AGAIN: str(handle),
         }
         words = [sys.executable, "-m", "homeport.runner"]
@@ -86,19 +86,19 @@ def _enter(launch: Launch, lib: str, words: list[str], environ: dict[str, str]) 
         os._exit(127)
 
 
-def told() -> "dict[str, Any] | None":
-    """Return the data of an earlier beginning of this container; None if this is the first."""
+def earlier_data() -> "dict[str, Any] | None":
+    """Return the data of an earlier start of this container in another interpreter; None if this is the first."""
     handle = os.environ.pop(AGAIN, None)
     if handle is None:
         return None
     with os.fdopen(int(handle), "rb") as file:
         file.seek(0)
-        found: dict[str, Any] = json.load(file)
-    return found
+        data: dict[str, Any] = json.load(file)
+    return data
 
 
-def given() -> Descriptors:
-    """Return the node's descriptors from the first beginning; init has kept its part."""
+def node_descriptors() -> Descriptors:
+    """Return the node's descriptors, which this container had before it started again; init has kept its own."""
     number = [int(os.environ.pop(f"HOMEPORT_{name}_FD")) for name in ("REPORT", "DOOR", "PULSE")]
     return Descriptors(output=1, report=number[0], door=number[1], pulse=number[2])
 
@@ -115,9 +115,9 @@ def _end_children() -> None:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
+    pids: list[int] = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
             with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:  # noqa: PTH123
-                found += [int(child) for child in file.read().split()]
-    return found
+                pids += [int(child) for child in file.read().split()]
+    return pids

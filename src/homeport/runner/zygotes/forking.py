@@ -120,11 +120,11 @@ class Zygote:
         while not (self._retired and not self._children):
             ready = self._selector.select(self._idle_s())
             birth = None if ready else self._prepare()
-            asked = {key.fileobj for key, _ in ready}
-            if woken in asked:
+            ready_objects = {key.fileobj for key, _ in ready}
+            if woken in ready_objects:
                 os.read(woken, 4096)
                 self._reap()
-            if self._control in asked:  # last, because a child returns from here
+            if self._control in ready_objects:  # last, because a child returns from here
                 birth = self._obey()
             if birth is not None:
                 return birth
@@ -258,8 +258,10 @@ class Zygote:
         for descriptor in descriptors:
             setup.keep(descriptor)
         end = len(descriptors) - int(message)
-        given = Descriptors.of(descriptors[1:end])
-        return Birth("fork", descriptors[0], given, runners, tuple(descriptors[end:]))
+        descriptors_of_container = Descriptors.of(descriptors[1:end])
+        return Birth(
+            "fork", descriptors[0], descriptors_of_container, runners, tuple(descriptors[end:])
+        )
 
     def _use_spare(self, descriptors: list[int], more: int) -> bool:
         """Use the spare and answer `forked` or `stale`. Return False if the spare was killed.
@@ -307,10 +309,10 @@ class Zygote:
 
     def _objection(self, request: int) -> str:
         """Return why the imported modules cannot be used; empty for a container that begins fresh."""
-        asked = _asked(request)
-        if asked.get("fresh"):
+        request_data = _request_data(request)
+        if request_data.get("fresh"):
             return ""
-        return self._shelf.stale() or self._shelf.unlike(_environ(asked))
+        return self._shelf.stale() or self._shelf.unlike(_environ(request_data))
 
     def _drop_spares(self) -> None:
         while self._spares:
@@ -369,7 +371,7 @@ def _in_cell(request: int, cell: list[int], output: int) -> bool:
     """Do the same in a cell below this one."""
     zygote = os.getpid()
     try:
-        return bool(celled.fork_zygote(_asked(request), cell))
+        return bool(celled.fork_zygote(_request_data(request), cell))
     except OSError as error:
         os.write(output, f"a cell cannot be made: {error}\n".encode())
         if os.getpid() != zygote:
@@ -377,15 +379,15 @@ def _in_cell(request: int, cell: list[int], output: int) -> bool:
         return True
 
 
-def _asked(request: int) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(os.pread(request, MAX_REQUEST, 0))
-    return found
+def _request_data(request: int) -> dict[str, Any]:
+    request_data: dict[str, Any] = json.loads(os.pread(request, MAX_REQUEST, 0))
+    return request_data
 
 
-def _environ(asked: dict[str, Any]) -> dict[str, str]:
-    """Return the environment variables of the container that is asked for."""
-    found: dict[str, str] = asked["environ"]
-    return {**found, "TMPDIR": tmp.TMP} if tmp.possible() else found
+def _environ(request_data: dict[str, Any]) -> dict[str, str]:
+    """Return the environment variables of the requested container."""
+    variables: dict[str, str] = request_data["environ"]
+    return {**variables, "TMPDIR": tmp.TMP} if tmp.possible() else variables
 
 
 def _wait(pid: int) -> None:

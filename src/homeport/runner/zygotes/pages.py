@@ -61,17 +61,17 @@ class Pages:
 
     def _add(self, start: int, flags: bytes, *, writable: bool) -> None:
         ranges = self.copied if writable else self.mapped
-        for found in re.finditer(b"1+", flags.translate(COPIED if writable else MAPPED)):
-            length = found.end() - found.start()
+        for run in re.finditer(b"1+", flags.translate(COPIED if writable else MAPPED)):
+            length = run.end() - run.start()
             if writable and self.count + length > MAX_COPIED:
                 return
             self.count += length if writable else 0
-            ranges.extend((start + found.start() * PAGE, length * PAGE))
+            ranges.extend((start + run.start() * PAGE, length * PAGE))
 
-    def fetch(self, asked: int) -> None:
-        """Copy and map these pages for this process; stop once the descriptor `asked` is readable."""
+    def fetch(self, request: int) -> None:
+        """Copy and map these pages for this process; stop once the descriptor `request` is readable."""
         poll = select.poll()
-        poll.register(asked, select.POLLIN)
+        poll.register(request, select.POLLIN)
         wait_ms = QUIET_MS
         libc = ctypes.CDLL(None)
         for advice, ranges in ((POPULATE_WRITE, self.copied), (POPULATE_READ, self.mapped)):

@@ -48,15 +48,17 @@ def load_safe(
     unsafe: dict[str, str] = {}
     deadline = time.monotonic() + MOST_S
     for name in modules:
-        if recorder.knows(name) or any(name.startswith(f"{each}.") for each in unsafe):
+        if recorder.knows(name) or any(
+            name.startswith(f"{unsafe_name}.") for unsafe_name in unsafe
+        ):
             continue
         if len(unsafe) > MOST_UNSAFE or time.monotonic() > deadline:
             break
-        told, tells = os.pipe()
+        result_reader, result_writer = os.pipe()
         child = os.fork()
         if child:
-            os.close(tells)
-            with os.fdopen(told, "rb") as file:
+            os.close(result_writer)
+            with os.fdopen(result_reader, "rb") as file:
                 word = file.read(MAX_REASON).decode("utf-8", "replace")
             if word == "safe":
                 os._exit(0)
@@ -64,16 +66,16 @@ def load_safe(
             unsafe[name] = word or ENDED
             forked()
             continue
-        os.close(told)
+        os.close(result_reader)
         _end_with_parent(signal.SIGKILL)
         forked()
         reason = recorder.load(name)
         if reason:
-            os.write(tells, reason.encode("utf-8", "replace")[:MAX_REASON])
+            os.write(result_writer, reason.encode("utf-8", "replace")[:MAX_REASON])
             os._exit(0)
         _end_with_parent(0)
-        os.write(tells, b"safe")
-        os.close(tells)
+        os.write(result_writer, b"safe")
+        os.close(result_writer)
     _finish(shelf, source)
     return unsafe
 

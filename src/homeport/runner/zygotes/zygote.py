@@ -64,21 +64,21 @@ OURS = (
 
 
 def main() -> int:
-    """Be a zygote; return the exit code of the container that this process has become."""
+    """Run as a zygote; return the exit code of the container that this process has become."""
     setup.take_over()
     gc.disable()  # after a collection, new objects go into half-empty pages, which each child must copy
     control = socket.socket(fileno=setup.keep(int(os.environ.pop("HOMEPORT_ZYGOTE_FD"))))
-    told = json.loads(sys.stdin.readline())
+    settings = json.loads(sys.stdin.readline())
     setup.deafen()
     lines.install()
-    setup.ours_last(told["runner_path"])
+    setup.ours_last(settings["runner_path"])
     celled.begin()
     house = House(Shelf(), str(Path.cwd()))
     zygote = Zygote(control, house.shelf)
     zygote.tell_pid()
     _load_ours()
     _entitle(f"homeport.runner.zygotes.zygote {house.lib}")
-    name, reason = preloading.load(house.shelf, told["modules"], apart=told["apart"])
+    name, reason = preloading.load(house.shelf, settings["modules"], apart=settings["apart"])
     if reason:
         zygote.tell({"unsafe": {"name": name, "reason": reason}})
         return 0
@@ -119,11 +119,11 @@ class House:
 
 def _live(birth: Birth, house: House) -> int:
     """Become a container, or a zygote of one function."""
-    launch, asked = _become(birth, house)
+    launch, request = _become(birth, house)
     order = launch.order
     if birth.kind == "fork":
         setup.confine(launch)
-        return _be_container(birth, launch, house, fresh=bool(asked.get("fresh")))
+        return _be_container(birth, launch, house, fresh=bool(request.get("fresh")))
     zygote = Zygote(socket.socket(fileno=birth.control), house.shelf, birth.written)
     zygote.tell_pid()
     if birth.kind == "snapshot":
@@ -133,11 +133,11 @@ def _live(birth: Birth, house: House) -> int:
         zygote.tell({"stale": stale})
         return 0
     if birth.kind == "function":
-        told = _preload(zygote, order, asked, house)
+        answer = _preload(zygote, order, request, house)
     else:
-        told = _snap(zygote, order, house)
-    zygote.tell(told)
-    if "ready" not in told:
+        answer = _snap(zygote, order, house)
+    zygote.tell(answer)
+    if "ready" not in answer:
         return 0
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -189,27 +189,27 @@ def _settle(order: StartOrder, house: House) -> None:
 
 
 def _preload(
-    zygote: Zygote, order: StartOrder, asked: Mapping[str, Any], house: House
+    zygote: Zygote, order: StartOrder, request: Mapping[str, Any], house: House
 ) -> dict[str, Any]:
     """Preload the modules that this function's script imports."""
     before = len(house.shelf.records)
-    own = set(asked["own"])
+    own = set(request["own"])
     if tmp.possible():  # then it is the same for all
         os.environ["TMPDIR"] = tmp.TMP
         own.discard("TMPDIR")
     unsafe = preloading.load_safe(
         house.shelf,
-        asked["modules"],
+        request["modules"],
         order.source,
         own,
-        asked["avoid"],
+        request["avoid"],
         zygote.tell_pid,
     )
     return {"ready": {"unsafe": unsafe, "more": len(house.shelf.records) - before}}
 
 
 def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
-    """The state after `enter(snap=True)`."""
+    """Return the answer to the node after `enter(snap=True)`, from whose state containers are forked."""
     from homeport.runner import container
 
     def changed(reason: str, modules: Sequence[str]) -> None:
@@ -218,7 +218,7 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
 
     house.shelf.changed = changed
     watch, environ = loaded.Forkable(), dict(os.environ)
-    house.service, told = container.snapshot(order)
+    house.service, result = container.snapshot(order)
     if house.service is not None and (reason := watch.left_behind()):
         return {"unsafe": {"name": order.function.qualname, "reason": reason}}
     house.cwd = os.getcwd()  # noqa: PTH109
@@ -227,7 +227,7 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
         for name in {*environ, *os.environ}
         if environ.get(name) != os.environ.get(name)
     }
-    return told
+    return result
 
 
 def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
@@ -239,25 +239,25 @@ def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
         os.close(birth.output)
     with os.fdopen(birth.request, "rb") as request:
         request.seek(0)
-        asked = json.load(request)
+        request_data = json.load(request)
     if birth.kind == "fork":
-        celled.enter(asked, birth.cell)
+        celled.enter(request_data, birth.cell)
     setup.look_again()
     if birth.kind != "function":
         gc.enable()
     os.environ.clear()
-    os.environ.update(asked["environ"])
+    os.environ.update(request_data["environ"])
     for name, value in house.changed.items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
     _reseed()
-    launch: Launch = codec.decode(Launch, asked["launch"])
+    launch: Launch = codec.decode(Launch, request_data["launch"])
     pool = launch.order.pool
     name = "homeport.runner" if birth.kind == "fork" else "homeport.runner.zygotes.zygote"
     _entitle(f"{name} {launch.id} {pool.app} {pool.function} {launch.tmp_dir}")
-    return launch, asked
+    return launch, request_data
 
 
 def _entitle(title: str) -> None:
