@@ -48,7 +48,7 @@ def test_an_error_that_says_everything_is_a_warning_without_a_traceback(caplog):
         raise next(errors, asyncio.CancelledError())
 
     async def story():
-        task = asyncio.create_task(supervised("watcher", loop, told=OSError))
+        task = asyncio.create_task(supervised("watcher", loop, expected=OSError))
         await asyncio.sleep(0.2)
         return await ended(task)
 

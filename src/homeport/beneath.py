@@ -63,9 +63,9 @@ def _step_by_step(root: int, path: str, flags: int) -> int:
     current = os.dup(root)
     for position, name in enumerate(names):
         last = position == len(names) - 1
-        wanted = flags if last else os.O_RDONLY | os.O_DIRECTORY
+        open_flags = flags if last else os.O_RDONLY | os.O_DIRECTORY
         try:
-            inner = os.open(name, wanted | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
+            inner = os.open(name, open_flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise PermissionError(errno.EPERM, "it is a link", path) from None

@@ -76,25 +76,25 @@ class Hider:
     def _without_rest(self, line: str) -> str:
         text = line.strip()
         rests, self._rest = self._rest, []
-        for rest in rests:
-            if text and rest.startswith(text):
-                if len(text) < len(rest):
-                    self._rest.append(rest[len(text) :].lstrip())
+        for remaining in rests:
+            if text and remaining.startswith(text):
+                if len(text) < len(remaining):
+                    self._rest.append(remaining[len(text) :].lstrip())
                 line = HIDDEN
-            elif text.startswith(rest):
-                line = line.replace(rest, HIDDEN, 1)
+            elif text.startswith(remaining):
+                line = line.replace(remaining, HIDDEN, 1)
         return line
 
     def _without_beginning(self, line: str) -> str:
-        text, begun = line.rstrip(), 0
+        text, hidden_length = line.rstrip(), 0
         for form in self._wrapped:
             most = min(len(form) - 1, len(text))
             for length in range(most, SHORTEST_BEGINNING - 1, -1):
                 if text.endswith(form[:length]):
                     self._rest.append(form[length:].lstrip())
-                    begun = max(begun, length)
+                    hidden_length = max(hidden_length, length)
                     break
-        return text[:-begun] + HIDDEN if begun else line
+        return text[:-hidden_length] + HIDDEN if hidden_length else line
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -123,5 +123,5 @@ def _printed_lines(value: str) -> tuple[str, ...]:
 
 def _lines(value: str) -> set[str]:
     """The value's lines, also as a program prints them that ends lines at `\\r` or at other characters."""
-    others = {line.strip() for line in value.splitlines() if line.strip()}
-    return {*_printed_lines(value), *others}
+    other_lines = {line.strip() for line in value.splitlines() if line.strip()}
+    return {*_printed_lines(value), *other_lines}

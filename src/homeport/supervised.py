@@ -1,7 +1,7 @@
 """Background tasks whose errors are always logged.
 
     await supervised("reconciler", loop)     an endless loop: after an error it starts again
-    await supervised("sweep", loop, told=StorageError)   the same; such an error is logged without traceback
+    await supervised("sweep", loop, expected=StorageError)   the same; such an error is logged without traceback
     await retried("forget ta-1", attempt)    work that must succeed: tried until it returns
     tasks = Tasks(); tasks.start("warm", …)  everything else: an error is logged, `close` cancels all
 
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 
 async def supervised(
-    name: str, loop: Callable[[], Awaitable[object]], *, told: Errors = ()
+    name: str, loop: Callable[[], Awaitable[object]], *, expected: Errors = ()
 ) -> NoReturn:
     """Run an endless loop; start it again if it raises or returns.
 
-    Keep the loop's state outside the function, because each start begins with new local variables. `told` are
+    Keep the loop's state outside the function, because each start begins with new local variables. `expected` are
     errors whose text says everything: they are warnings in the log, without a traceback.
     """
-    wait = _Wait(name, told)
+    wait = _Wait(name, expected)
     while True:
         wait.begin()
         try:
@@ -105,9 +105,9 @@ def log_failure(task: asyncio.Task[Any]) -> None:
 class _Wait:
     """Logs failures of a loop, and waits before its next start."""
 
-    def __init__(self, name: str, told: Errors = ()) -> None:
+    def __init__(self, name: str, expected: Errors = ()) -> None:
         self._name = name
-        self._told = told
+        self._told = expected
         self._next_s = FIRST_WAIT_S
         self._began = 0.0
         self._last = ""  # the last error; the same error again is logged without a traceback

@@ -61,9 +61,9 @@ class Tree:
         names = parts(path)
         with self._at(names[:-1]) as parent:
             if names:
-                found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
-                if not stat.S_ISDIR(found.st_mode):
-                    yield _entry("/".join(names), found)
+                status = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
+                    yield _entry("/".join(names), status)
                     return
         with self._at(names) as folder:
             yield from _walk(folder, "/".join(names), recursive=recursive, depth=len(names))
@@ -119,8 +119,8 @@ class Tree:
         if not (names := parts(path)):
             raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
         with contextlib.suppress(FileNotFoundError), self._at(names[:-1]) as parent:
-            found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
+            status = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
             if not force:
                 raise FileExistsError(errno.EEXIST, "it exists already", path)
@@ -142,9 +142,9 @@ class Tree:
                 return
             if not recursive:
                 raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
-            gone = fresh_name()
-            os.rename(name, gone, src_dir_fd=parent, dst_dir_fd=staging)
-            removing.remove(gone, staging)
+            removed = fresh_name()
+            os.rename(name, removed, src_dir_fd=parent, dst_dir_fd=staging)
+            removing.remove(removed, staging)
 
     def copy(self, sources: Sequence[str], target: str, *, recursive: bool = False) -> None:
         """Copy as `cp` does: into `target` if that is a directory, else under that name."""
@@ -225,9 +225,9 @@ class Tree:
                     os.mkdir(names[depth - 1], 0o755, dir_fd=parent)
                 except FileExistsError:
                     continue
-            with self._at(names[:depth]) as made:
-                self.own(made)
-                os.fchmod(made, 0o755)  # whatever this process's umask is
+            with self._at(names[:depth]) as folder:
+                self.own(folder)
+                os.fchmod(folder, 0o755)  # whatever this process's umask is
 
     def put(self, staging: int, part: str, names: Sequence[str], *, force: bool) -> None:
         """Move a whole file from the staging directory to its place."""
@@ -245,20 +245,20 @@ class Tree:
             return True
         try:
             with self._at(names[:-1]) as parent:
-                found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+                status = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return stat.S_ISDIR(found.st_mode)
+        return stat.S_ISDIR(status.st_mode)
 
     def _copy(self, source: str, target: str) -> None:
         names = parts(source)
         with self._at(names[:-1]) as parent:
-            found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
-            if stat.S_ISLNK(found.st_mode):
+            status = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
                 self.symlink(target, os.readlink(names[-1], dir_fd=parent))
                 return
         with closing(self.open(source)) as descriptor:
-            writing = self.begin(target, mode=stat.S_IMODE(found.st_mode), force=True)
+            writing = self.begin(target, mode=stat.S_IMODE(status.st_mode), force=True)
             try:
                 while chunk := os.read(descriptor, CHUNK_BYTES):
                     writing.write(chunk)
@@ -281,9 +281,9 @@ class Writing:
 
     def write(self, data: bytes) -> None:
         """Append data."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+        remaining = memoryview(data)
+        while remaining:
+            remaining = remaining[os.write(self._descriptor, remaining) :]
 
     def settle(self, owner: tuple[int, int] | None, modified_at: float) -> None:
         """Give the file its owner and its time."""
@@ -328,12 +328,12 @@ def _walk(
         some = list(itertools.islice(scanned, SORTED))
         if len(some) < SORTED:
             some.sort(key=lambda entry: entry.name)
-        for found in itertools.chain(some, scanned):
+        for scanned_entry in itertools.chain(some, scanned):
             try:
-                status = found.stat(follow_symlinks=False)
+                status = scanned_entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # it has gone meanwhile
                 continue
-            path = f"{prefix}/{found.name}" if prefix else found.name
+            path = f"{prefix}/{scanned_entry.name}" if prefix else scanned_entry.name
             entry = _entry(path, status)
             yield entry
             if not (recursive and entry.kind == "directory"):
@@ -345,7 +345,7 @@ def _walk(
                 continue
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                inner = os.open(found.name, flags, dir_fd=folder)
+                inner = os.open(scanned_entry.name, flags, dir_fd=folder)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

@@ -118,4 +118,4 @@ def test_the_costs_of_scrypt_are_those_that_owasp_names():
     keys = lock.keys("one")
 
     assert (2**17, 8, 1) == (lock.n, lock.r, lock.p)
-    assert b"text" == passphrase.Lock.read(lock.told()).keys("one").open(keys.seal(b"text"))
+    assert b"text" == passphrase.Lock.read(lock.as_dict()).keys("one").open(keys.seal(b"text"))

@@ -31,7 +31,11 @@ async def open_api(
     parts, settings = deploys.parts, deploys.parts.settings
 
     def stop_container(scope: Scope, container: str) -> bool:
-        ids = {each.id for each in fleet.nodes.containers() if each.order.within == scope}
+        ids = {
+            container_.id
+            for container_ in fleet.nodes.containers()
+            if container_.order.within == scope
+        }
         if container in ids:
             fleet.reconciler.end(container)
         return container in ids

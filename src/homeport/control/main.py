@@ -60,7 +60,7 @@ def main(roles: "Roles | None" = None) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     raise_open_files()
     try:
-        settings, kept = told(sys.argv[1:])
+        settings, kept = from_words(sys.argv[1:])
         if STANDBY in sys.argv[1:]:
             standby.wait(settings)
             standby.lead([word for word in sys.argv[1:] if word != STANDBY])
@@ -70,11 +70,11 @@ def main(roles: "Roles | None" = None) -> int:
                 return Ending.SIGNAL
             return asyncio.run(run(settings, kept=kept, roles=roles or Roles()))
     except (Failure, OSError) as error:
-        _answer(Started(error=_told(error)))
+        _answer(Started(error=_as_fault(error)))
         return Ending.FAILED
 
 
-def told(words: Sequence[str]) -> tuple[Settings, bool]:
+def from_words(words: Sequence[str]) -> tuple[Settings, bool]:
     """Return the settings, and whether the server is to outlive its command.
 
     With `--kept` they are this process's own: `homeport up --foreground` may be an earlier version, which does not
@@ -106,7 +106,7 @@ def read(line: str) -> tuple[Settings, bool]:
         ) from None
 
 
-def _told(error: Exception) -> Fault:
+def _as_fault(error: Exception) -> Fault:
     if isinstance(error, OSError):
         error = StorageError(f"{error.filename or 'the home'}: {error.strerror}")
     if not isinstance(error, Failure):
@@ -234,7 +234,7 @@ class Left:
 def _give_up(error: Exception) -> NoReturn:
     """End only this process: HAProxy and containers of an earlier server continue, as after a kill of it."""
     log.error("the server cannot start; containers and HAProxy continue without it", exc_info=error)
-    _answer(Started(error=_told(error)))
+    _answer(Started(error=_as_fault(error)))
     _leave(Ending.FAILED)
 
 

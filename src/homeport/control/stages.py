@@ -131,7 +131,9 @@ async def open_fleet(
     ports = await state.store.local_ports()
     ingress = new_ingress(settings, tied, ports.values())
     pools = Pools(settings.max_parameter_pools)
-    pools.own_ports = bool(there := nodes.capacities()) and all(each.own_ports for each in there)
+    pools.own_ports = bool(there := nodes.capacities()) and all(
+        capacity.own_ports for capacity in there
+    )
     reconciler = Reconciler(
         pools,
         nodes,
@@ -225,13 +227,15 @@ def open_deploys(
     )
     if fleet.keeper is not None:
         fleet.keeper.wants(lambda: certified.wanted(parts.endpoints))
-    known = Known(
+    places = Known(
         place=parts.endpoints.place,
         revision=fleet.pools.revision_of,
         versions=parts.live.versions,
         start=state.cold_starts.recent,
     )
-    fleet.ingress.keep(traces.keeping(state.requests, fleet.exporter, known), state.requests.recent)
+    fleet.ingress.keep(
+        traces.keeping(state.requests, fleet.exporter, places), state.requests.recent
+    )
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
     sweeper = Sweeper(state.store, state.secrets, state.blobs, rollout.trees.in_use)
@@ -257,8 +261,8 @@ def _calls(
     opened.push_async_callback(variants.close)
 
     def retries_of(endpoint: str) -> str | None:
-        told = parts.live.retries_of(endpoint)
-        return variants.retries_of(endpoint) if told is None else told
+        retries = parts.live.retries_of(endpoint)
+        return variants.retries_of(endpoint) if retries is None else retries
 
     room = Room(alone=lambda: state.environments.is_alone)
     calls = Calls(state.store.database, settings.home / "calls", room=room)
@@ -300,7 +304,7 @@ def _calls(
         scaler=scaler,
         variants=variants,
         domains=Domains(parts, deployer, fleet.resolver, certificate=certified.words(fleet.keeper)),
-        captor=capturing.made(parts, deployer),
+        captor=capturing.new_captor(parts, deployer),
     )
 
 

@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 def wait(settings: Settings) -> None:
     """Block until this process may lead. `AlreadyExists` if another standby waits."""
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (settings.home / WAITING).open("a") as mine:
-        if not _lock(mine):
+    with (settings.home / WAITING).open("a") as lock_file:
+        if not _lock(lock_file):
             raise AlreadyExists(f"another standby waits for {settings.home}")
         log.info("waiting as a standby for %s", settings.home)
         # Not earlier: every server imports this module before its first zygote begins, and SQLAlchemy is large.

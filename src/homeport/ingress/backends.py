@@ -75,10 +75,12 @@ def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:
     `unknown` are containers that may still have requests of an old process: they never count as idle.
     """
     whole = [row for row in rows if row.server == "BACKEND"]
-    again = [row for row in rows if row.server == rules.AGAIN]  # counted again where they end
-    each = [row for row in rows if row.server not in ("BACKEND", rules.AGAIN)]
-    served = sum(r.served for r in whole) - sum(r.served for r in again)
-    errors = sum(r.errors for r in whole) - sum(r.errors for r in again)
+    reentry_rows = [
+        row for row in rows if row.server == rules.AGAIN
+    ]  # counted again where they end
+    server_rows = [row for row in rows if row.server not in ("BACKEND", rules.AGAIN)]
+    served = sum(r.served for r in whole) - sum(r.served for r in reentry_rows)
+    errors = sum(r.errors for r in whole) - sum(r.errors for r in reentry_rows)
     last = pool.last
     if served + pool.served_before < last.served:
         pool.served_before = last.served - served
@@ -86,11 +88,11 @@ def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:
         pool.errors_before = last.errors - errors
     per_container: dict[str, int] = {}
     served_by: dict[str, int] = {}
-    for row in each:
+    for row in server_rows:
         served_by[row.server] = row.served
         per_container[row.server] = row.running + (row.server in unknown)
     pool.last = Load(
-        running=sum(row.running for row in each),
+        running=sum(row.running for row in server_rows),
         queued=sum(row.queued for row in rows),
         served=served + pool.served_before,
         errors=errors + pool.errors_before,

@@ -73,7 +73,7 @@ class Certificates:
 
     def listed(self) -> str:
         """Return the text of `crt-list`."""
-        return "".join(f"{_line(each)}\n" for each in self._held.values())
+        return "".join(f"{_line(held_certificate)}\n" for held_certificate in self._held.values())
 
     def link(self, directory: Path) -> None:
         """Let a process with this working directory find the files."""
@@ -145,14 +145,14 @@ class Certificates:
 
     def _cover(self) -> None:
         """Set the map of hosts that have a certificate."""
-        wanted: dict[str, str] = {}
+        name_by_host: dict[str, str] = {}
         for held in self._held.values():
             for host in held.hosts:
-                wanted.setdefault(host, held.name)
+                name_by_host.setdefault(host, held.name)
         for host, _ in self._maps.items("covered"):
-            if host not in wanted:
+            if host not in name_by_host:
                 self._maps.put("covered", host, None)
-        for host, name in wanted.items():
+        for host, name in name_by_host.items():
             self._maps.put("covered", host, name)
 
 

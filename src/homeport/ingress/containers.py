@@ -34,20 +34,20 @@ class Containers(Publisher):
         """Send the pool's requests to a container, at most `slots` at once."""
 
         async def change(undo: Undo) -> None:
-            known = await self._pool(pool, SHARED if shared else UNSHARED, undo)
+            backend = await self._pool(pool, SHARED if shared else UNSHARED, undo)
             there = address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
             server = Server(name=container, address=there, slots=slots)
-            where = f"{known.backend}/{container}"
-            leaving = [s for s in known.servers.values() if s.draining]
-            self._picture.put_server(known, server, undo)
-            self._picture.lead(pool, known)
+            where = f"{backend.backend}/{container}"
+            leaving = [s for s in backend.servers.values() if s.draining]
+            self._picture.put_server(backend, server, undo)
+            self._picture.lead(pool, backend)
             await self._supervisor.tell(
                 [
                     ("add", "server", where, *config.server_words(server)),
                     ("enable", "server", where),
                     ("enable", "health", where),
                     # The last server had to stay usable while it drained (see `drain`); now it need not.
-                    *(leave(known, s.name) for s in leaving),
+                    *(leave(backend, s.name) for s in leaving),
                     *self._maps.commands(),
                 ]
             )
@@ -59,24 +59,24 @@ class Containers(Publisher):
         """Set how many slots of a container are held; if all are, it gets no new request."""
 
         async def change(undo: Undo) -> None:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
+            backend = self._picture.pools.get(pool)
+            if backend is None or (server := backend.servers.get(container)) is None:
                 return
             after = dataclasses.replace(server, held=min(max(held, 0), server.slots))
             if after == server:
                 return
-            self._picture.put_server(known, after, undo)
+            self._picture.put_server(backend, after, undo)
             if after.full:
-                await self._shut(pool, known, container)
+                await self._shut(pool, backend, container)
                 return
-            where = f"{known.backend}/{container}"
+            where = f"{backend.backend}/{container}"
             commands: list[Command] = [
                 ("set", "maxconn", "server", where, str(after.slots - after.held))
             ]
             if server.full and not server.draining:
-                commands.append(state(known, container, "ready"))
+                commands.append(state(backend, container, "ready"))
             if after.open:
-                self._picture.lead(pool, known)
+                self._picture.lead(pool, backend)
             await self._supervisor.tell([*commands, *self._maps.commands()])
 
         await self._whole(f"hold {container}", change)
@@ -93,19 +93,19 @@ class Containers(Publisher):
         """Send the container no new request; its running and its queued requests go on."""
 
         async def change(undo: Undo) -> None:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
+            backend = self._picture.pools.get(pool)
+            if backend is None or (server := backend.servers.get(container)) is None:
                 return
-            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
-            known.settled_at[container] = time.monotonic() + SETTLE_S
+            self._picture.put_server(backend, dataclasses.replace(server, draining=True), undo)
+            backend.settled_at[container] = time.monotonic() + SETTLE_S
             if server.full:
                 return  # all its slots are held, so it gets no new request already
-            if known.open:
-                await self._supervisor.tell([leave(known, container)])
+            if backend.open:
+                await self._supervisor.tell([leave(backend, container)])
                 return
             # HAProxy fails a backend's queue at once when its last server drains. So do not drain the
             # server: let new requests park instead, and the server works off its queue.
-            self._picture.lead_away(pool, known)
+            self._picture.lead_away(pool, backend)
             await self._supervisor.tell(self._maps.commands())
 
         await self._whole(f"drain {container}", change)
@@ -114,11 +114,11 @@ class Containers(Publisher):
         """The container has ended: send it no request; requests in its queue are routed again."""
 
         async def change(undo: Undo) -> None:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
+            backend = self._picture.pools.get(pool)
+            if backend is None or (server := backend.servers.get(container)) is None:
                 return
-            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
-            await self._shut(pool, known, container)
+            self._picture.put_server(backend, dataclasses.replace(server, draining=True), undo)
+            await self._shut(pool, backend, container)
 
         await self._whole(f"lose {container}", change)
 
@@ -126,33 +126,35 @@ class Containers(Publisher):
         """Forget a container. Return None if a connection to it is still open: call again later."""
 
         async def change(undo: Undo) -> Detached | None:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
+            backend = self._picture.pools.get(pool)
+            if backend is None or (server := backend.servers.get(container)) is None:
                 return Detached()
-            if time.monotonic() < known.settled_at.get(container, 0.0):
+            if time.monotonic() < backend.settled_at.get(container, 0.0):
                 return None
-            others = [s for s in known.servers.values() if s.name != container and s.open]
-            if not others and await self._has_queue(known):
+            other_servers = [s for s in backend.servers.values() if s.name != container and s.open]
+            if not other_servers and await self._has_queue(backend):
                 return None
-            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
-            if not others:
-                self._picture.lead_away(pool, known)
-            await self._supervisor.tell([*self._maps.commands(), state(known, container, "maint")])
+            self._picture.put_server(backend, dataclasses.replace(server, draining=True), undo)
+            if not other_servers:
+                self._picture.lead_away(pool, backend)
+            await self._supervisor.tell(
+                [*self._maps.commands(), state(backend, container, "maint")]
+            )
             self._maps.commit()
             undo.keep()  # if a command below fails, the caller calls again
             served = 0
             if (runtime := self._supervisor.runtime) is not None:
-                where = f"{known.backend}/{container}"
+                where = f"{backend.backend}/{container}"
                 # HAProxy counts a request before it ends; no other one can come.
-                rows = await runtime.stats([known.backend])
+                rows = await runtime.stats([backend.backend])
                 served = sum(row.served for row in rows if row.server == container)
                 if any(row.running for row in rows if row.server == container):
                     return None
                 answer = (await runtime.ask(("del", "server", where))).strip()
                 if "still has" in answer or "idle" in answer:
                     return None
-            del known.servers[container]
-            known.settled_at.pop(container, None)
+            del backend.servers[container]
+            backend.settled_at.pop(container, None)
             self._requests.expect_no_more(container)
             return Detached(served=served)
 
@@ -160,21 +162,22 @@ class Containers(Publisher):
 
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
         """Return the load of these pools; the last known load while HAProxy does not answer."""
-        known = {key: self._picture.pools[key] for key in pools if key in self._picture.pools}
+        known_pools = {key: self._picture.pools[key] for key in pools if key in self._picture.pools}
         runtime = self._supervisor.runtime
-        rows: dict[str, list[Row]] = {pool.backend: [] for pool in known.values()}
+        rows: dict[str, list[Row]] = {pool.backend: [] for pool in known_pools.values()}
         try:
             stats = await runtime.stats(list(rows)) if runtime is not None else None
         except IngressError as error:
             log.warning("the load is not known: %s", error)
             stats = None
         if stats is None:
-            return {key: pool.last for key, pool in known.items()}
+            return {key: pool.last for key, pool in known_pools.items()}
         for row in stats:
             rows[row.backend].append(row)
         unknown = self._supervisor.suspects()
         return {
-            key: backends.load(pool, rows[pool.backend], unknown) for key, pool in known.items()
+            key: backends.load(pool, rows[pool.backend], unknown)
+            for key, pool in known_pools.items()
         }
 
     async def doze(self, pools: Collection[PoolKey]) -> None:
@@ -193,8 +196,8 @@ class Containers(Publisher):
                     ("add", "map", rules.QUIET, backend, "1"),
                 )
             ]
-            told = await runtime.ask(*commands)
-            if refused := told.replace("Key not found.", "").strip():
+            answer = await runtime.ask(*commands)
+            if refused := answer.replace("Key not found.", "").strip():
                 raise IngressError(f"HAProxy refused `add map {rules.QUIET}`: {refused[:200]}")
 
     async def _pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:

@@ -156,7 +156,7 @@ def _chosen(condition: str, entry: str, unit: int, what: str, key: str) -> list[
 
 
 def counted() -> list[str]:
-    """Return the rules that count a request that nobody has refused. These run for each request, so they are few."""
+    """Return the rules that count a request that no rule has refused. These run for each request, so they are few."""
     return [
         f"  http-request track-sc{counter} var(txn.{what}_{unit}) table {table} "
         f"if {{ var(txn.{what}_{unit}) -m found }}"
@@ -187,11 +187,11 @@ def used(text: str) -> dict[str, float]:
     {'wk-a': 10.0}
     """
     lines = re.finditer(r"^0x[0-9a-f]+: key=(wk-\S+) use=\d+ exp=(\d+)", text, re.MULTILINE)
-    found: dict[str, float] = {}
+    used_s: dict[str, float] = {}
     for line in lines:
         age_s = max(0.0, USED_S - int(line[2]) / 1000)
-        found[line[1]] = min(age_s, found.get(line[1], age_s))
-    return found
+        used_s[line[1]] = min(age_s, used_s.get(line[1], age_s))
+    return used_s
 
 
 def rate_fields(rate: Rate | None) -> str:

@@ -49,7 +49,7 @@ class HAProxy(Containers, Tls):
             tied=tied,
             describe=self._describe,
             first=picture.first,
-            begun=self._begun,
+            on_begun=self._process_begun,
             listed=self._listed,
             containers=picture.containers,
         )
@@ -154,8 +154,8 @@ class HAProxy(Containers, Tls):
         """Forget a pool that has no containers and no endpoint; do nothing if it has containers."""
 
         async def change(undo: Undo) -> None:
-            known = self._picture.pools.get(pool)
-            if known is None or known.servers:
+            backend = self._picture.pools.get(pool)
+            if backend is None or backend.servers:
                 return
             self._picture.remove_pool(pool, undo)
             await self._supervisor.tell(self._maps.commands())
@@ -202,11 +202,11 @@ class HAProxy(Containers, Tls):
 
         await self._whole("rates", change)
 
-    async def capture(self, endpoint_id: str, told: str | None) -> None:
+    async def capture(self, endpoint_id: str, order: str | None) -> None:
         """Tell the containers to capture the requests to an endpoint; None: no more."""
 
         async def change(undo: Undo) -> None:
-            self._picture.put_capture(endpoint_id, told, undo)
+            self._picture.put_capture(endpoint_id, order, undo)
             await self._supervisor.tell(self._maps.commands())
 
         await self._whole(f"capture of {endpoint_id}", change)
@@ -254,9 +254,9 @@ class HAProxy(Containers, Tls):
 
     def _take_over(self) -> None:
         """Take over an earlier server's sockets and maps; if that is impossible, end its processes."""
-        old, wanted = self._supervisor.take_over(), self._settings.http_port
+        old, wanted_port = self._supervisor.take_over(), self._settings.http_port
         port = _number(self._supervisor.directory / "port") if old else 0
-        if port and not self._tied and wanted in (0, port):
+        if port and not self._tied and wanted_port in (0, port):
             self.http_port = self._ports.adopt(old[0].listeners(), port)
         if self.http_port:
             self.took_over = True
@@ -266,15 +266,15 @@ class HAProxy(Containers, Tls):
             return
         # Open the new port before the old processes are killed: if that fails, they keep answering.
         try:
-            self.http_port = self._ports.open(wanted)
+            self.http_port = self._ports.open(wanted_port)
         except PortTaken:
-            if wanted != port:
+            if wanted_port != port:
                 raise
         for haproxy in old:
             haproxy.kill()
         self._supervisor.clear()
         if not self.http_port:
-            self.http_port = self._ports.open(wanted)
+            self.http_port = self._ports.open(wanted_port)
 
     def _open_secure(self) -> None:
         """Listen for HTTPS, at the earlier server's port if it may be any."""
@@ -285,10 +285,10 @@ class HAProxy(Containers, Tls):
             return
         self._certificates.load()
         before = _number(file) if self.took_over else 0
-        wanted = self._settings.https_port
-        if before and wanted not in (0, before):
+        wanted_port = self._settings.https_port
+        if before and wanted_port not in (0, before):
             self._ports.let_go([before])
-        self.https_port = self._ports.open_secure(wanted or before)
+        self.https_port = self._ports.open_secure(wanted_port or before)
         file.write_text(f"{self.https_port}")
 
     def _listed(self, directory: Path) -> str:
@@ -330,7 +330,7 @@ class HAProxy(Containers, Tls):
             servers={p.backend: tuple(p.servers.values()) for p in self._picture.pools.values()},
         )
 
-    def _begun(self, control: Path) -> None:
+    def _process_begun(self, control: Path) -> None:
         """Another process answers; those before it retire."""
         self._requests.restart()
         self._rings.retire()

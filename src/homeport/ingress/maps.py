@@ -68,13 +68,13 @@ class Maps:
 
     def load(self) -> None:
         """Read the files of an earlier server; drop lines that do not fit the map's patterns."""
-        for name, known in self._maps.items():
+        for name, entries in self._maps.items():
             with contextlib.suppress(OSError):
                 text = (self._directory / f"{name}.map").read_text("utf-8", "replace")
                 for line in text.splitlines():
                     key, _, value = line.partition(" ")
                     if _fits(name, key, value):
-                        known[key] = value
+                        entries[key] = value
 
     def get(self, name: str, key: str) -> str | None:
         """The value of a key."""

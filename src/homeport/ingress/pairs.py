@@ -32,13 +32,13 @@ class Pair:
 
 
 def read(pem: bytes, hosts: Collection[str] = ()) -> Pair:
-    """Return the pair in a PEM; `BadRequest` if it is none, or not for one of `hosts`."""
+    """Return the pair in a PEM; `BadRequest` if the PEM has none, or if it is not for one of `hosts`."""
     if len(pem) > MAX_BYTES:
         raise BadRequest(f"a certificate with its chain and key has at most {MAX_BYTES >> 10} KiB")
     try:
         chain = x509.load_pem_x509_certificates(pem)
         named = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        found = tuple(name.lower() for name in named.value.get_values_for_type(x509.DNSName))
+        names_found = tuple(name.lower() for name in named.value.get_values_for_type(x509.DNSName))
         public = chain[0].public_key()
     except (ValueError, UnsupportedAlgorithm, *UNUSUAL) as error:
         raise BadRequest(f"the certificate cannot be read: {error}") from None
@@ -47,16 +47,16 @@ def read(pem: bytes, hosts: Collection[str] = ()) -> Pair:
     key = _key(pem)
     if _bytes(key.public_key()) != _bytes(public):
         raise BadRequest("the private key is not the certificate's")
-    found = tuple(name for name in dict.fromkeys(found) if names.is_name(name))
+    names_found = tuple(name for name in dict.fromkeys(names_found) if names.is_name(name))
     for host in hosts:
-        if not (names.is_name(host) and names.covers(found, host)):
+        if not (names.is_name(host) and names.covers(names_found, host)):
             raise BadRequest(f"the certificate is not for {host!r}")
-    if not found:
+    if not names_found:
         raise BadRequest("the certificate is for no host name")
     text = key.private_bytes(
         Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return Pair(pem=text + b"".join(c.public_bytes(Encoding.PEM) for c in chain), names=found)
+    return Pair(pem=text + b"".join(c.public_bytes(Encoding.PEM) for c in chain), names=names_found)
 
 
 _Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -79,5 +79,5 @@ def _key(pem: bytes) -> _Key:
 def _bytes(key: object) -> bytes:
     """Return a public key's bytes, to compare it."""
     assert hasattr(key, "public_bytes")
-    found: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return found
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded

@@ -55,9 +55,9 @@ class Picture:
 
     def forget_stale(self) -> None:
         """Delete endpoints and pools of an earlier server that this server has not added again."""
-        known = {pool.backend for pool in self.pools.values() if pool.open}
+        backends_in_use = {pool.backend for pool in self.pools.values() if pool.open}
         for key, backend in self.maps.items("backends"):
-            if backend not in known:
+            if backend not in backends_in_use:
                 self.maps.put("backends", key, None)
         for name in sorted(set(self._reserved.values()) - {p.backend for p in self.pools.values()}):
             self.supplies[name[0]].free.append(name)
@@ -112,13 +112,13 @@ class Picture:
             self.maps.put(name, endpoint_id, None)
         return endpoint
 
-    def put_capture(self, endpoint_id: str, told: str | None, undo: Undo) -> None:
-        """Say with each request to an endpoint how it is captured; None: it is not."""
+    def put_capture(self, endpoint_id: str, order: str | None, undo: Undo) -> None:
+        """Set how the requests to an endpoint are captured, for the containers; None: not at all."""
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is None:
             return
         undo.push(restore, self._captures, endpoint_id, self._captures.get(endpoint_id))
-        restore(self._captures, endpoint_id, told)
+        restore(self._captures, endpoint_id, order)
         self.maps.put("methods", endpoint_id, self._method(endpoint))
 
     def put_split(self, endpoint_id: str, split: Split | None, undo: Undo) -> None:
@@ -132,8 +132,8 @@ class Picture:
 
     def _method(self, endpoint: Endpoint) -> str | None:
         """Return what the container learns of each request: its web method, and how to capture it (runner/servers/head.py)."""
-        method, told = _quoted(endpoint.method), self._captures.get(endpoint.id)
-        return (f"{method}.{told}" if told else method) or None
+        method, order = _quoted(endpoint.method), self._captures.get(endpoint.id)
+        return (f"{method}.{order}" if order else method) or None
 
     def reclaim(self, pool: PoolKey, kind: str, undo: Undo) -> Backend | None:
         """Add the pool with its backend of an earlier server; None if it had none."""
@@ -151,25 +151,25 @@ class Picture:
     def add_pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
         """Add the pool with a free backend."""
         free = self.supplies[kind].free
-        made = Backend(free.pop(0))
-        undo.push(free.insert, 0, made.backend)
-        return self._add(pool, made, undo)
+        new = Backend(free.pop(0))
+        undo.push(free.insert, 0, new.backend)
+        return self._add(pool, new, undo)
 
     def remove_pool(self, pool: PoolKey, undo: Undo) -> None:
         """Remove the pool; its backend goes to the end of the supply."""
-        known = self.pools.pop(pool)
-        undo.push(restore, self.pools, pool, known)
-        self.lead_away(pool, known)
-        for key in known.aliases:
+        backend = self.pools.pop(pool)
+        undo.push(restore, self.pools, pool, backend)
+        self.lead_away(pool, backend)
+        for key in backend.aliases:
             undo.push(restore, self._aliases, key, self._aliases.pop(key, None))
-        free = self.supplies[known.backend[0]].free
-        free.append(known.backend)
-        undo.push(free.remove, known.backend)
+        free = self.supplies[backend.backend[0]].free
+        free.append(backend.backend)
+        undo.push(free.remove, backend.backend)
 
-    def put_server(self, known: Backend, server: Server, undo: Undo) -> None:
+    def put_server(self, backend: Backend, server: Server, undo: Undo) -> None:
         """Add or replace a container."""
-        undo.push(restore, known.servers, server.name, known.servers.get(server.name))
-        known.servers[server.name] = server
+        undo.push(restore, backend.servers, server.name, backend.servers.get(server.name))
+        backend.servers[server.name] = server
 
     def lead(self, key: PoolKey, pool: Backend) -> None:
         """Send requests to the pool's backend."""
@@ -183,13 +183,13 @@ class Picture:
 
     def add_alias(self, text: str, pool: PoolKey, undo: Undo) -> None:
         """Add another key of a pool; remove the oldest alias if there are too many."""
-        key, known = pool_text(text), self.pools.get(pool)
-        if known is None or key in self._aliases or key == pool_text(str(pool)):
+        key, backend = pool_text(text), self.pools.get(pool)
+        if backend is None or key in self._aliases or key == pool_text(str(pool)):
             return
         undo.push(self._forget_alias, key)
-        self._aliases[key], known.aliases[key] = pool, None
-        if known.open:
-            self.maps.put("backends", key, known.backend)
+        self._aliases[key], backend.aliases[key] = pool, None
+        if backend.open:
+            self.maps.put("backends", key, backend.backend)
         while len(self._aliases) > MAX_ALIASES:
             self._forget_alias(
                 next(iter(self._aliases))
@@ -217,8 +217,8 @@ class Picture:
         if not endpoint.protected and rate is None and split is None:
             return None
         realms = (endpoint.realm or NO_REALM, *endpoint.realms)
-        told = ".".join(realms) if endpoint.protected else "0"
-        entry = f"{told}:{guards.rate_fields(rate)}:{endpoint.limited or '-'}"
+        realms_in_words = ".".join(realms) if endpoint.protected else "0"
+        entry = f"{realms_in_words}:{guards.rate_fields(rate)}:{endpoint.limited or '-'}"
         return entry if split is None else f"{entry}:{split.per_mille}:{split.endpoint}"
 
     def containers(self) -> list[str]:
@@ -236,10 +236,10 @@ class Picture:
                     commands.append(leave(pool, server.name))
         return commands
 
-    def _add(self, pool: PoolKey, made: Backend, undo: Undo) -> Backend:
+    def _add(self, pool: PoolKey, new: Backend, undo: Undo) -> Backend:
         undo.push(restore, self.pools, pool, None)
-        self.pools[pool] = made
-        return made
+        self.pools[pool] = new
+        return new
 
     def _forget_alias(self, key: str) -> None:
         pool = self.pools.get(self._aliases.pop(key)) if key in self._aliases else None
@@ -248,12 +248,12 @@ class Picture:
         self.maps.put("backends", key, None)
 
 
-def restore(known: MutableMapping[K, V], key: K, value: V | None) -> None:
-    """Set a key to its earlier value; None: delete it, because it was not there."""
+def restore(entries: MutableMapping[K, V], key: K, value: V | None) -> None:
+    """Set a key to its earlier value; None: delete it, because it did not exist."""
     if value is None:
-        known.pop(key, None)
+        entries.pop(key, None)
     else:
-        known[key] = value
+        entries[key] = value
 
 
 def state(pool: Backend, server: str, wanted: str) -> Command:

@@ -113,16 +113,16 @@ class Process:
         """Wait until the process has ended; may return earlier, so check `running`."""
         if not self.running:
             return
-        gone = asyncio.Event()
+        has_ended = asyncio.Event()
         try:
             watching = os.pidfd_open(self.pid)
         except OSError:  # the process has ended, or no descriptor is left for a pidfd
             await asyncio.sleep(UNWATCHED_S)
             return
         loop = asyncio.get_running_loop()
-        loop.add_reader(watching, gone.set)
+        loop.add_reader(watching, has_ended.set)
         try:
-            await gone.wait()
+            await has_ended.wait()
         finally:
             loop.remove_reader(watching)
             os.close(watching)
@@ -146,7 +146,7 @@ class Process:
 
     def listeners(self) -> list[socket.socket]:
         """Copy its listening TCP sockets (pidfd_getfd(2)); return [] if the kernel forbids that."""
-        found = []
+        listening = []
         pidfd = os.pidfd_open(self.pid)
         libc = ctypes.CDLL(None, use_errno=True)
         try:
@@ -155,10 +155,10 @@ class Process:
                     continue
                 copy = libc.syscall(SYS_PIDFD_GETFD, pidfd, connection.fd, 0)
                 if copy >= 0:
-                    found.append(socket.socket(fileno=copy))
+                    listening.append(socket.socket(fileno=copy))
         finally:
             os.close(pidfd)
-        return found
+        return listening
 
 
 async def start(
@@ -242,18 +242,18 @@ def own(directory: Path) -> None:
 
 def left(directories: Collection[Path], sockets: Path) -> list[Process]:
     """Find the HAProxy processes of earlier servers by their configuration's directory; newest first."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
             if words[1:3] == ["-db", "-f"] and Path(words[3]).parent in directories:
-                found.append(Process(process, sockets / f"{Path(words[3]).stem}.sock"))
-    return sorted(found, key=lambda each: -generation(each))
+                processes.append(Process(process, sockets / f"{Path(words[3]).stem}.sock"))
+    return sorted(processes, key=lambda process_found: -generation(process_found))
 
 
-def generation(each: Process) -> int:
+def generation(process: Process) -> int:
     """Return the process's generation number, from its socket's name."""
-    return int(each.control.stem.rpartition("-")[2])
+    return int(process.control.stem.rpartition("-")[2])
 
 
 def listens(control: Path) -> bool:

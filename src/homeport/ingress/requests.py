@@ -55,10 +55,10 @@ class Durations:
         """Return the milliseconds that this share of requests did not exceed; None if there were none."""
         self._turn(now)
         both = self._now + self._before
-        left = share * both.total()
+        remaining = share * both.total()
         for ms in sorted(both):
-            left -= both[ms]
-            if left <= 0:
+            remaining -= both[ms]
+            if remaining <= 0:
                 return ms
         return None
 
@@ -98,7 +98,7 @@ class Requests:
     def read(self, lines: Sequence[str], *, more: bool = False) -> None:
         """Count the requests of these lines of the log; `more`: further ones are there already."""
         now = self._clock()
-        kept = []
+        counted = []
         for line in lines:
             words = recorded.fields(line)
             if words is None:
@@ -116,13 +116,13 @@ class Requests:
                 continue
             if words[CONTAINER] == AGAIN:
                 words = _joined(words, self._entries.pop(words[ID], None))
-            known = self._durations.get(endpoint)
-            if known is None:
-                known = self._durations[endpoint] = Durations(now)
-            known.add(int(words[TOTAL]), now)
-            kept.append(words)
-        if kept:
-            self._tell(kept)
+            durations = self._durations.get(endpoint)
+            if durations is None:
+                durations = self._durations[endpoint] = Durations(now)
+            durations.add(int(words[TOTAL]), now)
+            counted.append(words)
+        if counted:
+            self._tell(counted)
         if not more:
             for container in [name for name, has_left in self._unanswered.items() if has_left]:
                 del self._unanswered[container]
@@ -178,6 +178,6 @@ def _parked(words: Line) -> int:
     return int(words[PARKED]) if words[PARKED].isdigit() else 0
 
 
-def _sum(one: str, other: str) -> int:
+def _sum(first: str, second: str) -> int:
     """Add two times; one that was not reached makes the sum so."""
-    return -1 if "-1" in (one, other) else int(one) + int(other)
+    return -1 if "-1" in (first, second) else int(first) + int(second)

@@ -66,9 +66,9 @@ class Ring:
 
     def close(self) -> None:
         """Read no more."""
-        for each in (self._lines, self._talk):
-            if each is not None:
-                each.close()
+        for connection in (self._lines, self._talk):
+            if connection is not None:
+                connection.close()
         self._lines = self._talk = None
         self._asked = False
 
@@ -129,9 +129,9 @@ class Rings:
     def retire(self) -> None:
         """All processes so far are about to end."""
         if self._adopted:
-            known = frozenset(self.seen())
+            known_ids = frozenset(self.seen())
             for ring in self._adopted:
-                ring.known = known
+                ring.known = known_ids
             self._adopted = []
         for ring in self._rings:
             if not ring.retired:
@@ -142,8 +142,8 @@ class Rings:
         lines: list[str] = []
         is_full = False
         for ring in self._rings:
-            found, more = ring.read()
-            lines += found
+            new_lines, more = ring.read()
+            lines += new_lines
             is_full = is_full or more
         self._rings = [ring for ring in self._rings if not ring.gone]
         return lines, is_full

@@ -197,16 +197,16 @@ def _who(trusted: Sequence[str]) -> list[str]:
     lines = ["  # from where"]
     # The client is the rightmost address that is not a trusted proxy's. An address that cannot be read
     # ends the search, because the client could have written everything left of it.
-    found = ""
+    hop_before = ""
     for place in range(1, MAX_PROXIES + 1):
         lines += [
             (
                 f"  http-request set-var(txn.hop{place}) req.hdr_ip(x-forwarded-for,-{place}) "
-                f"if trusted of_proxy{found}"
+                f"if trusted of_proxy{hop_before}"
             ),
             f"  http-request set-src var(txn.hop{place}) if {{ var(txn.hop{place}) -m found }}",
         ]
-        found = f" {{ var(txn.hop{place}) -m found }}"
+        hop_before = f" {{ var(txn.hop{place}) -m found }}"
     return lines
 
 
@@ -298,9 +298,9 @@ def method() -> list[str]:
 
 
 def _of_a_visitor(scheme: str) -> list[str]:
-    told = f"%[{scheme}]" if "ssl" in scheme else "http"
+    scheme_rule = f"%[{scheme}]" if "ssl" in scheme else "http"
     return [
-        f"  http-request set-header X-Forwarded-Proto {told}",
+        f"  http-request set-header X-Forwarded-Proto {scheme_rule}",
         "  http-request set-header X-Forwarded-Port %[dst_port]",
         "  http-request del-header X-Forwarded-Host if unusual",
     ]

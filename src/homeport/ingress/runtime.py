@@ -117,16 +117,16 @@ def parse_stats(text: str) -> list[Row]:
         if fields[0].startswith("# "):
             names = [fields[0][2:], *fields[1:]]
             continue
-        told = dict(zip(names, fields, strict=False))
+        row = dict(zip(names, fields, strict=False))
         rows.append(
             Row(
-                backend=told["pxname"],
-                server=told["svname"],
-                queued=int(told["qcur"] or 0),
-                running=int(told["scur"] or 0),
-                served=int(told["stot"] or 0),
-                errors=int(told["hrsp_5xx"] or 0),
-                status=told["status"],
+                backend=row["pxname"],
+                server=row["svname"],
+                queued=int(row["qcur"] or 0),
+                running=int(row["scur"] or 0),
+                served=int(row["stot"] or 0),
+                errors=int(row["hrsp_5xx"] or 0),
+                status=row["status"],
             )
         )
     return rows
@@ -152,10 +152,10 @@ def sessions(text: str) -> list[Session]:
     >>> sessions("0x7f: proto=tcpv4 src=127.0.0.1:1 fe=web be=b0 srv=ta-1 ts=00 age=1m5s calls=2")[0].age_s
     65
     """
-    found = []
+    requests = []
     for line in text.splitlines():
         if match := SESSION.match(line):
             days, hours, minutes, seconds = (int(part or 0) for part in match.groups()[2:])
             age_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-            found.append(Session(id=match[1], server=match[2], age_s=age_s))
-    return found
+            requests.append(Session(id=match[1], server=match[2], age_s=age_s))
+    return requests

@@ -41,7 +41,7 @@ class Supervisor:
         tied: bool,
         describe: Callable[[str], Config],
         first: Callable[[], Sequence[Command]],
-        begun: Callable[[Path], None],
+        on_begun: Callable[[Path], None],
         containers: Callable[[], Sequence[str]],
         listed: Callable[[Path], str],
     ) -> None:
@@ -54,7 +54,9 @@ class Supervisor:
         self._tied = tied
         self._describe = describe  # returns the configuration, given the Runtime API's socket
         self._first = first  # returns the commands that a new process gets after its start
-        self._begun = begun  # called with a new process's Runtime API when it accepts requests
+        self._on_begun = (
+            on_begun  # called with a new process's Runtime API when it accepts requests
+        )
         self._containers = containers
         self._listed = listed  # returns the list of certificates, given the working directory
         self._process: Process | None = None
@@ -191,7 +193,7 @@ class Supervisor:
         self._process = fresh
         self._maps.commit()
         self._astray.clear()
-        self._begun(control)
+        self._on_begun(control)
 
     def _write(self, config: Config) -> Path:
         """Write the configuration and the files that it names: to disk, or to /dev/shm if the disk is full."""

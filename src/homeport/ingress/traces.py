@@ -17,8 +17,8 @@ SPAN = f"%[unique-id,bytes(24,12)]{tracing.REQUEST:04x}"
 def rules(share: float) -> list[str]:
     """Return the rules; `share` of the traces that are made here are sampled."""
     field = f"req.fhdr({tracing.PARENT})"
-    one = f"{{ req.fhdr_cnt({tracing.PARENT}) eq 1 }}"
-    made = f"http-request set-header {tracing.PARENT} 00-{ID}-{SPAN}"
+    is_single = f"{{ req.fhdr_cnt({tracing.PARENT}) eq 1 }}"
+    new_trace = f"http-request set-header {tracing.PARENT} 00-{ID}-{SPAN}"
     lines = ["  # which trace", f"  http-request set-var(txn.trace) str({tracing.OWN})"]
     if (least := round(share * OF)) < OF:
         lines.append(
@@ -27,7 +27,7 @@ def rules(share: float) -> list[str]:
     lines += [
         (
             f"  http-request set-var(txn.trace) {field},bytes(3,{tracing.WORD_LENGTH}) "
-            f"if {one} {{ {field} -m reg '{tracing.VALID}' }}"
+            f"if {is_single} {{ {field} -m reg '{tracing.VALID}' }}"
         ),
         f"  acl carried var(txn.trace) -m len {tracing.WORD_LENGTH}",
         f"  http-request del-header {tracing.STATE} unless carried",
@@ -35,11 +35,11 @@ def rules(share: float) -> list[str]:
     if least < OF:
         unsampled = f"{{ var(txn.trace) -m str {tracing.UNSAMPLED} }}"
         lines += [
-            f"  {made}-01 unless carried || {unsampled}",
-            f"  {made}-00 if {unsampled}",
+            f"  {new_trace}-01 unless carried || {unsampled}",
+            f"  {new_trace}-00 if {unsampled}",
         ]
     else:
-        lines.append(f"  {made}-01 unless carried")
+        lines.append(f"  {new_trace}-01 unless carried")
     lines.append(
         f"  http-request set-header {tracing.PARENT} "
         f"00-%[var(txn.trace),bytes(0,32)]-{SPAN}-0%[var(txn.trace),{FLAGS}] if carried"

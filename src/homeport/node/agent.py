@@ -80,8 +80,8 @@ class Agent:
         self._latest = Latest(settings.home / "latest-image")
         self._zygotes: Zygotes | None = None
         self._is_usual = tuple(runner) == RUNNER and sys.platform == "linux"
-        wanted = settings.zygote_mib or settings.isolation != sandboxes.OFF
-        if wanted and self._is_usual:
+        needs_zygotes = settings.zygote_mib or settings.isolation != sandboxes.OFF
+        if needs_zygotes and self._is_usual:
             self._zygotes = Zygotes(
                 settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
             )
@@ -129,16 +129,16 @@ class Agent:
             path.parent.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._environments.sweep)
         self._shared.outputs.open()
-        left = await asyncio.to_thread(records.sweep, self._root)
-        if not left:
+        taken_over = await asyncio.to_thread(records.sweep, self._root)
+        if not taken_over:
             removing.discard(str(self._root.parent / "snapshots"))
-        door.sweep(self._shared.doors, [one.container.id for one in left])
+        door.sweep(self._shared.doors, [one.container.id for one in taken_over])
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
         # The first zygote's cell needs both; each asks another program.
         await asyncio.gather(
-            asyncio.to_thread(self._open_cells, left),
+            asyncio.to_thread(self._open_cells, taken_over),
             asyncio.to_thread(sandboxes.prepare, self._settings.isolation),
             asyncio.to_thread(openapi.lay, self._lib),
         )
@@ -149,16 +149,16 @@ class Agent:
         self._limits.open(
             self._settings.cgroup,
             f"homeport-{hashlib.sha256(str(self._root).encode()).hexdigest()[:8]}",
-            [one.launch for one in left],
+            [one.launch for one in taken_over],
             self._running,
             self._kill,
         )
-        for one in left:
-            container = dataclasses.replace(one.container, node=self.name)
+        for container_left in taken_over:
+            container = dataclasses.replace(container_left.container, node=self.name)
             self._changes.generation = max(self._changes.generation, container.order.generation)
             self._changes.tell(container)
-            life = self._life(container, one.launch)
-            self._begin(container.id, life, life.go_on(one.leader))
+            life = self._life(container, container_left.launch)
+            self._begin(container.id, life, life.go_on(container_left.leader))
         self._pulses = asyncio.create_task(
             supervised("pulses", lambda: pulses.watch(self._patients, self._kill, self._replace)),
             name="pulses",

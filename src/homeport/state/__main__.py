@@ -34,8 +34,8 @@ def main() -> int:
     except Failure as failure:
         answer = {"error": failure.to_dict()}
     except OSError as error:
-        told = StorageError(f"{error.filename or 'the home'}: {error.strerror}")
-        answer = {"error": told.to_dict()}
+        storage_error = StorageError(f"{error.filename or 'the home'}: {error.strerror}")
+        answer = {"error": storage_error.to_dict()}
     json.dump(answer, sys.stdout)
     return int("error" in answer)
 
@@ -44,19 +44,19 @@ def _answer(words: Sequence[str]) -> dict[str, Any]:
     if words:  # of `homeport service upgrade`, which may be another version: the settings are ours
         own = all_settings.of_server(os.environ)
         return (upgrades.rehearse if words == ["--rehearse"] else upgrades.go_back)(own)
-    asked = json.loads(sys.stdin.read())
-    return _do(asked, Settings(**{**asked["settings"], "home": Path(asked["settings"]["home"])}))
+    order = json.loads(sys.stdin.read())
+    return _do(order, Settings(**{**order["settings"], "home": Path(order["settings"]["home"])}))
 
 
-def _do(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    if asked["do"] == "audit":
-        return _audit(asked)
-    what, file = asked["do"], Path(asked.get("file") or "")
-    passphrase, force = str(asked.get("passphrase") or ""), bool(asked.get("force"))
+def _do(order: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    if order["do"] == "audit":
+        return _audit(order)
+    what, file = order["do"], Path(order.get("file") or "")
+    passphrase, force = str(order.get("passphrase") or ""), bool(order.get("force"))
     if what == "backup":
-        volumes = asked.get("volumes", ())
-        made = backup.make(settings, file, force=force, passphrase=passphrase, volumes=volumes)
-        return dataclasses.asdict(made)
+        volumes = order.get("volumes", ())
+        summary = backup.make(settings, file, force=force, passphrase=passphrase, volumes=volumes)
+        return dataclasses.asdict(summary)
     if what == "lock":
         return {"has_passphrase": archive.has_passphrase(file)}
     if what == "check":
@@ -67,10 +67,10 @@ def _do(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return _look(settings)
 
 
-def _audit(asked: dict[str, Any]) -> dict[str, Any]:
+def _audit(order: dict[str, Any]) -> dict[str, Any]:
     own = all_settings.of_server(os.environ)
     database = Database(urls.of(own.database, own.home))
-    action, result, target = (str(asked[name]) for name in ("action", "result", "target"))
+    action, result, target = (str(order[name]) for name in ("action", "result", "target"))
     entry = AuditEntry(by="socket", action=action, result=result, target=target)
     try:
         if database.file is None or database.file.exists():
@@ -84,7 +84,7 @@ def _look(settings: Settings) -> dict[str, str]:
     """Return which database the home uses, and check that it answers."""
     url = urls.of(settings.database, settings.home)
     if urls.is_sqlite(url) and not Path(url.database or "").exists():
-        return {"told": f"{urls.shown(url)}, once a server has run"}
+        return {"storage_error": f"{urls.shown(url)}, once a server has run"}
     database = Database(url)
     try:
         with database.reading() as connection:
@@ -93,7 +93,7 @@ def _look(settings: Settings) -> dict[str, str]:
     finally:
         database.dispose()
     kind = "PostgreSQL" if database.postgres else "SQLite"
-    return {"told": f"{kind} {version}, {urls.shown(url)}, schema {number or 'none yet'}"}
+    return {"storage_error": f"{kind} {version}, {urls.shown(url)}, schema {number or 'none yet'}"}
 
 
 if __name__ == "__main__":

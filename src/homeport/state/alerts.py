@@ -80,7 +80,7 @@ class Alerts:
     async def load(self) -> None:
         """Read the rows."""
         rows = await self._database.read(lambda c: list(c.execute(select(_T)).mappings()))
-        self._all = {row.key: row for row in (AlertRow(**each) for each in rows)}
+        self._all = {row.key: row for row in (AlertRow(**fields) for fields in rows)}
 
     def all(self) -> list[AlertRow]:
         """Return every alert."""
@@ -129,7 +129,7 @@ class Alerts:
         self._all = {key: row for key, row in self._all.items() if key[0] != scope}
 
     def url(self, row: AlertRow) -> str:
-        """Return where an alert is told."""
+        """Return the URL that an alert's messages go to."""
         return self._vault.open(_sealed(row), row.url)["url"]
 
     def secret(self, row: AlertRow) -> str:
@@ -137,13 +137,13 @@ class Alerts:
         return self._vault.digest(f"webhook {_sealed(row)}")
 
     async def become(self, row: AlertRow, body: dict[str, object] | None) -> None:
-        """Note how an alert is now, and what is to be told of it."""
+        """Save the state of an alert, and the message about it."""
         now = self._now()
-        mine = (tables.here(_T, row.scope), _T.c.name == row.name)
-        told = {name: getattr(row, name) for name in ("state", "since", "good_since", "told")}
+        this_row = (tables.here(_T, row.scope), _T.c.name == row.name)
+        values = {name: getattr(row, name) for name in ("state", "since", "good_since", "told")}
 
         def work(connection: Connection) -> None:
-            changed = connection.execute(update(_T).where(*mine).values(**told))
+            changed = connection.execute(update(_T).where(*this_row).values(**values))
             if body is None or not changed.rowcount:
                 return
             number = (connection.scalar(select(func.max(_M.c.id))) or 0) + 1

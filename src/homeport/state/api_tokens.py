@@ -52,9 +52,9 @@ class ApiTokens:
         """Read the tokens. A damaged row is left out: that token opens nothing."""
         names = [field.name for field in dataclasses.fields(ApiTokenRow)]
         query = select(*(_T.c[name] for name in names)).order_by(_T.c.created_at)
-        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        rows = await self._database.read(lambda c: list(c.execute(query).mappings()))
         self._rows = {}
-        for row in found:
+        for row in rows:
             try:
                 self._rows[row["id"]] = _read(dict(row))
             except ValueError:
@@ -93,8 +93,8 @@ class ApiTokens:
 
     def every(self, workspace: str | None) -> list[ApiTokenRow]:
         """Return a workspace's tokens, the oldest first; None: those of all."""
-        found = [row for row in self._rows.values() if workspace in (None, row.workspace)]
-        return [self._with_use(row) for row in found]
+        rows = [row for row in self._rows.values() if workspace in (None, row.workspace)]
+        return [self._with_use(row) for row in rows]
 
     def find(self, workspace: str | None, token_id: str) -> ApiTokenRow:
         """Return the token with an id; `NotFound` for an unknown one, and for one of another workspace."""
@@ -129,16 +129,16 @@ class ApiTokens:
             )
         now, secret = self._now(), f"as-{tokens.random()}"
         ends = [
-            each
-            for each in (None if expires_s is None else now + expires_s, never_after)
-            if each is not None
+            limit
+            for limit in (None if expires_s is None else now + expires_s, never_after)
+            if limit is not None
         ]
         row = ApiTokenRow(
             id=f"ak-{tokens.random()}",
             workspace=workspace,
             name=name,
             user=user,
-            scopes=",".join(each.value for each in Permission if each in scopes),
+            scopes=",".join(scope.value for scope in Permission if scope in scopes),
             environments=",".join(sorted(set(environments))),
             # A random secret of 128 bits needs no slow hash: there is nothing to guess.
             secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
@@ -168,13 +168,17 @@ class ApiTokens:
         name = _session_of(parent)
         now = self._now()
         row = self._rows.get(parent)
-        sessions = [each for each in self._rows.values() if self.is_session(each)]
-        gone = [
-            each.id for each in sessions if each.expires_at is not None and each.expires_at <= now
+        sessions = [row_ for row_ in self._rows.values() if self.is_session(row_)]
+        expired = [
+            session.id
+            for session in sessions
+            if session.expires_at is not None and session.expires_at <= now
         ]
-        mine = [each.id for each in sessions if each.name == name and each.id not in gone]
-        if gone := [*gone, *mine[: max(0, len(mine) + 1 - MAX_SESSIONS)]]:
-            await self._delete(gone)
+        own_sessions = [
+            session.id for session in sessions if session.name == name and session.id not in expired
+        ]
+        if expired := [*expired, *own_sessions[: max(0, len(own_sessions) + 1 - MAX_SESSIONS)]]:
+            await self._delete(expired)
         admin = Permission.ADMIN in scopes
         return await self.create(
             workspace=workspace,
@@ -225,13 +229,13 @@ class ApiTokens:
                 deleted(token_id)
 
     def _with_sessions(self, ids: Collection[str]) -> list[str]:
-        found = list(ids)
-        for token_id in found:  # grows: a session can make a session
+        all_ids = list(ids)
+        for token_id in all_ids:  # grows: a session can make a session
             name = _session_of(token_id)
-            found += [
-                row.id for row in self._rows.values() if row.name == name and row.id not in found
+            all_ids += [
+                row.id for row in self._rows.values() if row.name == name and row.id not in all_ids
             ]
-        return found
+        return all_ids
 
     async def _write_used(self) -> None:
         while True:
@@ -305,7 +309,7 @@ def _check(
     if not scopes:
         raise BadRequest(
             "a token needs a scope",
-            hint="there are " + ", ".join(each.value for each in Permission),
+            hint="there are " + ", ".join(permission.value for permission in Permission),
         )
     if len(environments) > MAX_ENVIRONMENTS or not all(map(_ENVIRONMENT.match, environments)):
         raise BadRequest("an environment's name has letters, digits and `.`, `_`, `-`")

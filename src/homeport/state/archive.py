@@ -97,7 +97,7 @@ def write(
     with created(part) as file, tarfile.open(fileobj=file, mode="w:gz", compresslevel=3) as tar:
         writer = _Writer(tar)
         contents = {"format": FORMAT, "homeport": version(), "made_at": made_at}
-        writer.text(CONTENTS, _json({**contents, "lock": lock and lock.told()}))
+        writer.text(CONTENTS, _json({**contents, "lock": lock and lock.as_dict()}))
         secret = _json({n: base64.b64encode(c).decode() for n, c in private.items()})
         writer.text(PRIVATE, keys.seal(secret) if keys else secret)
         for name, path in files.items():
@@ -190,10 +190,10 @@ class _Exactly:
         self.digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = self._source.read(wanted)
-        data += b"\0" * (wanted - len(data))
-        self._left -= wanted
+        size_wanted = self._left if size < 0 else min(size, self._left)
+        data = self._source.read(size_wanted)
+        data += b"\0" * (size_wanted - len(data))
+        self._left -= size_wanted
         self.digest.update(data)
         return data
 
@@ -275,31 +275,31 @@ class _Reader:
 
     def _end(self, member: tarfile.TarInfo, keys: Keys | None) -> None:
         digest = self._digest.hexdigest()
-        told = json.loads(_text(self._tar, member, END, MAX_CONTENTS_BYTES))
-        if told["sha256"] != digest:
+        ending = json.loads(_text(self._tar, member, END, MAX_CONTENTS_BYTES))
+        if ending["sha256"] != digest:
             raise ValueError("its parts are not those that it was made of")
-        if keys is not None and not keys.check(digest, str(told["signature"])):
+        if keys is not None and not keys.check(digest, str(ending["signature"])):
             raise ValueError("it was changed by somebody without the passphrase")
 
 
 def _contents(
     members: Iterator[tarfile.TarInfo], tar: tarfile.TarFile, digest: "hashlib._Hash | None" = None
 ) -> Contents:
-    told: dict[str, Any] = json.loads(
+    contents: dict[str, Any] = json.loads(
         _text(tar, next(members, None), CONTENTS, MAX_CONTENTS_BYTES, digest)
     )
-    if int(told["format"]) != FORMAT:
-        later = int(told["format"]) > FORMAT
+    if int(contents["format"]) != FORMAT:
+        later = int(contents["format"]) > FORMAT
         raise BadRequest(
             f"the backup was made by {'a later' if later else 'an earlier'} homeport "
-            f"({str(told.get('homeport'))[:40]!r})",
+            f"({str(contents.get('homeport'))[:40]!r})",
             hint="nothing has been changed; install that version"
             + (", or a later one" if later else ", restore it there, and make a new backup"),
         )
-    lock = told["lock"]
+    lock = contents["lock"]
     return Contents(
-        made_at=float(told["made_at"]),
-        homeport=str(told["homeport"])[:40],
+        made_at=float(contents["made_at"]),
+        homeport=str(contents["homeport"])[:40],
         lock=None if lock is None else Lock.read(lock),
     )
 
@@ -339,7 +339,7 @@ def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 def _described(member: tarfile.TarInfo, content: bytes) -> bytes:
     """Return a text that differs for each two members that differ."""
-    told = [
+    description = [
         member.name,
         member.type.decode("ascii", "replace"),
         member.size if member.isreg() else 0,
@@ -349,7 +349,7 @@ def _described(member: tarfile.TarInfo, content: bytes) -> bytes:
         int(member.mtime),
         member.linkname,
     ]
-    return json.dumps(told).encode() + content
+    return json.dumps(description).encode() + content
 
 
 def _json(value: Any) -> bytes:

@@ -59,7 +59,7 @@ class Audit:
     def open(self) -> None:
         """Begin to delete old rows."""
         self._tasks.start(
-            "the audit log", supervised("the audit log", self._keep_short, told=StorageError)
+            "the audit log", supervised("the audit log", self._keep_short, expected=StorageError)
         )
 
     async def close(self) -> None:
@@ -85,19 +85,19 @@ class Audit:
         if number is None:  # its beginning is in the server's log, too
             _say(values, None)
             return
-        told = {name: values[name] for name in ("result", "app", "target")}
-        query = update(_T).where(_T.c.id == number).values(**told)
+        changes = {name: values[name] for name in ("result", "app", "target")}
+        query = update(_T).where(_T.c.id == number).values(**changes)
         try:
             await self._database.together(lambda c: c.execute(query))
         except Exception as error:
             _say(values, error)
 
-    async def last(self, query: AuditQuery, seen: Seen | None) -> list[AuditEntry]:
-        """Return the newest rows that a query and `seen` let through, the newest last."""
+    async def last(self, query: AuditQuery, visible: Seen | None) -> list[AuditEntry]:
+        """Return the newest rows that a query and `visible` let through, the newest last."""
         columns = [_T.c[field.name] for field in dataclasses.fields(AuditEntry)]
-        wanted = select(*columns).where(*_conditions(query, seen)).order_by(_T.c.id.desc())
-        wanted = wanted.limit(min(query.tail, MOST_ROWS))
-        rows = await self._database.read(lambda c: list(c.execute(wanted).mappings()))
+        newest = select(*columns).where(*_conditions(query, visible)).order_by(_T.c.id.desc())
+        newest = newest.limit(min(query.tail, MOST_ROWS))
+        rows = await self._database.read(lambda c: list(c.execute(newest).mappings()))
         return [AuditEntry(**row) for row in reversed(rows)]
 
     async def trim(self) -> None:
@@ -136,8 +136,8 @@ def printable(text: str, longest: int) -> str:
     >>> printable("a\\nb\\x1b[31m \\u202ec", 64)
     'a\\\\u000ab\\\\u001b[31m \\\\u202ec'
     """
-    told = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:longest])
-    return told if len(told) <= longest else told[: longest - 1] + "…"
+    escaped = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:longest])
+    return escaped if len(escaped) <= longest else escaped[: longest - 1] + "…"
 
 
 def _values(entry: AuditEntry) -> dict[str, object]:
@@ -152,30 +152,30 @@ def _say(values: dict[str, object], error: Exception | None) -> None:
     log.error("a row of the audit log is not in the database%s: %s", why, json.dumps(values))
 
 
-def _conditions(query: AuditQuery, seen: Seen | None) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
+def _conditions(query: AuditQuery, visible: Seen | None) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
     if query.since:
-        found.append(_T.c.at >= query.since)
+        conditions.append(_T.c.at >= query.since)
     if query.user:
-        who = (_T.c.user, _T.c.token, _T.c.by)
-        found.append(or_(*(column == query.user for column in who)))
+        callers = (_T.c.user, _T.c.token, _T.c.by)
+        conditions.append(or_(*(column == query.user for column in callers)))
     if query.app:
-        found.append(_T.c.app == query.app)
+        conditions.append(_T.c.app == query.app)
     if query.environment:
-        found.append(_T.c.environment == query.environment)
-    if seen is not None:
-        found += [_T.c.workspace == seen.workspace, _T.c.at >= seen.since]
-        if seen.environments is not None:
-            found.append(_T.c.environment.in_(seen.environments))
-    return found
+        conditions.append(_T.c.environment == query.environment)
+    if visible is not None:
+        conditions += [_T.c.workspace == visible.workspace, _T.c.at >= visible.since]
+        if visible.environments is not None:
+            conditions.append(_T.c.environment.in_(visible.environments))
+    return conditions
 
 
 def _trim(connection: Connection, oldest: float) -> None:
     connection.execute(delete(_T).where(_T.c.at < oldest))
-    whose = (_T.c.workspace, _T.c.by, _T.c.token)
-    many = select(*whose).group_by(*whose).having(func.count() > MOST_OF_ONE)
+    owner_columns = (_T.c.workspace, _T.c.by, _T.c.token)
+    many = select(*owner_columns).group_by(*owner_columns).having(func.count() > MOST_OF_ONE)
     for caller in connection.execute(many).all():
-        of_one = [column == value for column, value in zip(whose, caller, strict=True)]
+        of_one = [column == value for column, value in zip(owner_columns, caller, strict=True)]
         _delete_all_but(connection, MOST_OF_ONE, *of_one)
     _delete_all_but(connection, MOST)
 

@@ -117,7 +117,7 @@ def make(
 def check(source: Path, parent: Path, *, passphrase: str = "") -> Summary:
     """Read all of a backup; an error says why it cannot be restored here."""
     with workplace(parent) as folder, _unpacked(source, folder, passphrase) as (contents, volumes):
-        return _told(folder, contents, volumes)
+        return _summary_of_restored(folder, contents, volumes)
 
 
 def restore(settings: Settings, source: Path, *, force: bool, passphrase: str = "") -> Summary:
@@ -145,7 +145,7 @@ def restore(settings: Settings, source: Path, *, force: bool, passphrase: str = 
             _record(database, "restore", str(source))
         finally:
             database.dispose()
-        return _told(folder, contents, volumes)
+        return _summary_of_restored(folder, contents, volumes)
 
 
 def _record(database: Database, action: str, target: str) -> None:
@@ -170,12 +170,12 @@ def _private(home: Path) -> dict[str, bytes]:
 
 def _chosen(rows: Path, names: Collection[str] | None) -> dict[str, str]:
     """Return the volumes whose files go along: key -> name; `NotFound` for an unknown name."""
-    known = _volumes(rows)
+    volumes = _volumes(rows)
     if names is None:
-        return known
-    if unknown := sorted(set(names) - set(known.values())):
+        return volumes
+    if unknown := sorted(set(names) - set(volumes.values())):
         raise NotFound(f"there is no volume `{unknown[0]}`", hint="`homeport volume list`")
-    return {key: name for key, name in known.items() if name in names}
+    return {key: name for key, name in volumes.items() if name in names}
 
 
 def _volumes(rows: Path) -> dict[str, str]:
@@ -184,9 +184,13 @@ def _volumes(rows: Path) -> dict[str, str]:
         "SELECT workspace, environment, id, name FROM volumes WHERE name IS NOT NULL ORDER BY name"
     )
     with contextlib.closing(sqlite3.connect(rows)) as connection:
-        known = "SELECT 1 FROM sqlite_master WHERE name = 'volumes'"  # not before schema 0003
-        found = connection.execute(query).fetchall() if [*connection.execute(known)] else []
-    return {f"{workspace}/{environment}/{id_}": name for workspace, environment, id_, name in found}
+        has_volumes = "SELECT 1 FROM sqlite_master WHERE name = 'volumes'"  # not before schema 0003
+        rows_found = (
+            connection.execute(query).fetchall() if [*connection.execute(has_volumes)] else []
+        )
+    return {
+        f"{workspace}/{environment}/{id_}": name for workspace, environment, id_, name in rows_found
+    }
 
 
 @contextlib.contextmanager
@@ -252,8 +256,8 @@ def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
                 path.rename(path.with_name(f"{database.file.name}.damaged{name}"))
         return
     with database.reading() as connection:
-        made = schema.number(database, connection) is not None
-        if made and not force and any(_count(connection, table) for table in _KEPT):
+        has_schema = schema.number(database, connection) is not None
+        if has_schema and not force and any(_count(connection, table) for table in _KEPT):
             raise AlreadyExists(
                 f"{home} has apps, secrets, tokens, volumes or other data already",
                 hint="`--force` replaces all of them by those of the backup",
@@ -314,18 +318,18 @@ def _snapshot(database: Database, target: Path) -> None:
 
 
 def _copy(source: Connection, target: Connection, table: Table) -> None:
-    found = source.execute(select(table)).mappings()
-    for rows in found.partitions(ROWS_AT_ONCE):
+    source_rows = source.execute(select(table)).mappings()
+    for rows in source_rows.partitions(ROWS_AT_ONCE):
         target.execute(insert(table), [dict(row) for row in rows])
 
 
 def _hashes(rows: Path) -> set[str]:
     with contextlib.closing(sqlite3.connect(rows)) as connection:
         texts = connection.execute("SELECT manifest FROM revisions")
-        return {found for (text,) in texts for found in _SHA256.findall(str(text))}
+        return {digest for (text,) in texts for digest in _SHA256.findall(str(text))}
 
 
-def _told(folder: Path, contents: archive.Contents, volumes: Restored) -> Summary:
+def _summary_of_restored(folder: Path, contents: archive.Contents, volumes: Restored) -> Summary:
     rows = folder / archive.ROWS
     return _summary(rows, contents.made_at, contents.homeport, 0, with_files=volumes.keys)
 

@@ -113,9 +113,9 @@ class Room:
             self._waiting = Counter({row[0]: row[1] for row in connection.execute(_COUNT)})
         if not self._may_take(workspace, count):
             assert self._waiting is not None
-            told = MAX_WAITING if self._alone() else self._waiting[workspace]
-            whose = "" if self._alone() else " of this workspace"
-            raise TooMany(f"{told} calls{whose} are waiting already", hint="try again later")
+            limit = MAX_WAITING if self._alone() else self._waiting[workspace]
+            suffix = "" if self._alone() else " of this workspace"
+            raise TooMany(f"{limit} calls{suffix} are waiting already", hint="try again later")
         assert self._waiting is not None
         self._waiting[workspace] += count
 

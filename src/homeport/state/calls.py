@@ -125,8 +125,8 @@ class Calls:
     async def one(self, call: str, place: int) -> CallRow | None:
         """Return the row of one input; None for an unknown one."""
         here = {**self._within, "call": call, "at": place}
-        found = await self._database.read_together(lambda c: self._statements.one.rows(c, here))
-        return CallRow(**dict(zip(NAMES, found[0], strict=True))) if found else None
+        rows = await self._database.read_together(lambda c: self._statements.one.rows(c, here))
+        return CallRow(**dict(zip(NAMES, rows[0], strict=True))) if rows else None
 
     async def input(self, row: CallRow) -> bytes:
         """Return the arguments."""
@@ -139,10 +139,10 @@ class Calls:
     async def outcome(self, call: str, place: int) -> Outcome | None:
         """Return a call's outcome; None before the call has ended."""
         here = {**self._within, "call": call, "at": place}
-        found = await self._database.read_together(lambda c: self._statements.outcome.rows(c, here))
-        if not found:
+        rows = await self._database.read_together(lambda c: self._statements.outcome.rows(c, here))
+        if not rows:
             raise NotFound(f"there is no call `{call[:80]}`", hint="results are kept for 7 days")
-        ((state, kind, python, body),) = found
+        ((state, kind, python, body),) = rows
         if state not in ENDED:
             return None
         if body is None:
@@ -159,8 +159,8 @@ class Calls:
         here = {"of": endpoint, "now": now, "most": most}
 
         def work(connection: Connection) -> list[tuple[CallRow, bytes | None]]:
-            found = connection.execute(statements.DUE, here).all()
-            return [(CallRow(**dict(zip(NAMES, row, strict=False))), row[-1]) for row in found]
+            rows = connection.execute(statements.DUE, here).all()
+            return [(CallRow(**dict(zip(NAMES, row, strict=False))), row[-1]) for row in rows]
 
         return await self._database.read(work)
 
@@ -256,8 +256,8 @@ class Calls:
         old = _T.c.ended_at < time.time() - KEPT_S
         await self._database.write(lambda c: c.execute(delete(_T).where(old)))
         query = select(_T.c.id, _T.c.place)
-        known = await self._database.read(lambda c: {f"{i}-{p}" for i, p in c.execute(query)})
-        await asyncio.to_thread(self._remove_others, known)
+        known_files = await self._database.read(lambda c: {f"{i}-{p}" for i, p in c.execute(query)})
+        await asyncio.to_thread(self._remove_unknown, known_files)
 
     async def _change(
         self, change: Ready, key: tuple[str, int, int], changes: dict[str, Any]
@@ -267,8 +267,8 @@ class Calls:
         return await self._database.together(lambda c: change.changed(c, values) == 1)
 
     async def _rows(self, query: Any) -> list[CallRow]:
-        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
-        return [CallRow(**row) for row in found]
+        rows = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        return [CallRow(**row) for row in rows]
 
     def _this(self, call: str, query: Any, place: int | None = None) -> Any:
         query = query.where(self._here(), _T.c.id == call)
@@ -299,13 +299,13 @@ class Calls:
             part.unlink(missing_ok=True)
             raise StorageError(f"a call's values cannot be stored: {error.strerror}") from error
 
-    def _remove_others(self, known: set[str]) -> None:
+    def _remove_unknown(self, known_files: set[str]) -> None:
         with contextlib.suppress(OSError):
             for path in self._folder.iterdir():
                 old = (
                     time.time() - path.stat().st_mtime > 3600
                 )  # newer ones may be of a call that is just made
-                if old and path.name.partition(".")[0] not in known:
+                if old and path.name.partition(".")[0] not in known_files:
                     path.unlink(missing_ok=True)
 
 

@@ -65,8 +65,11 @@ class Captures:
 
     def every(self, scope: Scope) -> list[Captured]:
         """Return all of an environment, the oldest first."""
-        found = [self._read(path) for path, _ in self._files(scope)]
-        return sorted((each for each in found if each is not None), key=lambda each: each.at)
+        captured_requests = [self._read(path) for path, _ in self._files(scope)]
+        return sorted(
+            (captured for captured in captured_requests if captured is not None),
+            key=lambda captured: captured.at,
+        )
 
     def remove_app(self, scope: Scope, app: str) -> None:
         """Delete those of an app."""
@@ -110,12 +113,12 @@ class Captures:
     def _make_room(self, scope: Scope, more: int) -> None:
         """Delete the oldest ones until so many more bytes fit."""
         files = sorted(self._files(scope), key=lambda file: file[1].st_mtime)
-        size = sum(each.st_size for _, each in files) + more
-        for path, each in files:
+        size = sum(status.st_size for _, status in files) + more
+        for path, status in files:
             if size <= self._cap_bytes:
                 break
             path.unlink(missing_ok=True)
-            size -= each.st_size
+            size -= status.st_size
 
     def _files(self, scope: Scope) -> Iterator[tuple[Path, os.stat_result]]:
         for path in (self._root / folder(scope)).glob("*.json"):

@@ -114,8 +114,8 @@ class ColdStarts:
             texts = []
         starts = {start.container: start for start in _decoded(texts)}
         starts.update(self._recent.get((scope, app), {}))
-        found = sorted(starts.values(), key=lambda start: start.at)[-KEPT:]
-        return [start for start in found if function in ("", start.function)][-count:]
+        latest = sorted(starts.values(), key=lambda start: start.at)[-KEPT:]
+        return [start for start in latest if function in ("", start.function)][-count:]
 
     async def of_container(self, scope: Scope, app: str, container: str) -> ColdStart | None:
         """Return the start of one container of an app; None if it is not kept."""
@@ -135,7 +135,7 @@ class ColdStarts:
 
     def drop(self, scope: Scope) -> None:
         """Drop what is in memory of an environment, before its rows are deleted."""
-        self._recent = {app: each for app, each in self._recent.items() if app[0] != scope}
+        self._recent = {app: starts for app, starts in self._recent.items() if app[0] != scope}
         for containers in (self._unanswered, self._unwritten):
             for container in [c for c, app in containers.items() if app[0] == scope]:
                 del containers[container]
@@ -197,8 +197,8 @@ class ColdStarts:
             connection.execute(insert(t).values(**columns(start.within), **row))
         for app in apps:
             newest = select(t.c.container).where(_of(app)).order_by(t.c.at.desc()).limit(KEPT)
-            kept = list(connection.scalars(newest))
-            connection.execute(delete(t).where(_of(app), t.c.container.not_in(kept)))
+            newest_containers = list(connection.scalars(newest))
+            connection.execute(delete(t).where(_of(app), t.c.container.not_in(newest_containers)))
 
     async def _move_in(self, folder: Path) -> None:
         starts = await asyncio.to_thread(_read_files, folder)
@@ -213,13 +213,13 @@ def _of(key: AppKey) -> Any:
 
 def _decoded(lines: Iterable[str]) -> list[ColdStart]:
     """Return the starts in these lines of JSON; skip incomplete lines and those of other versions."""
-    found = []
+    starts = []
     for line in lines:
         try:
-            found.append(codec.loads(ColdStart, line))
+            starts.append(codec.loads(ColdStart, line))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-    return found
+    return starts
 
 
 def _read_files(folder: Path) -> list[ColdStart]:

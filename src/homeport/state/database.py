@@ -316,5 +316,5 @@ def _lives(connection: Connection) -> bool:
 
 
 def _inode(path: Path) -> tuple[int, int]:
-    told = os.stat(path)  # noqa: PTH116 - called for each transaction
-    return told.st_dev, told.st_ino
+    status = os.stat(path)  # noqa: PTH116 - called for each transaction
+    return status.st_dev, status.st_ino

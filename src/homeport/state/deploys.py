@@ -34,8 +34,8 @@ class Deploys:
 
     async def interrupt(self) -> None:
         """Say of those that an earlier server has begun that they have not ended."""
-        left = select(func.count()).select_from(_T).where(_T.c.result == RUNNING)
-        if not await self._database.read(lambda c: c.scalar(left)):
+        unfinished = select(func.count()).select_from(_T).where(_T.c.result == RUNNING)
+        if not await self._database.read(lambda c: c.scalar(unfinished)):
             return  # nothing is written at most starts
         query = update(_T).where(_T.c.result == RUNNING)
         values = {"result": INTERRUPTED, "reason": "the server ended", "ended_at": self._now()}

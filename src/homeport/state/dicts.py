@@ -66,17 +66,17 @@ class Dicts:
     async def get(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key; None for a key that is not there."""
         places, now = [self._here(name, key) for key in keys], time.time()
-        found = await self._database.read_together(
+        values_of_keys = await self._database.read_together(
             lambda c: [_VALUE.rows(c, here) for here in places]
         )
         used = [
             {**here, "now": now, "before": now - USED_EACH_S}
-            for here, rows in zip(places, found, strict=True)
+            for here, rows in zip(places, values_of_keys, strict=True)
             if rows and rows[0][1] < now - USED_EACH_S
         ]
         if used:
             await self._database.together(lambda c: c.execute(_USE, used))
-        return [rows[0][0] if rows else None for rows in found]
+        return [rows[0][0] if rows else None for rows in values_of_keys]
 
     async def contains(self, name: str, key: bytes) -> bool:
         """Return whether a key is there."""
@@ -104,8 +104,8 @@ class Dicts:
     async def pop(self, name: str, key: bytes) -> bytes | None:
         """Remove an entry and return its value; None if it is not there."""
         here = self._here(name, key)
-        gone = await self._database.together(lambda c: _POP.rows(c, here))
-        return gone[0][0] if gone else None
+        removed = await self._database.together(lambda c: _POP.rows(c, here))
+        return removed[0][0] if removed else None
 
     async def clear(self, name: str) -> None:
         """Remove all entries."""
@@ -143,8 +143,8 @@ class Dicts:
             these = select(_T.c.digest, _T.c.value).where(
                 _T.c.dict == dict_id, _T.c.digest.in_([row[1] for row in rows])
             )
-            found = {row[0]: row[1] for row in connection.execute(these)}
-            return [(row[2], found[row[1]]) for row in rows], rows[-1][0]
+            values_by_key = {row[0]: row[1] for row in connection.execute(these)}
+            return [(row[2], values_by_key[row[1]]) for row in rows], rows[-1][0]
 
         return await self._database.read(work)
 
@@ -179,15 +179,15 @@ def _upserts(dialect: str) -> tuple[Ready, Ready]:
     """
     query = insert_for(dialect, _T)
     key = [_T.c.dict, _T.c.digest]
-    given = query.excluded
-    has_expired = _T.c.used_at < given.used_at - KEPT_S
-    changed = {"value": given.value, "used_at": given.used_at}
-    place = case((has_expired, given.place), else_=_T.c.place)
+    new = query.excluded
+    has_expired = _T.c.used_at < new.used_at - KEPT_S
+    changed = {"value": new.value, "used_at": new.used_at}
+    place = case((has_expired, new.place), else_=_T.c.place)
     columns = [column.name for column in _T.c]
     ways = (
         query.on_conflict_do_update(index_elements=key, set_={**changed, "place": place}),
         query.on_conflict_do_update(
-            index_elements=key, set_={**changed, "place": given.place}, where=has_expired
+            index_elements=key, set_={**changed, "place": new.place}, where=has_expired
         ),
     )
     update, insert = (Ready(way.returning(_T.c.place), *columns) for way in ways)
@@ -196,14 +196,14 @@ def _upserts(dialect: str) -> tuple[Ready, Ready]:
 
 def _first(rows: Sequence[Any], *, values: bool) -> list[Any]:
     """Return the first rows whose values have at most `PAGE_BYTES` together, or the first one alone."""
-    found: list[Any] = []
+    page: list[Any] = []
     size = 0
     for row in rows:
         size += row[3] if values else 0
-        if found and size > PAGE_BYTES:
+        if page and size > PAGE_BYTES:
             break
-        found.append(row)
-    return found
+        page.append(row)
+    return page
 
 
 def _check(items: Sequence[Item]) -> None:

@@ -45,9 +45,9 @@ class Domains:
 
     def of(self, scope: Scope, app: str, tag: str) -> tuple[str, ...]:
         """Return the domains of an endpoint."""
-        wanted = (scope, app, tag)
+        endpoint = (scope, app, tag)
         rows = self._rows.values()
-        return tuple(sorted(r.domain for r in rows if (r.scope, r.app, r.tag) == wanted))
+        return tuple(sorted(r.domain for r in rows if (r.scope, r.app, r.tag) == endpoint))
 
     async def add(self, row: DomainRow) -> None:
         """Save a domain."""

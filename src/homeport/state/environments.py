@@ -127,7 +127,7 @@ class Environments:
         """
         row = self._rows.get(scope)
         if row is None or scope in self._closed:
-            seen = [each.environment for each in self.of(scope.workspace) if sees(each.scope)]
+            seen = [row_.environment for row_ in self.of(scope.workspace) if sees(row_.scope)]
             there = ", ".join(f"`{name}`" for name in seen) or "none for this token"
             raise NotFound(
                 f"there is no environment `{scope.environment[:80]}`",
@@ -311,9 +311,9 @@ class Environments:
     def _remember(self, scope: Scope) -> None:
         # With the time, so that the key of a deleted environment does not open a later one of the same name.
         at = self._rows[scope].created_at
-        made = f"\0{at!r}" if at else ""
+        created = f"\0{at!r}" if at else ""
         try:
-            key = self._digest(f"environment\0{scope.workspace}\0{scope.environment}{made}")[:40]
+            key = self._digest(f"environment\0{scope.workspace}\0{scope.environment}{created}")[:40]
         except StorageError:  # the key of the vault is damaged: until the next start, another one
             key = secrets.token_hex(20)
         self._keys[key] = scope
@@ -337,19 +337,19 @@ class Environments:
             )
         for row in self.of(scope.workspace):
             if row.scope != scope and row.suffix == suffix:
-                told = f"the web suffix `{suffix}`" if suffix else "no web suffix"
-                raise AlreadyExists(f"the environment `{row.environment}` has {told}")
+                description = f"the web suffix `{suffix}`" if suffix else "no web suffix"
+                raise AlreadyExists(f"the environment `{row.environment}` has {description}")
         self._check_source(scope, self._source(scope.workspace, suffix))
 
     def _check_source(self, scope: Scope, source: str) -> None:
         """Raise if the URLs of another environment begin in the same way."""
-        for other in self._rows:
-            theirs = self.source(other)
+        for row in self._rows:
+            theirs = self.source(row)
             # The setting `workspace` may have a `--`, and so may the rest of a URL.
             alike = f"{source}--".startswith(f"{theirs}--") or f"{theirs}--".startswith(
                 f"{source}--"
             )
-            if other != scope and alike:
+            if row != scope and alike:
                 raise AlreadyExists(
                     f"URLs that begin with `{source}--` belong to another workspace"
                 )

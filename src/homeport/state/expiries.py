@@ -45,22 +45,24 @@ class Expiries:
 
     def due(self, now: float) -> list[AppKey]:
         """Return the apps whose time has come, in its order."""
-        found = [
-            (each.expires_at, app) for app, each in self._all.items() if each.expires_at <= now
+        due = [
+            (expiry.expires_at, app)
+            for app, expiry in self._all.items()
+            if expiry.expires_at <= now
         ]
-        return [app for _, app in sorted(found)]
+        return [app for _, app in sorted(due)]
 
     def next_at(self) -> float | None:
         """Return when the next app stops; None if none does."""
-        return min((each.expires_at for each in self._all.values()), default=None)
+        return min((expiry.expires_at for expiry in self._all.values()), default=None)
 
     async def deployed(self, app: AppKey, seconds: float | None, now: float) -> None:
         """Note a deploy: the app lives for `seconds`; None: for as long as was said before; 0: for ever."""
-        known = self._all.get(app)
+        earlier = self._all.get(app)
         if seconds is None:
-            if known is None:
+            if earlier is None:
                 return
-            seconds = known.seconds
+            seconds = earlier.seconds
         if seconds == 0:
             await self.forget(app)
             return
@@ -88,7 +90,7 @@ class Expiries:
 
     def drop(self, scope: Scope) -> None:
         """Drop the apps of an environment whose rows were deleted."""
-        self._all = {app: each for app, each in self._all.items() if app[0] != scope}
+        self._all = {app: expiry for app, expiry in self._all.items() if app[0] != scope}
 
 
 def _this(app: AppKey) -> ColumnElement[bool]:

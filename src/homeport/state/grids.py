@@ -61,21 +61,21 @@ def window(since: float, until: float, step_s: int) -> Window:
     Window(step_s=60, first=16, last=18)
     """
     least = max(step_s, (until - since) / MOST_STEPS)
-    chosen = next((each for each in STEPS_S if each >= least), STEPS_S[-1])
+    chosen = next((step for step in STEPS_S if step >= least), STEPS_S[-1])
     first = int(since // chosen)
     return Window(chosen, first, max(math.ceil(until / chosen) - 1, first))
 
 
-def fitting(wanted: Window, rows: int) -> Window:
+def fitting(time_window: Window, rows: int) -> Window:
     """PURE: return the same time in longer steps, if so many rows would have too many steps together.
 
     >>> fitting(Window(60, 0, 1439), 100)
     Window(step_s=300, first=0, last=287)
     """
-    while wanted.steps * rows > MOST_CELLS and wanted.step_s < STEPS_S[-1]:
-        longer = STEPS_S[STEPS_S.index(wanted.step_s) + 1]
-        wanted = window(wanted.begin, wanted.end, longer)
-    return wanted
+    while time_window.steps * rows > MOST_CELLS and time_window.step_s < STEPS_S[-1]:
+        longer = STEPS_S[STEPS_S.index(time_window.step_s) + 1]
+        time_window = window(time_window.begin, time_window.end, longer)
+    return time_window
 
 
 class Reading(ABC):
@@ -214,12 +214,12 @@ class _Grid(Generic[R]):
     """What one environment's files tell, by key and step."""
 
     def __init__(
-        self, wanted: Window, new_reading: Callable[[int], Reading], new_row: Callable[[], R]
+        self, time_window: Window, new_reading: Callable[[int], Reading], new_row: Callable[[], R]
     ) -> None:
-        self.first = wanted.first  # the number of the first step
+        self.first = time_window.first  # the number of the first step
         self.asked_at = 0.0
         self.rows: dict[Key, R] = {}
-        self._step_ms = wanted.step_s * 1000
+        self._step_ms = time_window.step_s * 1000
         self._new_reading = new_reading
         self._new_row = new_row
         self._spans: dict[int, float] = {}  # how far back somebody asked -> when
@@ -227,24 +227,26 @@ class _Grid(Generic[R]):
 
     def is_of_others(self, paths: Sequence[Path]) -> bool:
         """Return whether its files were deleted, all of them: an environment may have the name of an earlier one."""
-        known = [(path, self._files[path]) for path in paths if path in self._files]
-        if self._files and not known:
+        read_files = [(path, self._files[path]) for path in paths if path in self._files]
+        if self._files and not read_files:
             return True
-        return not all(reading.is_of(path) for path, reading in known)
+        return not all(reading.is_of(path) for path, reading in read_files)
 
-    def ask(self, wanted: Window, now: float) -> None:
+    def ask(self, time_window: Window, now: float) -> None:
         """Note a question; forget steps that nobody has asked for lately, if they are many: each row changes."""
         self.asked_at = now
         newest = int(now * 1000 // self._step_ms)
-        self._spans[newest - wanted.first] = now
+        self._spans[newest - time_window.first] = now
         self._spans = {
-            span: asked for span, asked in self._spans.items() if now - IDLE_S < asked <= now
+            span: asked_at
+            for span, asked_at in self._spans.items()
+            if now - IDLE_S < asked_at <= now
         }
         span = max(self._spans)
-        gone = newest - span - self.first
-        if gone > span // 2 + 1:
-            self.first += gone
-            self.rows = {key: row for key, row in self.rows.items() if row.forget(gone)}
+        first_kept = newest - span - self.first
+        if first_kept > span // 2 + 1:
+            self.first += first_kept
+            self.rows = {key: row for key, row in self.rows.items() if row.forget(first_kept)}
 
     def read(self, paths: Sequence[Path], newest: int) -> None:
         """Read what was added to the files, which come the newest first. Later steps than `newest` are mistakes."""

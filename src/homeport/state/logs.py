@@ -111,8 +111,8 @@ class Logs:
         self._files.close()
 
     def _put(self, lines: dict[AppKey, list[LogLine]]) -> None:
-        for app, told in lines.items():
-            self._files.append(app, told)
+        for app, lines_of_app in lines.items():
+            self._files.append(app, lines_of_app)
         lines.clear()
 
 

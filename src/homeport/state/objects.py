@@ -45,8 +45,8 @@ class Objects:
         """Read the rows; delete ephemeral objects, whose programs ended with the earlier server, and return these."""
         t = self._table
         query = select(t.c.id, t.c.name, t.c.created_at).where(self._here())
-        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
-        self._rows = {row["id"]: ObjectRow(**row) for row in found}
+        rows = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        self._rows = {row["id"]: ObjectRow(**row) for row in rows}
         ended = [row for row in self._rows.values() if row.name is None]
         with contextlib.suppress(StorageError):  # a full disk: they go at a later start
             for row in ended:
@@ -65,10 +65,10 @@ class Objects:
     def find(self, name: str) -> ObjectRow:
         """Return the object with a name or an id; `NotFound` for an unknown one."""
         if (row := self.get(name)) is None:
-            wanted = name if names.is_volume_name(name) else "NAME"
+            suggestion = name if names.is_volume_name(name) else "NAME"
             raise NotFound(
                 f"there is no {self._kind} `{name[:80]}`",
-                hint=f"`homeport {self._kind} create {wanted}` makes one; so does `create_if_missing=True`",
+                hint=f"`homeport {self._kind} create {suggestion}` makes one; so does `create_if_missing=True`",
             )
         return row
 
@@ -81,20 +81,20 @@ class Objects:
         query = insert(self._table).values(**self._columns, **dataclasses.asdict(row))
 
         def work(connection: Connection) -> ObjectRow | None:
-            if name is not None and (known := self._named(name)) is not None:
-                return known
+            if name is not None and (existing := self._named(name)) is not None:
+                return existing
             connection.execute(query)
             self._rows[row.id] = row
             return None
 
         try:
-            known = await self._database.write(work)
+            existing_row = await self._database.write(work)
         except BaseException:
             self._rows.pop(row.id, None)
             raise
-        if known is not None and not allow_existing:
+        if existing_row is not None and not allow_existing:
             raise AlreadyExists(f"the {self._kind} `{name}` exists")
-        return known or row
+        return existing_row or row
 
     async def rename(self, name: str, new: str) -> ObjectRow:
         """Give an object another name; its id stays."""
@@ -104,7 +104,7 @@ class Objects:
 
         def work(connection: Connection) -> None:
             self.find(row.id)  # it may have been deleted while this waited for its turn
-            if (known := self._named(new)) is not None and known.id != row.id:
+            if (existing := self._named(new)) is not None and existing.id != row.id:
                 raise AlreadyExists(f"the {self._kind} `{new}` exists")
             connection.execute(update(self._table).where(self._is(row)).values(name=new))
             self._rows[row.id] = renamed

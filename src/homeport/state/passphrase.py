@@ -49,8 +49,8 @@ class Lock:
             raise ValueError("its passphrase has another salt than homeport makes")
         return lock
 
-    def told(self) -> dict[str, Any]:
-        """Return it for the file."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a dictionary, for the file."""
         return asdict(self)
 
     def keys(self, passphrase: str) -> "Keys":
@@ -58,8 +58,8 @@ class Lock:
         kdf = Scrypt(
             salt=bytes.fromhex(self.salt), length=2 * KEY_BYTES, n=self.n, r=self.r, p=self.p
         )
-        made = kdf.derive(passphrase.encode("utf-8", "surrogateescape"))
-        return Keys(made[:KEY_BYTES], made[KEY_BYTES:])
+        derived = kdf.derive(passphrase.encode("utf-8", "surrogateescape"))
+        return Keys(derived[:KEY_BYTES], derived[KEY_BYTES:])
 
 
 class Keys:

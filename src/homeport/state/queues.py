@@ -108,9 +108,9 @@ class Queues:
         def attempt() -> Awaitable[list[bytes]]:
             return self._database.together(lambda c: self._take(c, key, count))
 
-        taken = await self._values.until(key, time.monotonic() + wait_s, attempt)
-        self._room.wake(key, len(taken))
-        return taken
+        values = await self._values.until(key, time.monotonic() + wait_s, attempt)
+        self._room.wake(key, len(values))
+        return values
 
     async def count(self, name: str, *, partition: str = "", total: bool = False) -> int:
         """Return how many values a partition has, or all together."""
@@ -186,9 +186,9 @@ class Queues:
         if not items:
             return []
         here = _here(key)
-        taken = connection.execute(_TAKE, {**here, "most": count}).all()
-        connection.execute(_SHRINK, {**here, "left": items - len(taken)})
-        return [row[1] for row in sorted(taken, key=lambda row: row[0])]
+        rows = connection.execute(_TAKE, {**here, "most": count}).all()
+        connection.execute(_SHRINK, {**here, "left": items - len(rows)})
+        return [row[1] for row in sorted(rows, key=lambda row: row[0])]
 
 
 def _alive(connection: Connection, key: Key) -> int:
@@ -220,8 +220,8 @@ def _counting(dialect: str) -> Any:
 
 
 def _check_partitions(connection: Connection, key: Key) -> None:
-    known = select(func.count()).select_from(_P).where(_P.c.queue == key[0])
-    if (connection.scalar(known) or 0) < MAX_PARTITIONS:
+    partitions = select(func.count()).select_from(_P).where(_P.c.queue == key[0])
+    if (connection.scalar(partitions) or 0) < MAX_PARTITIONS:
         return
     there = select(_P.c.queue).where(_P.c.queue == key[0], _P.c.partition == key[1])
     if connection.execute(there).first() is None:
@@ -270,10 +270,10 @@ class _Lines:
             tries_again = False
             try:
                 value = await attempt()
-                left = deadline - time.monotonic()
-                if value or left <= 0:
+                left_s = deadline - time.monotonic()
+                if value or left_s <= 0:
                     return value
-                await asyncio.wait([turn], timeout=left)
+                await asyncio.wait([turn], timeout=left_s)
                 if not turn.done():
                     return value
                 tries_again = True

@@ -67,8 +67,8 @@ class RateLimits:
 
     async def _all(self) -> list[RateLimitRow]:
         query = select(_T).order_by(_T.c.app, _T.c.tag)
-        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
-        return [RateLimitRow(**row) for row in found]
+        rows = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        return [RateLimitRow(**row) for row in rows]
 
 
 def _delete(scope: Scope, app: str, tag: str) -> Delete:

@@ -18,34 +18,34 @@ class Ready:
         """`columns` are those that an INSERT is given."""
         self._statement: Any = statement
         self._columns = list(columns) or None
-        self._made: dict[str, _Made] = {}  # by the dialect's name
+        self._compiled: dict[str, _Made] = {}  # by the dialect's name
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
         """Run it, and return its rows as tuples."""
-        found: list[Any] = self._run(connection, [values]).fetchall()
-        return found
+        rows: list[Any] = self._run(connection, [values]).fetchall()
+        return rows
 
     def changed(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """Run it, and return how many rows it has changed."""
         return int(self._run(connection, [values]).rowcount)
 
-    def all(self, connection: Connection, each: Sequence[Mapping[str, Any]]) -> None:
+    def all(self, connection: Connection, values_of_rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it for each of these values."""
-        self._run(connection, each)
+        self._run(connection, values_of_rows)
 
-    def _run(self, connection: Connection, each: Sequence[Mapping[str, Any]]) -> Any:
+    def _run(self, connection: Connection, values_of_rows: Sequence[Mapping[str, Any]]) -> Any:
         dialect = connection.dialect
-        made = self._made.get(dialect.name)
-        if made is None:
-            made = self._made[dialect.name] = _Made(self._statement, self._columns, dialect)
-        given = [made.given(values) for values in each]
+        compiled = self._compiled.get(dialect.name)
+        if compiled is None:
+            compiled = self._compiled[dialect.name] = _Made(self._statement, self._columns, dialect)
+        parameters = [compiled.parameters(values) for values in values_of_rows]
         dbapi = dialect.loaded_dbapi
         try:
             cursor = connection.connection.cursor()
-            if len(given) == 1:
-                cursor.execute(made.text, given[0])
+            if len(parameters) == 1:
+                cursor.execute(compiled.text, parameters[0])
             else:
-                cursor.executemany(made.text, given)
+                cursor.executemany(compiled.text, parameters)
         except dbapi.Error as error:  # as SQLAlchemy raises it
             raise DBAPIError.instance(
                 None, None, error, dbapi.Error, hide_parameters=True, dialect=dialect
@@ -57,12 +57,14 @@ class _Made:
     """A statement's text in one dialect, and its constants."""
 
     def __init__(self, statement: Any, columns: list[str] | None, dialect: Dialect) -> None:
-        made = statement.compile(dialect=dialect, column_keys=columns)
-        self.text: str = made.string
-        self._constants: dict[str, Any] = {name: bind.value for name, bind in made.binds.items()}
-        self._places: list[str] | None = made.positiontup  # None: parameters have names
+        compiled = statement.compile(dialect=dialect, column_keys=columns)
+        self.text: str = compiled.string
+        self._constants: dict[str, Any] = {
+            name: bind.value for name, bind in compiled.binds.items()
+        }
+        self._places: list[str] | None = compiled.positiontup  # None: parameters have names
 
-    def given(self, values: Mapping[str, Any]) -> Any:
+    def parameters(self, values: Mapping[str, Any]) -> Any:
         """Return the parameters in the driver's form: those of `values`, and the constants."""
         every = {**self._constants, **values}
         return every if self._places is None else [every[name] for name in self._places]

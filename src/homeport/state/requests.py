@@ -125,40 +125,40 @@ class Requests:
 
         `since`: those that ended before, in seconds since the epoch, need not be looked at.
         """
-        found: deque[Kept] = deque()
+        records: deque[Kept] = deque()
         for path in self.written(scope):
-            rows: deque[_Row] = deque(maxlen=count - len(found))
+            rows: deque[_Row] = deque(maxlen=count - len(records))
             first_ms = None
             for row in _rows(path):
                 first_ms = first_ms or int(row.words[ENDED])
                 if wants(row.words, row.app, row.tag):
                     rows.append(row)
-            found.extendleft(row.kept() for row in reversed(rows))
-            if len(found) >= count or (first_ms or 0) < since * 1000:
+            records.extendleft(row.as_kept() for row in reversed(rows))
+            if len(records) >= count or (first_ms or 0) < since * 1000:
                 break
-        return list(found)
+        return list(records)
 
     def find(self, scope: Scope, request: str) -> Kept | None:
         """Return the request with this id; None if it is not kept. Call it in a thread."""
         for path in self.written(scope):
             for row in _rows(path, f" {request} "):
                 if row.words[ID] == request:
-                    return row.kept()
+                    return row.as_kept()
         return None
 
     def recent(self) -> set[str]:
         """Return the ids of the last requests that were kept, of all environments."""
         ids: set[str] = set()
-        left = RECENT_BYTES
+        left_bytes = RECENT_BYTES
         for path in sorted(self._root.rglob("*.log"), key=_modified, reverse=True):
             with contextlib.suppress(OSError), path.open("rb") as file:
-                begin = max(file.seek(0, os.SEEK_END) - left, 0)
-                left -= file.tell() - begin
+                begin = max(file.seek(0, os.SEEK_END) - left_bytes, 0)
+                left_bytes -= file.tell() - begin
                 file.seek(begin)
                 for line in file.read().decode("ascii", "replace").split("\n"):
                     if (words := recorded.fields(line)) is not None:
                         ids.add(words[ID])
-            if left <= 0:
+            if left_bytes <= 0:
                 break
         return ids
 
@@ -283,7 +283,7 @@ class Follower:
         if not self._rows:
             self._some.clear()
             lost, self._lost = self._lost, 0
-        return [row.kept() for row in rows], lost
+        return [row.as_kept() for row in rows], lost
 
 
 class _File:
@@ -300,14 +300,14 @@ class _File:
         """Write these requests, all or none: `OSError`. If they do not fit, they are in another file."""
         texts = [" ".join(line) for line, _ in placed]
         size = self._begin(sum(map(len, texts)))
-        told: list[str] = []
+        texts_of_line: list[str] = []
         for text, (line, place) in zip(texts, placed, strict=True):
-            told += self._marks(line, place, revisions[line[CONTAINER]])
-            told.append(f"{text}\n")
-        left = "".join(told).encode("ascii", "replace")
+            texts_of_line += self._marks(line, place, revisions[line[CONTAINER]])
+            texts_of_line.append(f"{text}\n")
+        unwritten = "".join(texts_of_line).encode("ascii", "replace")
         try:
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+            while unwritten:
+                unwritten = unwritten[os.write(self._descriptor, unwritten) :]
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, size)
@@ -364,12 +364,12 @@ class Marks:
         if line[:1] not in (ENDPOINT_MARK, CONTAINER_MARK):
             return False
         with contextlib.suppress(ValueError, TypeError):
-            mark, name, told = line.split(" ", 2)
+            mark, name, value = line.split(" ", 2)
             if mark == ENDPOINT_MARK:
-                app, tag = json.loads(told)
+                app, tag = json.loads(value)
                 self.places[name] = (app, tag)
             else:
-                self.revisions[name] = json.loads(told)
+                self.revisions[name] = json.loads(value)
         return True
 
 
@@ -382,7 +382,7 @@ class _Row:
     tag: str
     revision: str
 
-    def kept(self) -> Kept:
+    def as_kept(self) -> Kept:
         request = recorded.decode(self.words)
         return Kept(request=request, app=self.app, tag=self.tag, revision=self.revision)
 

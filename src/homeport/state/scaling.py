@@ -33,17 +33,17 @@ class Scalings:
 
     async def of(self, scope: Scope, app: str, revision: str) -> list[ScalingRow]:
         """Return what was set since that revision was deployed."""
-        told = (_T.c.function, _T.c.parameters, _T.c.scaling)
-        query = select(*told).where(
+        columns = (_T.c.function, _T.c.parameters, _T.c.scaling)
+        query = select(*columns).where(
             tables.here(_T, scope), _T.c.app == app, _T.c.revision == revision
         )
-        found = await self._database.read(lambda c: list(c.execute(query)))
+        rows = await self._database.read(lambda c: list(c.execute(query)))
         return [
             ScalingRow(
                 pool=PoolKey(app, function, revision, parameters),
                 scaling=codec.loads(Scaling, text),
             )
-            for function, parameters, text in found
+            for function, parameters, text in rows
         ]
 
     async def save(self, scope: Scope, row: ScalingRow) -> None:

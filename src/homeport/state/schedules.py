@@ -56,8 +56,8 @@ class Schedules:
     async def all(self) -> list[ScheduleRow]:
         """Return every schedule."""
         query = select(_T)
-        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
-        return [ScheduleRow(**row) for row in found]
+        rows = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        return [ScheduleRow(**row) for row in rows]
 
     async def replace(self, scope: Scope, app: str, rows: Sequence[ScheduleRow]) -> None:
         """Save an app's schedules; those that it had before go."""
@@ -73,8 +73,8 @@ class Schedules:
     async def move(self, row: ScheduleRow, next_at: float) -> ScheduleRow | None:
         """Save another next time, without a run; None if the schedule has changed meanwhile."""
         change = self._changed(row, next_at=next_at)
-        done = await self._database.write(lambda c: c.execute(change).rowcount == 1)
-        return dataclasses.replace(row, next_at=next_at) if done else None
+        was_saved = await self._database.write(lambda c: c.execute(change).rowcount == 1)
+        return dataclasses.replace(row, next_at=next_at) if was_saved else None
 
     async def run(
         self, row: ScheduleRow, next_at: float, call: CallRow, body: bytes
@@ -91,8 +91,8 @@ class Schedules:
             change = self._changed(row, next_at=next_at, last_call=last)
             if connection.execute(change).rowcount != 1:
                 return None, False
-            made = not waits and self._calls.insert_small(connection, call, body)
-            return dataclasses.replace(row, next_at=next_at, last_call=last), made
+            was_made = not waits and self._calls.insert_small(connection, call, body)
+            return dataclasses.replace(row, next_at=next_at, last_call=last), was_made
 
         return await self._database.write(work)
 

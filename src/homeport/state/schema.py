@@ -23,20 +23,20 @@ log = logging.getLogger(__name__)
 def prepare(database: Database) -> None:
     """Make or migrate the tables if needed; `StorageError` for the schema of a later homeport."""
     with database.reading() as connection:
-        found = number(database, connection)
-    if found == tables.SCHEMA:
+        number_found = number(database, connection)
+    if number_found == tables.SCHEMA:
         return
-    if found is not None and database.file is not None:
-        copies.keep_file(database.file, found)
+    if number_found is not None and database.file is not None:
+        copies.keep_file(database.file, number_found)
     with database.writing() as connection:
-        found = number(database, connection)  # another process may have been first
-        if found is None:
+        number_found = number(database, connection)  # another process may have been first
+        if number_found is None:
             tables.metadata.create_all(connection)
             stamp(connection, tables.SCHEMA)
-        elif found != tables.SCHEMA:
+        elif number_found != tables.SCHEMA:
             if database.postgres:
-                copies.keep_tables(connection, found)
-            _migrate(database, connection, found)
+                copies.keep_tables(connection, number_found)
+            _migrate(database, connection, number_found)
         if not database.postgres:
             # So that a homeport without migrations refuses the file too.
             connection.exec_driver_sql(f"PRAGMA user_version = {int(tables.SCHEMA)}")
@@ -52,29 +52,31 @@ def check_current(database: Database, connection: Connection) -> None:
 
 def number(database: Database, connection: Connection) -> str | None:
     """Return the schema's number, None in an empty database; `StorageError` for a later one."""
-    found = noted(database, connection)
-    if found is not None and found > tables.SCHEMA:
+    number_found = noted(database, connection)
+    if number_found is not None and number_found > tables.SCHEMA:
         raise StorageError(
-            f"{urls.shown(database.url)} was written by a later homeport (schema {found}); this one, "
+            f"{urls.shown(database.url)} was written by a later homeport (schema {number_found}); this one, "
             f"{metadata.version('homeport')}, reads schemas up to {tables.SCHEMA}",
             hint="install that version again; or, to go back, `homeport restore` a backup from before the upgrade"
             + ("" if database.postgres else f" (or the copy {urls.shown(database.url)}.schema-…)"),
         )
-    return found
+    return number_found
 
 
 def noted(database: Database, connection: Connection) -> str | None:
     """Return the number of the schema, also of a later one; None in an empty database."""
     there = set(inspect(connection).get_table_names())
     if "alembic_version" in there:
-        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-        return found
+        number_found: str | None = connection.scalar(
+            text("SELECT version_num FROM alembic_version")
+        )
+        return number_found
     if "apps" not in there:
         return None
     if database.postgres:
         return FIRST
-    told = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
-    return FIRST if told <= LAST_UNNUMBERED else f"{told:04}"
+    user_version = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
+    return FIRST if user_version <= LAST_UNNUMBERED else f"{user_version:04}"
 
 
 def stamp(connection: Connection, number: str) -> None:

@@ -92,8 +92,8 @@ class SecretBox:
             for ref in (*spec.secrets, *spec.build_secrets)
             if ref.name
         }
-        told = codec.dumps(manifest) + repr(sorted((n, changed.get(n)) for n in used))
-        fingerprint = self._vault.digest(told)
+        text = codec.dumps(manifest) + repr(sorted((n, changed.get(n)) for n in used))
+        fingerprint = self._vault.digest(text)
         self._held.append(fingerprint)
         try:
             yield await self._seal(manifest, fingerprint), fingerprint
@@ -141,14 +141,14 @@ class SecretBox:
 
     async def _seal_all(self, refs: Iterable[SecretRef], name: str) -> tuple[SecretRef, ...]:
         """Return the references, with their values moved into the store as `name`/0, `name`/1, …."""
-        found = []
+        sealed = []
         for position, ref in enumerate(refs):
             if ref.values is not None:
                 own = f"{name}/{position}"
                 await self._put(own, ref.values, [], inline=True)
                 ref = SecretRef(name=own, required_keys=ref.required_keys, where=ref.where)  # noqa: PLW2901
-            found.append(ref)
-        return tuple(found)
+            sealed.append(ref)
+        return tuple(sealed)
 
     async def _put(
         self, name: str, values: dict[str, str], keys: Iterable[str], *, inline: bool
@@ -172,10 +172,10 @@ class SecretBox:
         values = self._vault.open(self._bound(name), sealed)
         absent = [key for key in ref.required_keys if key not in values]
         if absent:
-            told = ", ".join(f"`{key}`" for key in absent)
+            names = ", ".join(f"`{key}`" for key in absent)
             every = " ".join(f"{key}=…" for key in [*values, *absent])
             raise SecretMissing(
-                f"the secret `{name}` lacks {told}",
+                f"the secret `{name}` lacks {names}",
                 where=ref.where,
                 hint=f"create it anew with `homeport secret create {name} {every} --force`",
             )

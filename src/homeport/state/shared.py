@@ -27,7 +27,7 @@ class Shared:
             await self.load(scope)
         self._tasks.start(
             "sweeping dicts and queues",
-            supervised("sweeping dicts and queues", self._sweep, told=StorageError),
+            supervised("sweeping dicts and queues", self._sweep, expected=StorageError),
         )
 
     async def load(self, scope: Scope) -> None:

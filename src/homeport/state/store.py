@@ -53,11 +53,11 @@ class Stores:
         t = tables.apps
         query = select(t.c.workspace, t.c.environment, *_columns(t, AppRow))
         query = query.order_by(t.c.created_at.desc())
-        found = await self.database.read(
+        rows = await self.database.read(
             lambda c: [dict(row) for row in c.execute(query).mappings()]
         )
         return [
-            (Scope(row.pop("workspace"), row.pop("environment")), AppRow(**row)) for row in found
+            (Scope(row.pop("workspace"), row.pop("environment")), AppRow(**row)) for row in rows
         ]
 
     async def local_ports(self) -> dict[str, int]:
@@ -76,7 +76,7 @@ class Stores:
 
         def work(connection: Connection) -> set[str]:
             texts = connection.scalars(select(tables.revisions.c.manifest))
-            return {found for text in texts for found in _SHA256.findall(str(text))}
+            return {digest for text in texts for digest in _SHA256.findall(str(text))}
 
         return await self.database.read(work)
 
@@ -161,13 +161,13 @@ class Store:
         """Return every revision of an app that can be read, the newest first."""
         t = tables.revisions
         query = self._from(t, *_columns(t, Revision)).where(t.c.app == app)
-        found = []
+        revisions = []
         for row in await self._rows(query.order_by(t.c.version.desc())):
             try:
-                found.append(rows.revision(row, self.scope))
+                revisions.append(rows.revision(row, self.scope))
             except StorageError as error:
                 log.warning("%s", error.message)
-        return found
+        return revisions
 
     async def versions(self, since: float, until: float, app: str = "") -> list[VersionRow]:
         """Return the versions that were deployed in a time, the oldest first; `app`: of this app alone."""
@@ -184,20 +184,20 @@ class Store:
     async def numbers(self, app: str) -> dict[str, int]:
         """Return the version of each revision of an app, by its id."""
         t = tables.revisions
-        found = await self._rows(self._from(t, t.c.id, t.c.version).where(t.c.app == app))
-        return {row["id"]: row["version"] for row in found}
+        rows = await self._rows(self._from(t, t.c.id, t.c.version).where(t.c.app == app))
+        return {row["id"]: row["version"] for row in rows}
 
     async def revision(self, app: str, version: int) -> Revision:
         """Return one revision; `NotFound` names the app, `StorageError` says that the row is damaged."""
         t = tables.revisions
         query = self._from(t, *_columns(t, Revision)).where(t.c.app == app, t.c.version == version)
-        found = await self._rows(query)
-        if not found:
+        rows_found = await self._rows(query)
+        if not rows_found:
             raise NotFound(
                 f"the app `{app}` has no version v{version}",
                 hint=f"`homeport app history {app}` lists its versions",
             )
-        return rows.revision(found[0], self.scope)
+        return rows.revision(rows_found[0], self.scope)
 
     async def served(self, app: str) -> Served:
         """Return what `put_back` needs to undo the next change of an app."""
@@ -245,8 +245,8 @@ class Store:
     async def local_ports(self) -> dict[str, int]:
         """Return endpoint id -> the local port that it had last."""
         t = tables.endpoints
-        found = await self._rows(self._from(t, t.c.id, t.c.local_port))
-        return {row["id"]: row["local_port"] for row in found}
+        rows = await self._rows(self._from(t, t.c.id, t.c.local_port))
+        return {row["id"]: row["local_port"] for row in rows}
 
     # secrets
 
@@ -329,10 +329,10 @@ class Store:
 
     def _served(self, connection: Connection, app: str) -> Served:
         t = tables.endpoints
-        found = connection.execute(self._from(t, t.c.id, t.c.app, t.c.local_port))
+        rows = connection.execute(self._from(t, t.c.id, t.c.app, t.c.local_port))
         return Served(
             app=self._app(connection, app),
-            endpoints={row.id: (row.app, row.local_port) for row in found},
+            endpoints={row.id: (row.app, row.local_port) for row in rows},
         )
 
     def _put_back(self, connection: Connection, app: str, before: Served) -> None:
@@ -340,11 +340,15 @@ class Store:
         connection.execute(delete(a).where(self._here(a), a.c.name == app))
         if before.app is not None:
             connection.execute(insert(a).values(**self._key, **dataclasses.asdict(before.app)))
-        taken = set(connection.scalars(self._from(t, t.c.id).where(t.c.app == app)))
+        owned = set(connection.scalars(self._from(t, t.c.id).where(t.c.app == app)))
         self._set_endpoints(
             connection,
             app,
-            {n: each for n, each in before.endpoints.items() if each[0] == app or n in taken},
+            {
+                n: owner_and_port
+                for n, owner_and_port in before.endpoints.items()
+                if owner_and_port[0] == app or n in owned
+            },
         )
 
     def _set_endpoints(
@@ -352,8 +356,8 @@ class Store:
     ) -> None:
         """Give the app these endpoints and no others; a stopped app may have had one of them."""
         t = tables.endpoints
-        mine = (t.c.app == app) | t.c.id.in_(list(endpoints))
-        connection.execute(delete(t).where(self._here(t), mine))
+        affected = (t.c.app == app) | t.c.id.in_(list(endpoints))
+        connection.execute(delete(t).where(self._here(t), affected))
         for name, (owner, port) in endpoints.items():
             connection.execute(insert(t).values(**self._key, id=name, app=owner, local_port=port))
 
@@ -385,4 +389,8 @@ def _columns(table: Table, cls: type) -> Iterable[ColumnElement[Any]]:
 
 
 def _of(app: str, served: Served) -> dict[str, tuple[str, int]]:
-    return {name: each for name, each in served.endpoints.items() if each[0] == app}
+    return {
+        name: owner_and_port
+        for name, owner_and_port in served.endpoints.items()
+        if owner_and_port[0] == app
+    }

@@ -44,9 +44,9 @@ class Together:
         """Run a work in the next group; return what it returns once the transaction has ended."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        one = _Work(work, done)
+        new_work = _Work(work, done)
         with self._joining:
-            self._waiting.append(one)
+            self._waiting.append(new_work)
             is_first = len(self._waiting) == 1
         if is_first:
             # What else arrives in this turn of the loop joins. A thread that began now would fight for the interpreter's lock.
@@ -72,13 +72,13 @@ class Together:
         with self._joining:
             works, self._waiting, self._is_handed = self._waiting, [], False
         values: list[Any] = []
-        begun = False
+        has_begun = False
         try:
             with self._transaction() as connection:
-                begun = True
+                has_begun = True
                 values.extend(work.do(connection) for work in works)
         except Exception as error:
-            if begun and len(values) < len(works) and len(works) > 1:
+            if has_begun and len(values) < len(works) and len(works) > 1:
                 ends = self._one_by_one(works)
             else:  # it cannot begin or cannot commit, or its only work raised
                 ends = [_End(work, None, error) for work in works]

@@ -47,19 +47,19 @@ class TokenRows:
 
     async def every(self) -> list[tuple[Scope, TokenRow]]:
         """Return every token, with its environment."""
-        found = await self._database.read(
+        rows = await self._database.read(
             lambda c: [dict(row) for row in c.execute(select(_T)).mappings()]
         )
         return [
-            (Scope(row.pop("workspace"), row.pop("environment")), TokenRow(**row)) for row in found
+            (Scope(row.pop("workspace"), row.pop("environment")), TokenRow(**row)) for row in rows
         ]
 
     async def of(self, scope: Scope) -> list[TokenRow]:
         """Return the tokens of an environment, the oldest first."""
-        shown = (_T.c[each.name] for each in dataclasses.fields(TokenRow))
+        shown = (_T.c[field.name] for field in dataclasses.fields(TokenRow))
         query = select(*shown).where(tables.here(_T, scope)).order_by(_T.c.created_at)
-        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
-        return [TokenRow(**row) for row in found]
+        rows = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        return [TokenRow(**row) for row in rows]
 
     async def add(self, scope: Scope, row: TokenRow) -> None:
         """Save a token's hash."""
@@ -68,11 +68,11 @@ class TokenRows:
 
     async def replace(self, scope: Scope, row: TokenRow, before: str) -> bool:
         """Replace a token's row if its secret still has the hash `before`; else return False."""
-        mine = (tables.here(_T, scope), _T.c.id == row.id, _T.c.secret_sha256 == before)
+        this_row = (tables.here(_T, scope), _T.c.id == row.id, _T.c.secret_sha256 == before)
         changed = {
             name: value for name, value in dataclasses.asdict(row).items() if name != "used_at"
         }
-        query = update(_T).where(*mine).values(**changed)
+        query = update(_T).where(*this_row).values(**changed)
         return await self._database.write(lambda c: c.execute(query).rowcount) > 0
 
     async def delete(self, scope: Scope, token: str) -> bool:
@@ -105,7 +105,7 @@ class Tokens:
     def open(self) -> None:
         """Begin to write when tokens are used."""
         loop = supervised(
-            "proxy tokens' last use", self._watch_use, told=(IngressError, StorageError)
+            "proxy tokens' last use", self._watch_use, expected=(IngressError, StorageError)
         )
         self._tasks.start("proxy tokens' last use", loop)
 
@@ -253,7 +253,7 @@ def _realms(scope: Scope, row: TokenRow) -> list[str]:
     """Return the realms that a token opens: that of its environment, or of its apps and functions."""
     if not row.scopes:
         return [realm_of(scope)]
-    parts = (each.partition("/") for each in scopes_of(row))
+    parts = (scope_text.partition("/") for scope_text in scopes_of(row))
     return [key_of(scope, app, tag) for app, _, tag in parts]
 
 
@@ -277,11 +277,11 @@ def _check(name: str, scopes: Collection[str], expires_s: float | None) -> None:
         raise BadRequest(f"a token's name has at most {MAX_NAME} printable characters")
     if len(scopes) > MAX_SCOPES:
         raise BadRequest(f"a token opens at most {MAX_SCOPES} apps and functions")
-    for each in scopes:
-        app, has_tag, tag = each.partition("/")
+    for scope_text in scopes:
+        app, has_tag, tag = scope_text.partition("/")
         if not names.is_object_name(app) or (has_tag and not names.is_tag(tag)):
             raise BadRequest(
-                f"`{each[:80]}` is not an app or a function",
+                f"`{scope_text[:80]}` is not an app or a function",
                 hint="name an app, `shop`, or a function of one, `shop.price`",
             )
     _check_expiry(expires_s)

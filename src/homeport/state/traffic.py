@@ -19,10 +19,10 @@ LEFT = "left"
 
 def _bounds() -> list[int]:
     """Return where the buckets of durations begin, in milliseconds: one apart, later 7 % apart."""
-    found = [0]
-    while len(found) < 256:
-        found.append(max(found[-1] + 1, round(found[-1] * 1.07)))
-    return found
+    starts = [0]
+    while len(starts) < 256:
+        starts.append(max(starts[-1] + 1, round(starts[-1] * 1.07)))
+    return starts
 
 
 BOUNDS = _bounds()
@@ -54,26 +54,28 @@ class Traffic:
         `wants` gets an endpoint's app and tag. The steps are longer than wanted if there would be too many.
         """
 
-        def made(
+        def series_of_rows(
             steps: Window, rows: list[tuple[Key, Row, int]]
         ) -> tuple[Window, tuple[EndpointSeries, ...]]:
             return steps, tuple(
                 row.series(*key, begin, steps.steps) for key, row, begin in rows if wants(*key)
             )
 
-        found: tuple[Window, tuple[EndpointSeries, ...]] = self._grids.rows(scope, wanted, made)
-        return found
+        result: tuple[Window, tuple[EndpointSeries, ...]] = self._grids.rows(
+            scope, wanted, series_of_rows
+        )
+        return result
 
     def totals(
         self, scope: Scope, wanted: Window, wants: Callable[[str, str], bool]
     ) -> list[Total]:
         """Return how the requests of an environment's endpoints ended in a time."""
 
-        def made(steps: Window, rows: list[tuple[Key, Row, int]]) -> list[Total]:
+        def totals_of_rows(steps: Window, rows: list[tuple[Key, Row, int]]) -> list[Total]:
             return [row.total(*key, begin, steps.steps) for key, row, begin in rows if wants(*key)]
 
-        found: list[Total] = self._grids.rows(scope, wanted, made)
-        return found
+        totals: list[Total] = self._grids.rows(scope, wanted, totals_of_rows)
+        return totals
 
 
 class Reading(grids.Reading):
@@ -124,9 +126,9 @@ class Row(grids.Row):
 
     def forget(self, count: int) -> bool:
         """Forget the first steps; return whether anything is left."""
-        for each in self._columns():
-            del each[:count]
-        self._statuses = {name: each for name, each in self._statuses.items() if any(each)}
+        for column in self._columns():
+            del column[:count]
+        self._statuses = {name: counts for name, counts in self._statuses.items() if any(counts)}
         self._changed = {at - count for at in self._changed if at >= count}
         return bool(self._statuses)
 
@@ -146,7 +148,9 @@ class Row(grids.Row):
         return EndpointSeries(
             app=app,
             tag=tag,
-            by_status={name: (*each, *nothing) for name, each in statuses.items() if any(each)},
+            by_status={
+                name: (*counts, *nothing) for name, counts in statuses.items() if any(counts)
+            },
             p50_ms=(*self._middle[begin:end], *none),
             p99_ms=(*self._high[begin:end], *none),
             cold=(*self._cold[begin:end], *nothing),
@@ -156,7 +160,13 @@ class Row(grids.Row):
     def total(self, app: str, tag: str, begin: int, count: int) -> Total:
         """Return the requests of all these steps together."""
         end = begin + count
-        durations = sorted(b"".join(each for each in self._durations[begin:end] if each))
+        durations = sorted(
+            b"".join(
+                durations_of_step
+                for durations_of_step in self._durations[begin:end]
+                if durations_of_step
+            )
+        )
         return Total(
             app=app,
             tag=tag,

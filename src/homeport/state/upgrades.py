@@ -80,8 +80,8 @@ def go_back(settings: Settings, patience_s: float = PATIENCE_S) -> dict[str, Any
 
 def _is_later(database: Database) -> bool:
     with database.reading() as connection:
-        found = schema.noted(database, connection)
-    return found is not None and found > tables.SCHEMA
+        number = schema.noted(database, connection)
+    return number is not None and number > tables.SCHEMA
 
 
 @contextlib.contextmanager

@@ -25,9 +25,9 @@ def of(setting: str, home: Path) -> URL:
         if not url.database or url.database == ":memory:":
             raise _wrong()
         return URL.create("sqlite", database=str(home / url.database))
-    known = url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}
+    is_postgres = url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}
     # An @ there is one of a password that is not percent-encoded.
-    if known and "@" not in f"{url.host}{url.database}":
+    if is_postgres and "@" not in f"{url.host}{url.database}":
         return url.set(drivername="postgresql+psycopg")
     raise _wrong()
 

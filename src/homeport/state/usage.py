@@ -64,8 +64,10 @@ class Usages:
         """Keep what was used in the `span_s` seconds before `at`; a full disk only loses it."""
         try:
             with self._writing:
-                for scope, told in samples.items():
-                    rows = [[getattr(each, name) for name in _FIELDS] for each in told]
+                for scope, samples_of_scope in samples.items():
+                    rows = [
+                        [getattr(sample, name) for name in _FIELDS] for sample in samples_of_scope
+                    ]
                     line = json.dumps([round(at, 3), round(span_s, 3), rows], separators=(",", ":"))
                     self._append(scope, f"{line}\n".encode())
             self._failing = False
@@ -82,13 +84,15 @@ class Usages:
         `wants` gets an app and a function. The steps are longer than wanted if there would be too many.
         """
 
-        def made(
+        def series_of_rows(
             steps: Window, rows: list[tuple[Key, Row, int]]
         ) -> tuple[Window, tuple[FunctionSeries, ...]]:
             return steps, tuple(row.series(*key, begin, steps) for key, row, begin in rows if wants(*key))  # fmt: skip
 
-        found: tuple[Window, tuple[FunctionSeries, ...]] = self._grids.rows(scope, wanted, made)
-        return found
+        result: tuple[Window, tuple[FunctionSeries, ...]] = self._grids.rows(
+            scope, wanted, series_of_rows
+        )
+        return result
 
     def remove(self, scope: Scope) -> None:
         """Remove what an environment has used that was deleted."""

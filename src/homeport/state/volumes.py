@@ -141,10 +141,10 @@ class Volumes:
         return dataclasses.replace(mount, key=self.key(row))
 
     async def _discard(self, row: ObjectRow) -> None:
-        gone = self._root / f"{row.id}{GONE}"
+        renamed = self._root / f"{row.id}{GONE}"
         with contextlib.suppress(FileNotFoundError):
-            (self._root / row.id).rename(gone)
-        await asyncio.to_thread(self._remove_directory, gone)
+            (self._root / row.id).rename(renamed)
+        await asyncio.to_thread(self._remove_directory, renamed)
 
     def _sweep(self) -> None:
         with contextlib.suppress(OSError):

@@ -146,7 +146,7 @@ async def api_of(plane: Plane, home: Path):
         tokens=proxy_tokens,
         rate_limits=limits,
         expiring=expiring,
-        captor=(captor := capturing.made(plane.parts, plane.deployer)),
+        captor=(captor := capturing.new_captor(plane.parts, plane.deployer)),
         keeper=keeper_of(plane),
         domains=Domains(plane.parts, plane.deployer, NoDns()),
         worlds=Worlds(plane.parts, plane.deployer, *kept, usages, captor.kept, alerts),

@@ -26,7 +26,7 @@ def story_of(tmp_path, tell):
 
     async def story():
         async with Plane(tmp_path) as plane:
-            captor = capturing.made(plane.parts, plane.deployer)
+            captor = capturing.new_captor(plane.parts, plane.deployer)
             await plane.deploy(manifest(function("f"), function("g")))
             captor.open()
             try:

@@ -67,7 +67,7 @@ class Watcher:
         """Begin to look, and to deliver what an earlier server has left."""
         self._post.set()
         for name, loop in (("alerts", self._watch), ("webhooks", self._deliver)):
-            self._tasks.start(name, supervised(name, loop, told=StorageError))
+            self._tasks.start(name, supervised(name, loop, expected=StorageError))
 
     async def close(self) -> None:
         """Stop both loops; messages wait for the next server."""

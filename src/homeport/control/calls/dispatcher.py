@@ -76,7 +76,7 @@ class Dispatcher:
             ("looking for lost calls", self._look),
             ("removing old calls", self._sweep),
         ):
-            self._tasks.start(name, supervised(name, loop, told=StorageError))
+            self._tasks.start(name, supervised(name, loop, expected=StorageError))
 
     async def close(self) -> None:
         """Stop sending; calls that containers have claimed go on."""

@@ -107,24 +107,24 @@ class Live:
                 where = _where(plan, host)
                 raise domain_taken(host, owner.scope, row.scope, row.app, row.tag, where=where)
         claims = [claim for claim in self.claims.values() if claim.owner != owner]
-        for other in (*self._apps.values(), *claims):
-            if other.owner == owner:
+        for app in (*self._apps.values(), *claims):
+            if app.owner == owner:
                 continue
             # A session takes the URLs of another one, but for a custom domain of another workspace's.
-            same = other.scope.workspace == owner.scope.workspace
-            if not (other.ephemeral and owner.is_session and same):
-                for host in sorted(hosts & _hosts(other.endpoints)):
+            same = app.scope.workspace == owner.scope.workspace
+            if not (app.ephemeral and owner.is_session and same):
+                for host in sorted(hosts & _hosts(app.endpoints)):
                     raise LabelTaken(
-                        f"the URL `{host}` belongs to {_shown(other, owner)}",
+                        f"the URL `{host}` belongs to {_shown(app, owner)}",
                         where=_where(plan, host),
                         hint="choose another `label=` or another app name, or stop "
-                        + _stop(other, owner),
+                        + _stop(app, owner),
                     )
-            ports = {port for spec in other.revision.manifest.functions for port in spec.ports}
+            ports = {port for spec in app.revision.manifest.functions for port in spec.ports}
             for spec in revision.manifest.functions:
                 if not own_ports and (both := ports.intersection(spec.ports)):
                     raise PortTaken(
-                        f"port {min(both)} belongs to a `web_server` of {_shown(other, owner)}",
+                        f"port {min(both)} belongs to a `web_server` of {_shown(app, owner)}",
                         where=spec.where,
                         hint="choose another port for one of them",
                     )

@@ -68,21 +68,21 @@ class Capturing:
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def told(self) -> str:
-        """Return what containers are told."""
-        told = f"{self.token}.{self.body_bytes}"
-        return told if self.share is None else f"{told}.{self.share}"
+    def order(self) -> str:
+        """The order that containers get."""
+        text = f"{self.token}.{self.body_bytes}"
+        return text if self.share is None else f"{text}.{self.share}"
 
     async def next(self) -> Captured | None:
         """Return the next copy of a mirror; None when it is over."""
         ended = asyncio.ensure_future(self.is_over.wait())
-        taken = asyncio.ensure_future(self.copies.get())
+        next_copy = asyncio.ensure_future(self.copies.get())
         try:
-            await asyncio.wait({ended, taken}, return_when=asyncio.FIRST_COMPLETED)
-            return taken.result() if taken.done() else None
+            await asyncio.wait({ended, next_copy}, return_when=asyncio.FIRST_COMPLETED)
+            return next_copy.result() if next_copy.done() else None
         finally:
             ended.cancel()
-            taken.cancel()
+            next_copy.cancel()
 
     def most_bytes(self) -> int:
         """Return how long a message of a container may be: both bodies in Base64, and the heads."""
@@ -92,10 +92,10 @@ class Capturing:
 class Captor:
     """The endpoints that are captured now, and what was captured."""
 
-    def __init__(self, parts: Parts, kept: Captures, names: Collection[str]) -> None:
+    def __init__(self, parts: Parts, captures: Captures, names: Collection[str]) -> None:
         """`names` are fields that are removed besides the usual ones."""
         self._parts = parts
-        self.kept = kept
+        self.kept = captures
         self._names = frozenset(names)
         self._running: dict[str, Capturing] = {}  # by token
         self._turn = asyncio.Lock()
@@ -110,9 +110,9 @@ class Captor:
     async def close(self) -> None:
         """End every capture."""
         await self._tasks.close()
-        for each in list(self._running.values()):
+        for capturing in list(self._running.values()):
             with contextlib.suppress(Failure):
-                await self._end(each)
+                await self._end(capturing)
 
     async def every(self, scope: Scope) -> list[Captured]:
         """Return what was captured in an environment, the oldest first."""
@@ -124,7 +124,7 @@ class Captor:
 
     def running(self, scope: Scope) -> list[Capturing]:
         """Return what is captured in an environment."""
-        return [each for each in self._running.values() if each.scope == scope]
+        return [capturing for capturing in self._running.values() if capturing.scope == scope]
 
     async def start(
         self, scope: Scope, app: str, tag: str, *, for_s: float, requests: int, body_bytes: int
@@ -134,10 +134,10 @@ class Captor:
             raise BadRequest(f"a capture takes a day and {MOST_REQUESTS} requests at most")
         if not 0 <= body_bytes <= MOST_BODY_BYTES:
             raise BadRequest(f"at most {MOST_BODY_BYTES} bytes of a body are captured")
-        made = self._made(scope, app, tag, body_bytes)
-        made.until, made.left = time.time() + for_s, requests
-        await self._begin(made)
-        return made
+        new = self._new(scope, app, tag, body_bytes)
+        new.until, new.left = time.time() + for_s, requests
+        await self._begin(new)
+        return new
 
     @contextlib.asynccontextmanager
     async def mirror(
@@ -146,21 +146,21 @@ class Captor:
         """Copy a share of an endpoint's safe requests, as long as the block lasts. Nothing is stored."""
         if not 0 < share <= OF:
             raise BadRequest(f"a share is a number from 1 to {OF}")
-        made = self._made(scope, app, tag, MIRRORED_BYTES)
-        made.share = share
-        await self._begin(made)
+        new = self._new(scope, app, tag, MIRRORED_BYTES)
+        new.share = share
+        await self._begin(new)
         try:
-            yield made
+            yield new
         finally:  # the caller may be cancelled already, so this goes on without it
-            self._tasks.start("the end of a mirror", self._end(made))
+            self._tasks.start("the end of a mirror", self._end(new))
 
-    def _made(self, scope: Scope, app: str, tag: str, body_bytes: int) -> Capturing:
+    def _new(self, scope: Scope, app: str, tag: str, body_bytes: int) -> Capturing:
         live = self._parts.live.get(Owner.app(scope, app))
         if live is None:
             raise NotFound(f"the app `{app[:80]}` is not deployed", hint="deploy it first")
         endpoint = endpoint_of(live, tag)
         function = endpoint.endpoint.pool.function
-        spec = next(each for each in live.revision.manifest.functions if each.name == function)
+        spec = next(spec_ for spec_ in live.revision.manifest.functions if spec_.name == function)
         if spec.restrict_modal_access:
             raise BadRequest(
                 f"`{function}` has `restrict_modal_access=True`, so its containers cannot send what they capture"
@@ -176,37 +176,45 @@ class Captor:
             body_bytes=body_bytes,
         )
 
-    async def _begin(self, made: Capturing) -> None:
+    async def _begin(self, new: Capturing) -> None:
         """Begin a capture; one of the same endpoint ends, unless one of the two is a mirror."""
         async with self._turn:
-            before = [each for each in self._running.values() if each.endpoint == made.endpoint]
-            if any(each.share is not None or made.share is not None for each in before):
+            before = [
+                capturing
+                for capturing in self._running.values()
+                if capturing.endpoint == new.endpoint
+            ]
+            if any(each.share is not None or new.share is not None for each in before):
                 raise BadRequest(
-                    f"`{made.app}.{made.tag}` is captured or mirrored already",
-                    hint=f"end that first: `homeport capture stop {made.app}.{made.tag}`",
+                    f"`{new.app}.{new.tag}` is captured or mirrored already",
+                    hint=f"end that first: `homeport capture stop {new.app}.{new.tag}`",
                 )
             if len(self._running) - len(before) >= MOST_AT_ONCE:
                 raise BadRequest(f"{MOST_AT_ONCE} endpoints are captured already")
             # First known, then told: a container may send its first request at once.
-            self._running[made.token] = made
+            self._running[new.token] = new
             try:
-                await self._parts.ingress.capture(made.endpoint, made.told)
+                await self._parts.ingress.capture(new.endpoint, new.order)
             except BaseException:
-                del self._running[made.token]
+                del self._running[new.token]
                 raise
-            for each in before:
-                del self._running[each.token]
-                each.is_over.set()
+            for earlier in before:
+                del self._running[earlier.token]
+                earlier.is_over.set()
         self._news.set()
 
     async def stop(self, scope: Scope, app: str, tag: str) -> int:
         """End the captures of an app, or of one endpoint; return how many requests they have taken."""
-        found = [each for each in self.running(scope) if each.app == app and tag in ("", each.tag)]
-        if not found:
+        matching = [
+            capturing
+            for capturing in self.running(scope)
+            if capturing.app == app and tag in ("", capturing.tag)
+        ]
+        if not matching:
             raise NotFound(f"nothing of `{app[:80]}` is captured")
-        for each in found:
-            await self._end(each)
-        return sum(each.taken for each in found)
+        for capturing in matching:
+            await self._end(capturing)
+        return sum(capturing.taken for capturing in matching)
 
     def limit(self, scope: Scope, token: str) -> int:
         """Return how many bytes a container may send with this token; `NotFound` if it is over."""
@@ -216,15 +224,15 @@ class Captor:
         """Keep a request that a container has captured."""
         capturing = self._of(scope, token)
         try:
-            told = json.loads(body)
+            data = json.loads(body)
         except (ValueError, RecursionError):
             raise BadRequest("the body is not JSON") from None
-        captured = shape.read(Captured, told, "body")
+        captured = shape.read(Captured, data, "body")
         heads = (*captured.request.fields, *captured.response.fields)
         line_bytes = len(captured.method) + len(captured.target)
         head_bytes = line_bytes + sum(len(name) + len(value) for name, value in heads)
         bodies = (captured.request.body, captured.response.body)
-        if head_bytes > HEAD_BYTES or any(len(each) > capturing.body_bytes for each in bodies):
+        if head_bytes > HEAD_BYTES or any(len(part) > capturing.body_bytes for part in bodies):
             raise BadRequest("the captured request is larger than it may be")
         live = self._parts.live.get(Owner.app(scope, capturing.app))
         version = live.revision.version if live is not None else 0
@@ -286,10 +294,10 @@ class Captor:
                 await self._news.wait()
             await asyncio.sleep(LOOK_S)
             now = time.time()
-            for each in list(self._running.values()):
-                gone = self._parts.endpoints.endpoint(each.endpoint) is None
-                if now >= each.until or each.left <= 0 or gone:
-                    await self._end(each)
+            for capturing in list(self._running.values()):
+                is_removed = self._parts.endpoints.endpoint(capturing.endpoint) is None
+                if now >= capturing.until or capturing.left <= 0 or is_removed:
+                    await self._end(capturing)
 
     async def _sweep(self) -> None:
         while True:
@@ -310,7 +318,7 @@ def _copy(mirror: Capturing, captured: Captured) -> None:
         mirror.lost += 1
 
 
-def made(parts: Parts, deployer: Deployer) -> Captor:
+def new_captor(parts: Parts, deployer: Deployer) -> Captor:
     """Return a captor, which forgets the captured requests of an app that is stopped."""
     settings = parts.settings
     names = [name for name in settings.capture_removes.split(",") if name]

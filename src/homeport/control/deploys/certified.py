@@ -23,8 +23,8 @@ def states(keeper: Keeper | None) -> Callable[[str], tuple[str, str]]:
     def state(host: str) -> tuple[str, str]:
         if keeper is None:
             return "", ""
-        told = keeper.state(host)
-        return told.state, told.error
+        state_of_host = keeper.state(host)
+        return state_of_host.state, state_of_host.error
 
     return state
 

@@ -221,8 +221,8 @@ class Deployer:
         manifests = []
         for scope, row in await self._store.apps():
             if row.stopped_at is None:
-                kept = await self._store.of(scope).revisions(row.name)
-                manifests += [each.manifest for each in kept]
+                revisions = await self._store.of(scope).revisions(row.name)
+                manifests += [revision.manifest for revision in revisions]
         # Listed last, because changes that began meanwhile need their layers too.
         manifests += [revision.manifest for revision in self._rollout.trees.in_use()]
         images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
@@ -411,8 +411,8 @@ class Deployer:
 
     def _warn(self, owner: Owner, say: Say, text: str) -> None:
         """Show a warning once in a session, also if the session is reloaded."""
-        if text not in (said := self._warned.setdefault(owner, set())):
-            said.add(text)
+        if text not in (shown := self._warned.setdefault(owner, set())):
+            shown.add(text)
             say(text)
 
 

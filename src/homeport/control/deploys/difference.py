@@ -33,13 +33,19 @@ def files(
     """Return the files that differ, and how many more there are. Without `read` no text is compared."""
     old, new = _by_path(before), _by_path(after)
     paths = sorted(path for path in {*old, *new} if _state(old.get(path)) != _state(new.get(path)))
-    found, left = [], MOST_DIFFS
+    changes, left_chars = [], MOST_DIFFS
     for path in paths[:MOST_FILES]:
-        one, other = old.get(path), new.get(path)
-        diff = _diff(path, one, other, read) if read is not None and left > 0 else ""
-        left -= len(diff)
-        found.append(FileChange(path=path, before=_state(one), after=_state(other), diff=diff))
-    return tuple(found), len(paths) - len(found)
+        before_file, after_file = old.get(path), new.get(path)
+        diff = (
+            _diff(path, before_file, after_file, read)
+            if read is not None and left_chars > 0
+            else ""
+        )
+        left_chars -= len(diff)
+        changes.append(
+            FileChange(path=path, before=_state(before_file), after=_state(after_file), diff=diff)
+        )
+    return tuple(changes), len(paths) - len(changes)
 
 
 def settings(before: Manifest, after: Manifest, *, images: bool) -> tuple[SettingChange, ...]:
@@ -70,11 +76,11 @@ def _state(file: SourceFile | None) -> FileState | None:
 
 
 def _diff(path: str, before: SourceFile | None, after: SourceFile | None, read: Read) -> str:
-    one, other = _lines(before, read), _lines(after, read)
-    if one is None or other is None:
+    before_lines, after_lines = _lines(before, read), _lines(after, read)
+    if before_lines is None or after_lines is None:
         return ""
     names = (f"a/{path}" if before else "/dev/null", f"b/{path}" if after else "/dev/null")
-    text = "\n".join(difflib.unified_diff(one, other, *names, lineterm=""))
+    text = "\n".join(difflib.unified_diff(before_lines, after_lines, *names, lineterm=""))
     return text if len(text) <= MOST_DIFF else f"{text[:MOST_DIFF]}\n…"
 
 
@@ -93,14 +99,14 @@ def _lines(file: SourceFile | None, read: Read) -> list[str] | None:
 
 def _settings(manifest: Manifest, images: bool) -> dict[tuple[str, str], str]:
     """Return each setting as text, by its function and name."""
-    found = {("", f"tag {name}"): value for name, value in manifest.tags.items()}
+    texts = {("", f"tag {name}"): value for name, value in manifest.tags.items()}
     if manifest.python_version:
-        found["", "python_version"] = manifest.python_version
+        texts["", "python_version"] = manifest.python_version
     for spec in manifest.functions:
         plain = ((name, _text(value)) for name, value in _fields(spec, _OTHERS))
         for name, text in (*plain, *_special(spec, images)):
-            found[spec.name, name] = text
-    return found
+            texts[spec.name, name] = text
+    return texts
 
 
 def _special(spec: FunctionSpec, images: bool) -> Iterator[tuple[str, str]]:
@@ -142,8 +148,8 @@ def _volume(mount: VolumeMount) -> str:
 
 def _fields(value: object, others: set[str]) -> Iterator[tuple[str, object]]:
     """Yield the fields that differ from their defaults; a mapping of them is what a manifest says."""
-    told: dict[str, object] = codec.encode(value, brief=True)
-    for name, item in told.items():
+    fields: dict[str, object] = codec.encode(value, brief=True)
+    for name, item in fields.items():
         if name not in others:
             yield name, item
 

@@ -63,19 +63,19 @@ class Domains:
 
     async def all(self, scope: Scope) -> list[Attached]:
         """Return all custom domains of an environment's live apps, and the attached ones of its others."""
-        found: dict[str, tuple[str, str]] = {}
+        owners: dict[str, tuple[str, str]] = {}
         for app in self._live.of(scope):
             for live in app.endpoints.values():
                 for host in live.endpoint.hosts[1:]:
-                    found[host] = (app.name, live.tag)
+                    owners[host] = (app.name, live.tag)
         for row in self._rows.all():
             if row.scope == scope:
-                found.setdefault(row.domain, (row.app, row.tag))
-        told = [
-            self._told(host, Owner.app(scope, app), tag)
-            for host, (app, tag) in sorted(found.items())
+                owners.setdefault(row.domain, (row.app, row.tag))
+        lookups = [
+            self._attached(host, Owner.app(scope, app), tag)
+            for host, (app, tag) in sorted(owners.items())
         ]
-        return await asyncio.gather(*told)
+        return await asyncio.gather(*lookups)
 
     async def add(self, domain: str, owner: Owner, tag: str) -> Attached:
         """Attach a domain to a deployed app; `LabelTaken` names the app that has it."""
@@ -94,7 +94,7 @@ class Domains:
                 created_at=time.time(),
             )
             await self._deployer.in_turn("domain", owner, self._added(owner, new))
-        return await self._told(domain, owner, tag)
+        return await self._attached(domain, owner, tag)
 
     async def remove(self, scope: Scope, domain: str) -> None:
         """Detach a domain of an environment; `BadRequest` for one that a script declares."""
@@ -122,11 +122,11 @@ class Domains:
     def _has(self, owner: Owner, tag: str, domain: str) -> bool:
         """Return whether the endpoint has the domain; `LabelTaken` if another one has it."""
         for other in (*self._live.all(), *self._live.claims.values()):
-            for each in other.endpoints.values():
-                if domain in each.endpoint.hosts:
-                    if (other.owner, each.tag) == (owner, tag):
+            for endpoint in other.endpoints.values():
+                if domain in endpoint.endpoint.hosts:
+                    if (other.owner, endpoint.tag) == (owner, tag):
                         return True
-                    raise domain_taken(domain, owner.scope, other.scope, other.name, each.tag)
+                    raise domain_taken(domain, owner.scope, other.scope, other.name, endpoint.tag)
         if (row := self._rows.get(domain)) is not None:
             raise domain_taken(domain, owner.scope, row.scope, row.app, row.tag)
         return False
@@ -161,9 +161,9 @@ class Domains:
                 app.endpoints[endpoint] = dataclasses.replace(live, endpoint=fresh)
                 await self._endpoints.route(undo, owner, fresh)
 
-    async def _told(self, domain: str, owner: Owner, tag: str) -> Attached:
+    async def _attached(self, domain: str, owner: Owner, tag: str) -> Attached:
         pointing = await self._resolver.pointing(domain)
-        state, problem = told(domain, pointing)
+        state, problem = verdict(domain, pointing)
         row = self._rows.get(domain)
         return Attached(
             domain=domain,
@@ -178,7 +178,7 @@ class Domains:
         )
 
 
-def told(domain: str, pointing: Pointing) -> tuple[str, str]:
+def verdict(domain: str, pointing: Pointing) -> tuple[str, str]:
     """Return whether a domain leads here, and what is to be done about it.
 
     >>> told("a.test", Pointing(found=("192.0.2.9",), expected=("192.0.2.1",)))[1]
@@ -192,14 +192,14 @@ def told(domain: str, pointing: Pointing) -> tuple[str, str]:
         return "missing", f"`{domain}` has no DNS record yet: add `{domain}. {kind} {address}`"
     if pointing.is_here:
         return "here", ""
-    found = ", ".join(pointing.found)
+    addresses = ", ".join(pointing.found)
     if not pointing.expected:
         return "unknown", (
-            f"`{domain}` leads to {found}, and this server knows no public address of its own (NAT): "
+            f"`{domain}` leads to {addresses}, and this server knows no public address of its own (NAT): "
             "set `public_addresses` to have it checked"
         )
     return "elsewhere", (
-        f"`{domain}` leads to {found}: this server is {', '.join(pointing.expected)}, so it must be behind a "
+        f"`{domain}` leads to {addresses}: this server is {', '.join(pointing.expected)}, so it must be behind a "
         "proxy, or the record needs a change"
     )
 
@@ -216,18 +216,18 @@ def _canonical(domain: str) -> str:
 
 def endpoint_of(app: LiveApp, tag: str) -> LiveEndpoint:
     """Return the app's endpoint of that tag, or its only one."""
-    found = [live for live in app.endpoints.values() if live.url]
+    endpoints = [live for live in app.endpoints.values() if live.url]
     if tag:
-        found = [live for live in found if live.tag == tag]
+        endpoints = [live for live in endpoints if live.tag == tag]
     tags = ", ".join(f"`{live.tag}`" for live in app.endpoints.values() if live.url)
-    if not found:
+    if not endpoints:
         raise NotFound(
             f"the app `{app.name}` has no URL {f'`{tag}`' if tag else ''}".rstrip(),
             hint=f"it has {tags}" if tags else "",
         )
-    if len(found) > 1:
+    if len(endpoints) > 1:
         raise BadRequest(
             f"the app `{app.name}` has several URLs",
-            hint=f"name one of {tags}: `{app.name}.{found[0].tag}`",
+            hint=f"name one of {tags}: `{app.name}.{endpoints[0].tag}`",
         )
-    return found[0]
+    return endpoints[0]

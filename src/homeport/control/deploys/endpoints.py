@@ -90,9 +90,9 @@ class Endpoints:
         self._places.pop(endpoint.id, None)  # so that it is the newest
         self._places[endpoint.id] = place
         if len(self._places) > PAST:
-            gone = next((name for name in self._places if name not in self._routed), None)
-            if gone is not None:
-                del self._places[gone]
+            forgotten = next((name for name in self._places if name not in self._routed), None)
+            if forgotten is not None:
+                del self._places[forgotten]
 
     async def close(self) -> None:
         """Stop trying to put endpoints back."""

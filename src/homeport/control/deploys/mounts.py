@@ -48,9 +48,9 @@ class Mounts:
                 with contextlib.suppress(Failure):  # a revision that cannot be read
                     revision = await store.revision(row.name, row.version)
                     manifests.append(revision.manifest)
-        found = {m.app_name for m in manifests if any(_mounts(f, key) for f in m.functions)}
-        found |= {pool.key.app for pool in self._pools if _mounts(pool.function, key)}
-        return sorted(found)
+        app_names = {m.app_name for m in manifests if any(_mounts(f, key) for f in m.functions)}
+        app_names |= {pool.key.app for pool in self._pools if _mounts(pool.function, key)}
+        return sorted(app_names)
 
     def _check_node(self, manifest: Manifest) -> None:
         if all(capacity.has_mounts for capacity in self._nodes.capacities()):

@@ -112,7 +112,7 @@ class Plans:
 
     def _check_twice(self, revision: Revision) -> None:
         """Raise for a domain of two functions, declared or attached."""
-        known: dict[str, str] = {}  # domain -> its endpoint's tag
+        tag_of_domain: dict[str, str] = {}  # domain -> its endpoint's tag
         for _, web in _methods(revision):
             of_command = (
                 ()
@@ -120,14 +120,14 @@ class Plans:
                 else self._attached(revision.scope, revision.app, web.tag)
             )
             for domain in dict.fromkeys(map(str.lower, (*web.custom_domains, *of_command))):
-                if domain in known:
+                if domain in tag_of_domain:
                     raise ScriptError(
-                        f"`{known[domain]}` and `{web.tag}` have the same domain, `{domain}`",
+                        f"`{tag_of_domain[domain]}` and `{web.tag}` have the same domain, `{domain}`",
                         where=web.where,
                         hint=f"remove it from one of them; `homeport domain remove {domain}` detaches it if it was "
                         "attached by a command",
                     )
-                known[domain] = web.tag
+                tag_of_domain[domain] = web.tag
 
     def check_domain(self, domain: str, *, where: str = "") -> None:
         """Raise for a custom domain below homeport's own domain, and for a wildcard that covers that domain."""

@@ -41,19 +41,19 @@ def redacted(captured: Captured, values: Collection[str], names: Collection[str]
 def _message(
     message: Message, values: Collection[str], names: Collection[str], removed: list[str]
 ) -> Message:
-    kept: list[tuple[str, str]] = []
+    fields: list[tuple[str, str]] = []
     for name, value in message.fields:
         low = name.lower()
         if low in EXACT or low in names or TELLING.search(low):
             removed.append(low)
         elif low not in PASSING:
-            kept.append((name, _hidden(value, values)))
+            fields.append((name, _hidden(value, values)))
     body, cut = message.body, message.cut
     if _is_encoded(message.fields) and body:
         body, cut = b"", True
     text = body.decode("utf-8", "surrogateescape")
     return Message(
-        fields=tuple(kept),
+        fields=tuple(fields),
         body=_hidden(text, values).encode("utf-8", "surrogateescape"),
         body_bytes=message.body_bytes,
         cut=cut,
@@ -70,10 +70,10 @@ def _is_encoded(fields: Fields) -> bool:
 def _target(target: str) -> str:
     path, mark, query = target.partition("?")
 
-    def told(match: re.Match[str]) -> str:
+    def redacted(match: re.Match[str]) -> str:
         return f"{match[1]}={HIDDEN}" if TELLING.search(match[1]) else match[0]
 
-    return path + mark + _PARAMETER.sub(told, query)
+    return path + mark + _PARAMETER.sub(redacted, query)
 
 
 def _hidden(text: str, values: Collection[str]) -> str:

@@ -84,12 +84,12 @@ class Restoring:
         try:
             await self._changes.run("restore", owner, self._restore_one(owner))
         except Exception as error:
-            told = (
+            reason = (
                 error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
             )
-            if self.broken.get(owner) != told:
-                log.error("cannot restore %s: %s", owner, told)  # noqa: TRY400
-            self.broken[owner] = told
+            if self.broken.get(owner) != reason:
+                log.error("cannot restore %s: %s", owner, reason)  # noqa: TRY400
+            self.broken[owner] = reason
             return False
         self.broken.pop(owner, None)
         return True

@@ -167,18 +167,18 @@ class Rollout:
         self, undo: Undo, planned: Mapping[str, LiveEndpoint], current: LiveApp | None
     ) -> dict[str, LiveEndpoint]:
         """Return the planned endpoints with their local ports: those that they had, or new ones."""
-        known = await self._store.local_ports()
+        ports = await self._store.local_ports()
         for endpoint, old in current.endpoints.items() if current else ():
             if old.endpoint.local_port:
-                known[endpoint] = old.endpoint.local_port
-        found = {}
-        for endpoint, each in planned.items():
-            if each.endpoint.is_called:
-                found[endpoint] = each
+                ports[endpoint] = old.endpoint.local_port
+        with_ports = {}
+        for endpoint, live_endpoint in planned.items():
+            if live_endpoint.endpoint.is_called:
+                with_ports[endpoint] = live_endpoint
                 continue
-            port = known.get(endpoint) or await self._free_port(undo, endpoint)
-            found[endpoint] = self._plans.with_port(each, port)
-        return found
+            port = ports.get(endpoint) or await self._free_port(undo, endpoint)
+            with_ports[endpoint] = self._plans.with_port(live_endpoint, port)
+        return with_ports
 
     async def _free_port(self, undo: Undo, endpoint: str) -> int:
         port = self._spare_ports.pop() if self._spare_ports else await self._ingress.free_port()
@@ -255,8 +255,8 @@ class Rollout:
 
     async def _save_ports(self, app: LiveApp) -> None:
         """Save the endpoints' local ports, which may differ after a restart; a failure is only logged."""
-        known = await self._store.local_ports()
-        if any(known.get(endpoint) != port for endpoint, port in _ports(app).items()):
+        saved_ports = await self._store.local_ports()
+        if any(saved_ports.get(endpoint) != port for endpoint, port in _ports(app).items()):
             try:
                 await self._store.of(app.scope).serve_revision(app.revision, _ports(app))
             except StorageError as error:
@@ -281,10 +281,10 @@ class Rollout:
 
     def replace(self, pools: list[Pool], *, drain_s: float) -> None:
         """Demote the pools of a deployed app, which keep their version's URL, or retire them."""
-        gone = [p for p in pools if p.ephemeral or p.ports or p.variant]
-        self.retire(gone, drain_s=drain_s)
+        ending = [p for p in pools if p.ephemeral or p.ports or p.variant]
+        self.retire(ending, drain_s=drain_s)
         for pool in pools:
-            if pool not in gone:
+            if pool not in ending:
                 pool.demote(drain_s)
         self._reconciler.wake()
 
@@ -298,9 +298,9 @@ class Rollout:
 
 def _ports(app: LiveApp) -> dict[str, int]:
     return {
-        name: each.endpoint.local_port or 0
-        for name, each in app.endpoints.items()
-        if not each.endpoint.is_called
+        name: live_endpoint.endpoint.local_port or 0
+        for name, live_endpoint in app.endpoints.items()
+        if not live_endpoint.endpoint.is_called
     }
 
 

@@ -27,12 +27,12 @@ class Scaler:
 
     async def change(self, pool: Pool, given: Scaling) -> None:
         """Change a pool's settings; null leaves one as it is. `BadRequest` for one that cannot be."""
-        wanted = _merged(self._set.get(pool.key, Scaling()), given)
-        scaled(pool.declared or pool.function, wanted)  # raises before anything is saved
+        merged = _merged(self._set.get(pool.key, Scaling()), given)
+        scaled(pool.declared or pool.function, merged)  # raises before anything is saved
         if pool.owner.is_app and not pool.variant:
-            await self._rows.save(pool.owner.scope, ScalingRow(pool=pool.key, scaling=wanted))
-        self._set[pool.key] = wanted
-        _apply(pool, wanted)
+            await self._rows.save(pool.owner.scope, ScalingRow(pool=pool.key, scaling=merged))
+        self._set[pool.key] = merged
+        _apply(pool, merged)
         self._reconciler.wake()
 
     async def restore(self, revision: Revision) -> None:
@@ -61,13 +61,13 @@ def _apply(pool: Pool, scaling: Scaling) -> None:
         pool.peak.resize(pool.function.scaledown_window_s)
 
 
-def _merged(before: Scaling, given: Scaling) -> Scaling:
-    told = {
+def _merged(before: Scaling, change: Scaling) -> Scaling:
+    changes = {
         field.name: value
-        for field in dataclasses.fields(given)
-        if (value := getattr(given, field.name)) is not None
+        for field in dataclasses.fields(change)
+        if (value := getattr(change, field.name)) is not None
     }
-    return dataclasses.replace(before, **told)
+    return dataclasses.replace(before, **changes)
 
 
 def scaled(spec: FunctionSpec, scaling: Scaling) -> FunctionSpec:

@@ -68,11 +68,11 @@ def last(schedule: Schedule, anchor: float, since: float, until: float) -> float
     >>> last(Schedule(seconds=10), 1000.0, 1005.0, 1035.0)
     1030.0
     """
-    found = None
+    latest = None
     due_at = after(schedule, anchor, since)
     while due_at is not None and due_at <= until:
-        found, due_at = due_at, after(schedule, anchor, due_at)
-    return found
+        latest, due_at = due_at, after(schedule, anchor, due_at)
+    return latest
 
 
 def _cron_after(schedule: Schedule, moment: float) -> float | None:

@@ -61,16 +61,16 @@ class Trees:
 
     def tidy(self, revision: str) -> None:
         """Delete a revision's files when no live app, change or pool needs them."""
-        needed = {each.id for each in self.in_use()}
+        needed = {revision_in_use.id for revision_in_use in self.in_use()}
         if revision in needed or any(pool.key.revision == revision for pool in self._pools):
             return
         self._plans.forget(revision)
         tree = self.directory / revision
         for part in (tree, Path(outside(str(tree)))):
-            gone = self.directory / f"{revision}.{secrets.token_hex(4)}.gone"
+            renamed = self.directory / f"{revision}.{secrets.token_hex(4)}.gone"
             with contextlib.suppress(OSError):  # nothing was laid out
-                part.rename(gone)
-                work = asyncio.to_thread(_delete, str(gone))
+                part.rename(renamed)
+                work = asyncio.to_thread(_delete, str(renamed))
                 self._tasks.start(f"removing the files of {revision}", work)
 
     @contextlib.contextmanager
@@ -110,9 +110,9 @@ class Trees:
 
     async def _build(self, revision: Revision, tree: Path, say: Say) -> None:
         """Build the revision's images on every node that answers."""
-        given = tree.with_name(f"{tree.name}.build")  # what the images' steps read
+        build_files = tree.with_name(f"{tree.name}.build")  # what the images' steps read
         try:
-            await unbroken(self._blobs.lay_out(revision.manifest.build_files, given))
+            await unbroken(self._blobs.lay_out(revision.manifest.build_files, build_files))
             for spec in revision.manifest.functions:
                 supplies = Supplies(
                     secrets=self._secrets.of(revision.scope).for_build(spec),
@@ -122,18 +122,20 @@ class Trees:
                 await self._nodes.prepare(spec.image, str(tree), supplies, steps.tell)
                 steps.end()
         finally:
-            await asyncio.to_thread(removing.discard, str(given))
+            await asyncio.to_thread(removing.discard, str(build_files))
 
     def _returned(self) -> None:
         """Build the images that were built while a node was away, because the node answers again."""
-        for revision in {each.id: each for each in self.in_use()}.values():
+        for revision in {revision.id: revision for revision in self.in_use()}.values():
             if self._lacks(revision):
                 name = f"building images of `{revision.app}` on a node that was away"
                 self._tasks.start(name, self._build_again(revision))
 
     async def _build_again(self, revision: Revision) -> None:
         async with self._building.setdefault(revision.id, asyncio.Lock()):
-            if not self._lacks(revision) or revision.id not in {each.id for each in self.in_use()}:
+            if not self._lacks(revision) or revision.id not in {
+                in_use.id for in_use in self.in_use()
+            }:
                 return  # a deploy has built them meanwhile, or has failed
             with self.keeping(revision):
                 await self._build(revision, self.directory / revision.id, lambda _text: None)

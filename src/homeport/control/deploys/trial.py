@@ -44,13 +44,15 @@ def check_node(
     """
     for spec in manifest.functions:
         secret_box.check(spec)
-        if spec.block_network and not all(each.networks for each in nodes.capacities()):
+        if spec.block_network and not all(capacity.networks for capacity in nodes.capacities()):
             raise ScriptError(
                 f"`{spec.name}` has `block_network=True`, and containers have no network of their own here",
                 where=spec.where,
                 hint="`homeport doctor` says how to isolate containers",
             )
-        if spec.restrict_modal_access and not all(each.has_mounts for each in nodes.capacities()):
+        if spec.restrict_modal_access and not all(
+            capacity.has_mounts for capacity in nodes.capacities()
+        ):
             raise ScriptError(
                 f"`{spec.name}` has `restrict_modal_access=True`, and containers are not isolated here",
                 where=spec.where,
@@ -143,5 +145,7 @@ def _needs_parameters(pool: Pool) -> bool:
 def _adds(path: str, manifest: Manifest) -> str:
     """The place of the step that adds a file."""
     steps = (step for spec in manifest.functions for step in spec.image.steps)
-    found = (s for s in steps if path.startswith(s.args.get("remote_path", "\0").rstrip("/")))
-    return next((step.where for step in found), "")
+    adding_steps = (
+        s for s in steps if path.startswith(s.args.get("remote_path", "\0").rstrip("/"))
+    )
+    return next((step.where for step in adding_steps), "")

@@ -63,15 +63,17 @@ class Underway:
         """Note a change."""
         watched = Watched(scope, app, number)
         self._all.append(watched)
-        ended = [each for each in self._all if each.end is not None]
+        ended = [change for change in self._all if change.end is not None]
         for old in ended[:-KEPT]:
             self._all.remove(old)
         return watched
 
     def find(self, scope: Scope, number: int) -> Watched | None:
         """Return a change of an environment; None if it is not known any more."""
-        found = (each for each in self._all if (each.scope, each.number) == (scope, number))
-        return next(found, None)
+        matching = (
+            change for change in self._all if (change.scope, change.number) == (scope, number)
+        )
+        return next(matching, None)
 
 
 async def until_the_end(

@@ -80,16 +80,16 @@ class Variants:
         `NotFound` without such a function, `TooMany` if too many variants of it are in use, and the errors of a deploy
         for options that nobody here can keep.
         """
-        if (found := self._found(wanted)) is not None:
-            return found
+        if (endpoint := self._existing(wanted)) is not None:
+            return endpoint
         async with self._locks.setdefault((wanted.within, wanted.app), asyncio.Lock()):
-            return self._found(wanted) or await self._make(wanted)
+            return self._existing(wanted) or await self._make(wanted)
 
     def retries_of(self, endpoint: str) -> str | None:
         """Return the retries of a variant behind an endpoint, as text; None if no variant has it."""
         routed = self._endpoints.endpoint(endpoint)
-        known = routed is not None and variants.MARK in routed.pool.function
-        return routed.retries if routed is not None and known else None
+        is_variant = routed is not None and variants.MARK in routed.pool.function
+        return routed.retries if routed is not None and is_variant else None
 
     def tidy(self) -> None:
         """Remove the endpoints of variants whose revision serves no more: the next call makes them anew."""
@@ -98,13 +98,13 @@ class Variants:
             if pool is None or pool.retired:
                 self._unroute(self._made.pop(key))
 
-    def _found(self, wanted: Wanted) -> Endpoint | None:
+    def _existing(self, wanted: Wanted) -> Endpoint | None:
         digest = wanted.options.digest
-        found = self._endpoints.endpoint(wanted.endpoint_id(wanted.tag, variant=digest))
-        pool = self._pools.get(found.pool) if found is not None else None
+        endpoint = self._endpoints.endpoint(wanted.endpoint_id(wanted.tag, variant=digest))
+        pool = self._pools.get(endpoint.pool) if endpoint is not None else None
         if pool is None or pool.retired or pool.orphan:
             return None
-        return found
+        return endpoint
 
     async def _make(self, wanted: Wanted) -> Endpoint:
         base = self._base(wanted)
@@ -138,8 +138,8 @@ class Variants:
         spec = await self._checked(base.declared or base.function, wanted)
         name = variants.name(base.key.function, wanted.options.digest)
         fresh = base.of_options(name, spec)
-        known = self._pools.get(fresh.key)
-        if known is None:
+        existing = self._pools.get(fresh.key)
+        if existing is None:
             self._make_way(base)
         pool = self._pools.open(fresh)
         # A pool of an earlier server's containers knows no secrets.
@@ -155,10 +155,10 @@ class Variants:
         options = wanted.options
         spec = variants.varied(function, options)
         # The function's own secrets and volumes are the server's by now, and have other names than a script gives.
-        given = dataclasses.replace(
+        supplied = dataclasses.replace(
             spec, secrets=options.secrets or (), build_secrets=(), volumes=options.volumes or ()
         )
-        manifest = Manifest(app_name=wanted.app, functions=(given,))
+        manifest = Manifest(app_name=wanted.app, functions=(supplied,))
         try:
             trial.check(wanted.app, manifest, "", "rolling")
             manifest = await self._mounts.resolve(wanted.within, manifest)
@@ -202,17 +202,17 @@ class Variants:
         return [p for p in self._pools if dataclasses.replace(p.key, parameters="") == base.key]
 
     def _removed(self, pool: Pool) -> None:
-        made = self._made.pop(pool.key, None)
-        if made is not None:
-            self._unroute(made)
+        variants_made = self._made.pop(pool.key, None)
+        if variants_made is not None:
+            self._unroute(variants_made)
 
-    def _unroute(self, made: list[_Made]) -> None:
+    def _unroute(self, variants_made: list[_Made]) -> None:
         async def unroute() -> None:
             async with Undo("forgetting a variant") as undo:
-                for each in made:
-                    for endpoint_id, endpoint in each.endpoints.items():
+                for variant in variants_made:
+                    for endpoint_id, endpoint in variant.endpoints.items():
                         if self._endpoints.endpoint(endpoint_id) is endpoint:  # not made anew
-                            await self._endpoints.unroute(undo, each.holder, endpoint_id)
+                            await self._endpoints.unroute(undo, variant.holder, endpoint_id)
                 undo.keep()
 
         self._tasks.start("forgetting a variant", unroute())

@@ -43,9 +43,9 @@ class Versions:
         holder = _holder(revision)
         planned = self._plans.of(revision).of_version
         reserved = await self._store.local_ports()
-        for endpoint, each in planned.items():
+        for endpoint, live_endpoint in planned.items():
             if endpoint not in reserved and self._endpoints.holder(endpoint) in (None, holder):
-                await self._endpoints.route(undo, holder, each.endpoint)
+                await self._endpoints.route(undo, holder, live_endpoint.endpoint)
 
     async def restore(self, current: Revision, owner: Owner) -> None:
         """Route the URLs of the versions before the current one again, after a restart.

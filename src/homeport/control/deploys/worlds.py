@@ -142,7 +142,9 @@ class Worlds:
         count = sum([await self._deployer.stop_all(scope) for scope in scopes])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GONE_S):
-                while any(each.order.within in scopes for each in self._parts.nodes.containers()):
+                while any(
+                    container.order.within in scopes for container in self._parts.nodes.containers()
+                ):
                     await asyncio.sleep(LOOK_S)
         for scope in scopes:
             self._cold_starts.drop(scope)

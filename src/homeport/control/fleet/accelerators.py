@@ -15,7 +15,7 @@ ALSO = {"A10G": ("A10",), "A10": ("A10G",), "H100": ("H200",), "B200+": ("B200",
 SLACK = 0.15  # a device of 80 GB reports 79 to 81 GiB, a device of 24 GB reports 22.5
 
 
-def choose(wishes: Sequence[str], there: Sequence[Accelerator]) -> tuple[Accelerator, ...] | None:
+def choose(wishes: Sequence[str], devices: Sequence[Accelerator]) -> tuple[Accelerator, ...] | None:
     """Return the devices for the first wish that can be fulfilled; None if none can.
 
     >>> l4 = Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034)
@@ -28,8 +28,8 @@ def choose(wishes: Sequence[str], there: Sequence[Accelerator]) -> tuple[Acceler
         model, count = _read(wish)
         # The wished model before models that fit too.
         fitting = sorted(
-            (each for each in there if _fits(model, each)),
-            key=lambda each: not _is(model, each),
+            (device for device in devices if _fits(model, device)),
+            key=lambda device: not _is(model, device),
         )
         if len(fitting) >= count:
             return tuple(fitting[:count])
@@ -45,13 +45,13 @@ def could_be(wish: str, device: Accelerator) -> bool:
     return _fits(_read(wish)[0], device)
 
 
-def in_words(there: Sequence[Accelerator]) -> str:
+def in_words(devices: Sequence[Accelerator]) -> str:
     """Return the devices' names as text.
 
     >>> in_words([])
     'none'
     """
-    names = [each.name for each in there]
+    names = [device.name for device in devices]
     counts = {name: names.count(name) for name in names}
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
@@ -65,21 +65,21 @@ def _fits(model: str, device: Accelerator) -> bool:
     exact = model.endswith("!")
     model = model.removesuffix("!")
     models = (model,) if exact else (model, *ALSO.get(model, ()))
-    return any(_is(each, device) for each in models)
+    return any(_is(name, device) for name in models)
 
 
 def _is(model: str, device: Accelerator) -> bool:
     """Return whether the device's name has all words of the model's name, and its memory has the size."""
     words = re.findall(r"[A-Z0-9]+", model)
     sizes = [int(word[:-2]) for word in words if re.fullmatch(r"\d+GB", word)]
-    wanted = "".join(word for word in words if not re.fullmatch(r"\d+GB", word))
+    model_name = "".join(word for word in words if not re.fullmatch(r"\d+GB", word))
     if any(abs(device.memory_mib / 1024 - size) > SLACK * size for size in sizes):
         return False
-    if wanted in ("", ANY):
+    if model_name in ("", ANY):
         return True
-    told = re.findall(r"[A-Z0-9]+", device.name.upper())
+    device_words = re.findall(r"[A-Z0-9]+", device.name.upper())
     return any(
-        wanted == "".join(told[start:end])
-        for start in range(len(told))
-        for end in range(start + 1, len(told) + 1)
+        model_name == "".join(device_words[start:end])
+        for start in range(len(device_words))
+        for end in range(start + 1, len(device_words) + 1)
     )

@@ -157,8 +157,8 @@ class Activator:
             return f"no {status} {_one_line(failure.message)}\n"
         base = PoolKey(key.app, key.function, key.revision)
         pool = self._pools.get(base)
-        mine = self._alone() and "here" in words and pool is not None and pool.ephemeral
-        if mine or isinstance(failure, BadRequest | NotFound) or failure.status == 429:
+        is_own_session = self._alone() and "here" in words and pool is not None and pool.ephemeral
+        if is_own_session or isinstance(failure, BadRequest | NotFound) or failure.status == 429:
             return f"no {failure.status} {_one_line(failure.message)}\n"
         if pool is not None and now() - self._said_at.get(base, -QUIET_S) >= QUIET_S:
             self._said_at[base] = now()

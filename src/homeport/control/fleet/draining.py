@@ -53,8 +53,8 @@ class Draining:
 
     def begin_end(self, pool: Pool, member: Member, why: str) -> None:
         """End a ready container once its requests have finished, and log why."""
-        told = lines.system(pool.owner.scope, pool.key, member.id, f"container ends: {why}")
-        self._say(told)
+        line = lines.system(pool.owner.scope, pool.key, member.id, f"container ends: {why}")
+        self._say(line)
         member.stage = Stage.DRAINING
         pool.give_up(member.id)
         self._tasks.start(f"end {member.id}", self._end_gently(pool, member))

@@ -83,8 +83,8 @@ class Nodes:
 
     def ready(self) -> list[Mirror]:
         """Return the nodes that answer, in the order of their names."""
-        found = (m for m in self.mirrors.values() if m.health is Health.READY)
-        return sorted(found, key=lambda mirror: mirror.name)
+        answering = (m for m in self.mirrors.values() if m.health is Health.READY)
+        return sorted(answering, key=lambda mirror: mirror.name)
 
     def taking(self) -> list[Mirror]:
         """Return the nodes that answer and may get containers, in the order of their names."""
@@ -118,11 +118,11 @@ class Nodes:
 
     async def usage(self) -> dict[str, Usage]:
         """Return what each container uses, by its id, of the nodes that answer."""
-        found: dict[str, Usage] = {}
+        usages: dict[str, Usage] = {}
         for mirror in self.ready():
             with contextlib.suppress(NodeLost):  # the mirror has noted it
-                found.update(await mirror.usage())
-        return found
+                usages.update(await mirror.usage())
+        return usages
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back."""
@@ -147,12 +147,12 @@ class Nodes:
         lost: list[NodeLost] = []
 
         async def prepare(mirror: Mirror) -> None:
-            def told(line: str) -> None:
+            def pass_on(line: str) -> None:
                 is_whole = len(ready) == 1 or line.startswith((PASSING, STEP))
                 say(line if is_whole else f"{mirror.name}: {line}")
 
             try:
-                await mirror.prepare(image, source, supplies, told)
+                await mirror.prepare(image, source, supplies, pass_on)
             except NodeLost as failure:
                 lost.append(failure)
 
@@ -166,18 +166,18 @@ class Nodes:
 
     async def environments(self) -> Collection[Environment]:
         """Return the layers that were built on the nodes that answer."""
-        return [each for mirror in self.ready() for each in await mirror.environments()]
+        return [layer for mirror in self.ready() for layer in await mirror.environments()]
 
     async def build_log(self, key: str) -> str | None:
         """Return what the build of a layer has told, on the first node that has it."""
         for mirror in self.ready():
-            if (found := await mirror.build_log(key)) is not None:
-                return found
+            if (text := await mirror.build_log(key)) is not None:
+                return text
         return None
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs, on each node that answers."""
-        return [each for mirror in self.ready() for each in await mirror.prune(keep)]
+        return [layer for mirror in self.ready() for layer in await mirror.prune(keep)]
 
     def _add(self, node: Node) -> Mirror:
         mirror = self.mirrors[node.name] = Mirror(

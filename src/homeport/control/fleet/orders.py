@@ -16,7 +16,7 @@ def start(pool: Pool, container: str, devices: tuple[str, ...], key: str) -> Sta
         urls=pool.urls,
         scope=pool.owner.session_id,
         within=pool.owner.scope,
-        key=_given(pool.function, key),
+        key=_key_for(pool.function, key),
         devices=devices,
         exit_grace_s=EXIT_GRACE_S + (pool.function.exit_grace_s or 0.0),
     )
@@ -27,8 +27,8 @@ def is_current(order: StartOrder, key: str) -> bool:
 
     Without it the container can call nothing. A server from before there were environments gave none.
     """
-    return order.key == _given(order.function, key)
+    return order.key == _key_for(order.function, key)
 
 
-def _given(function: FunctionSpec, key: str) -> str:
+def _key_for(function: FunctionSpec, key: str) -> str:
     return "" if function.restrict_modal_access else key

@@ -243,17 +243,17 @@ class Pool:
 
     def look(self) -> bool:
         """Return whether a request that counts as demand has ended since the last call."""
-        for container, gone in self.given_up.items():
-            gone.served = max(gone.served, self.load.served_by.get(container, 0))
+        for container, ending in self.given_up.items():
+            ending.served = max(ending.served, self.load.served_by.get(container, 0))
         excused = self.excused + sum(gone.after for gone in self.given_up.values())
         counted, self.counted = self.counted, max(self.counted, self.load.served - excused)
         return self.counted > counted
 
     def detached(self, container: str, served: int) -> None:
         """A container takes no more requests; it has answered so many."""
-        if (gone := self.given_up.pop(container, None)) is not None:
-            gone.served = max(gone.served, served)
-            self.excused += gone.after
+        if (ending := self.given_up.pop(container, None)) is not None:
+            ending.served = max(ending.served, served)
+            self.excused += ending.after
 
     def rest(self) -> None:
         """Reset the recorded demand, so that the pool may scale to zero at once."""

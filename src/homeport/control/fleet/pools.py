@@ -53,12 +53,12 @@ class Pools:
     def open(self, pool: Pool) -> Pool:
         """Add the pool, or revive the one with its key whose last containers still drain."""
         pool.own_ports = self.own_ports
-        known = self._pools.get(pool.key)
-        if known is None:
+        existing = self._pools.get(pool.key)
+        if existing is None:
             self.add(pool)
-            known = pool
-        known.revive()
-        return known
+            existing = pool
+        existing.revive()
+        return existing
 
     def remove(self, pool: Pool) -> None:
         """Remove a pool whose containers have ended."""
@@ -177,19 +177,19 @@ class Pools:
 
     def _make_way(self, base: Pool) -> None:
         """Retire the least recently used set of values if the limit is reached."""
-        others = [
+        siblings = [
             pool
             for pool in self._pools.values()
             if pool.key.parameters
             and (pool.key.app, pool.key.function, pool.key.revision)
             == (base.key.app, base.key.function, base.key.revision)
         ]
-        staying = [pool for pool in others if not pool.retired]
+        staying = [pool for pool in siblings if not pool.retired]
         if len(staying) < self._most_values:
             return
         idle = [pool for pool in staying if pool.idles and not pool.least]
         # Pools that are being removed still have a backend in the ingress.
-        if not idle or len(others) >= 2 * self._most_values:
+        if not idle or len(siblings) >= 2 * self._most_values:
             raise TooMany(
                 f"too many values of the class parameters of `{base.key.function}` are in use "
                 "at once; try again"

@@ -332,8 +332,8 @@ class Reconciler:
         self._pools.discharge(member.id)
         if member.stage in (Stage.ATTACHING, Stage.READY, Stage.DRAINING):
             self._tasks.start(f"forget {member.id}", self._draining.forget(pool, member))
-        asked = member.stage in (Stage.STOPPING, Stage.DRAINING)
-        if asked:
+        was_asked = member.stage in (Stage.STOPPING, Stage.DRAINING)
+        if was_asked:
             return
         failed = container is not None and container.state is State.FAILED
         lost = container is not None and container.state is State.LOST

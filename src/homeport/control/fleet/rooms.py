@@ -93,12 +93,12 @@ class Rooms:
             return  # a container that is ending makes room already
         counts = self._counts()
         share = self._share(counts, pool)
-        mine = counts[_function(pool)]
+        own_count = counts[_function(pool)]
         for other in sorted(self._pools, key=lambda other: -counts[_function(other)]):
             # A container of a deploy's trial may end: an app may have more functions than places.
             if other is pool or other.demand or len(other.idle()) <= other.least:
                 continue
-            if not scheduler.may_evict(mine, counts[_function(other)], share):
+            if not scheduler.may_evict(own_count, counts[_function(other)], share):
                 continue
             for member in other.idle():
                 if member.id in helping:

@@ -60,13 +60,13 @@ def open_to(room: Room, standing: Standing, reserved_mib: int = 0) -> Room:
     >>> [open_to(room, Standing(function=n, app=n)).limit for n in (0, 1)]
     [64, 56]
     """
-    kept = reserve(room.limit)
+    reserved = reserve(room.limit)
     if not standing.app:
         return room
     if not standing.function:
-        return dataclasses.replace(room, limit=room.limit - kept // 2)
+        return dataclasses.replace(room, limit=room.limit - reserved // 2)
     left_mib = max(0, room.memory_mib - reserved_mib)
-    return dataclasses.replace(room, limit=room.limit - kept, memory_mib=left_mib)
+    return dataclasses.replace(room, limit=room.limit - reserved, memory_mib=left_mib)
 
 
 def reserve(limit: int) -> int:
@@ -86,8 +86,8 @@ def reserved_mib(functions: Iterable[FunctionSpec], capacity: Capacity | None) -
     if capacity is None:
         return 0
     most_mib = capacity.memory_mib // 8
-    asked = (needs(function, capacity).memory_mib for function in functions)
-    return max((memory_mib for memory_mib in asked if memory_mib <= most_mib), default=0)
+    needs_mib = (needs(function, capacity).memory_mib for function in functions)
+    return max((memory_mib for memory_mib in needs_mib if memory_mib <= most_mib), default=0)
 
 
 def share(limit: int, functions: int) -> int:
@@ -212,15 +212,15 @@ def helps(order: StartOrder, room: Room, needs: Needs) -> bool:
 def room(node: str, capacity: Capacity, there: Iterable[StartOrder]) -> Room:
     """Return the room that these containers leave on a node."""
     orders = list(there)
-    taken = {device for order in orders for device in order.devices}
-    asked_mib = sum(o.function.memory_mib[0] for o in orders if o.function.memory_mib)
+    used_devices = {device for order in orders for device in order.devices}
+    requested_mib = sum(o.function.memory_mib[0] for o in orders if o.function.memory_mib)
     return Room(
         node=node,
         capacity=capacity,
         containers=len(orders),
         limit=capacity.places,
-        memory_mib=max(0, capacity.memory_mib - asked_mib),
-        accelerators=tuple(d for d in capacity.accelerators if d.id not in taken),
+        memory_mib=max(0, capacity.memory_mib - requested_mib),
+        accelerators=tuple(d for d in capacity.accelerators if d.id not in used_devices),
     )
 
 

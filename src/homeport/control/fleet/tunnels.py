@@ -57,8 +57,8 @@ class _Route:
         A hash, so that no container can have the URL of another one's tunnel, and nobody who knows the URL can
         close the tunnel.
         """
-        told = f"{self.container}/{self.tunnel.name}"
-        return f"tunnel-{hashlib.sha256(told.encode()).hexdigest()[:20]}"
+        text = f"{self.container}/{self.tunnel.name}"
+        return f"tunnel-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
     @property
     def key(self) -> PoolKey:
@@ -93,9 +93,9 @@ class Tunnels:
 
     def changed(self, container: Container) -> None:
         """Open and close tunnels as the container's node reports them; ends with the container."""
-        wanted = () if container.state in ENDED else container.tunnels
+        open_tunnels = () if container.state in ENDED else container.tunnels
         within = container.order.within
-        keys = {(within, tunnel.name): tunnel for tunnel in wanted}
+        keys = {(within, tunnel.name): tunnel for tunnel in open_tunnels}
         for key, route in [*self._routes.items()]:
             if route.container == container.id and key not in keys:
                 self._begin_closing(key)
@@ -140,17 +140,21 @@ class Tunnels:
     def _begin(self, key: _Key, container: Container, tunnel: OpenTunnel) -> None:
         pool, within = container.order.pool, container.order.within
         # One that was refused takes no place.
-        open_ = [each.within.workspace for each in self._routes.values() if each.failure is None]
-        mine = open_.count(within.workspace)
+        open_ = [
+            route_.within.workspace for route_ in self._routes.values() if route_.failure is None
+        ]
+        own_count = open_.count(within.workspace)
         route = _Route(container.id, within, pool.app, pool.function, tunnel)
         self._routes[key] = route
         if not shares.may_take(
-            1, mine=mine, of_all=len(open_), most=MAX_TUNNELS, alone=self._alone()
+            1, mine=own_count, of_all=len(open_), most=MAX_TUNNELS, alone=self._alone()
         ):
-            told = (
-                f"{MAX_TUNNELS} tunnels" if self._alone() else f"{mine} tunnels of this workspace"
+            count_in_words = (
+                f"{MAX_TUNNELS} tunnels"
+                if self._alone()
+                else f"{own_count} tunnels of this workspace"
             )
-            route.failure = TooMany(f"{told} are open, and there can be no more")
+            route.failure = TooMany(f"{count_in_words} are open, and there can be no more")
             route.opened.set()
         else:
             self._tasks.start(f"opening {route.label}", self._open(route))
@@ -180,7 +184,7 @@ class Tunnels:
     def _begin_closing(self, key: _Key) -> asyncio.Future[None]:
         """Start to close a tunnel; return a future that is done when its URL is gone."""
         route = self._routes.pop(key)
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def close() -> None:
             await route.opened.wait()
@@ -188,8 +192,8 @@ class Tunnels:
 
         async def unrouted() -> None:
             await self._ingress.unroute(route.label)
-            if not gone.done():
-                gone.set_result(None)
+            if not closed.done():
+                closed.set_result(None)
             self._certificates.wake()
             await self._ingress.lose(route.key, route.label)
             while await self._ingress.detach(route.key, route.label) is None:
@@ -197,7 +201,7 @@ class Tunnels:
             await self._ingress.drop(route.key)
 
         self._tasks.start(f"closing {route.label}", close())
-        return gone
+        return closed
 
     def _host(self, route: _Route) -> str:
         return f"{route.label}.{self._domain}"

@@ -70,7 +70,7 @@ class Sampler:
         samples = self._samples(containers, used, now - span_s)
         if samples:
             await asyncio.to_thread(self._keep, now, span_s, samples)
-        if any(each.failed_starts for of_one in samples.values() for each in of_one):
+        if any(sample.failed_starts for of_one in samples.values() for sample in of_one):
             self.failed()
 
     async def _look_again_and_again(self) -> None:
@@ -93,9 +93,9 @@ class Sampler:
                 row[3] += max(usage.cpu_s - before, 0.0)
                 row[4] += usage.memory_mib
                 row[5] += usage.gpu_memory_mib
-        self._cpu_s = {name: each.cpu_s for name, each in used.items()}
-        for whose, cold, failed in self._new_starts():
-            row = counts.setdefault(whose, [0] * 6)
+        self._cpu_s = {name: usage.cpu_s for name, usage in used.items()}
+        for name, cold, failed in self._new_starts():
+            row = counts.setdefault(name, [0] * 6)
             row[1] += cold
             row[2] += failed
         samples: dict[Scope, list[Sample]] = {}
@@ -122,5 +122,5 @@ class Sampler:
                 a - b for a, b in zip(starts, before.get(pool.key, (0, 0)), strict=True)
             )
             if cold > 0 or failed > 0:
-                whose = pool.owner.scope, pool.key.app, pool.key.function
-                yield whose, max(cold, 0), max(failed, 0)
+                function = pool.owner.scope, pool.key.app, pool.key.function
+                yield function, max(cold, 0), max(failed, 0)

@@ -21,29 +21,29 @@ def prepared(
     shared: Shared, launch: Launch, secrets: Mapping[str, str]
 ) -> tuple[Launch, Made, dict[str, str]]:
     """Return the launch with what its image says, the image's environment, and the container's variables."""
-    made = shared.environments.of(launch.function.image)
+    image = shared.environments.of(launch.function.image)
     launch = dataclasses.replace(
         launch,
-        runner_path=made.runner_path,
-        entrypoint=made.entrypoint,
-        workdir=made.workdir or "",
+        runner_path=image.runner_path,
+        entrypoint=image.entrypoint,
+        workdir=image.workdir or "",
     )
-    if shared.cells is not None and not shared.environments.is_compiled(made):
+    if shared.cells is not None and not shared.environments.is_compiled(image):
         launch = dataclasses.replace(launch, order=slowness.with_time_to_compile(launch.order))
-    environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
-    environ |= shared.trusted.variables(made, environ)
+    environ = environ_for(launch, secrets, os.environ, image.python, shared.lib, image.environ)
+    environ |= shared.trusted.variables(image, environ)
     if shared.cells is not None:
-        environ = shared.cells.environ(environ, made)
-    return launch, made, environ
+        environ = shared.cells.environ(environ, image)
+    return launch, image, environ
 
 
 async def begin(
     shared: Shared,
     launch: Launch,
     process: Process,
-    made: Made,
+    image: Made,
     environ: dict[str, str],
-    given: Descriptors,
+    descriptors: Descriptors,
     *,
     say: Callable[[str], None],
 ) -> tuple[Born | None, str]:
@@ -58,7 +58,7 @@ async def begin(
             if launch.entrypoint:
                 raise Unforkable(f"its image has an entrypoint: `{shlex.join(launch.entrypoint)}`")
             return await process.fork(
-                lambda passed: zygotes.fork(launch, made, environ, passed), given
+                lambda passed: zygotes.fork(launch, image, environ, passed), descriptors
             ), ""
         except Unforkable as why:
             why_fresh = str(why)
@@ -66,9 +66,9 @@ async def begin(
         if shared.cells is not None:
             try:
                 return await process.fork(
-                    lambda passed: zygotes.fresh(launch, made, environ, passed), given
+                    lambda passed: zygotes.fresh(launch, image, environ, passed), descriptors
                 ), why_fresh
             except Unforkable as why:
                 raise ImageError("the container's sandbox cannot be made", hint=str(why)) from None
-    process.start([made.python, *shared.runner], environ, shared.lib, given)
+    process.start([image.python, *shared.runner], environ, shared.lib, descriptors)
     return None, why_fresh

@@ -162,7 +162,7 @@ class Life:
         if event is not None and event.kind == "ready":
             took_s = time.monotonic() - began
             assert self.process is not None
-            await self.process.known()
+            await self.process.runner_known()
             self._become(State.READY, address=self._address, ready_after_s=took_s)
             records.write(self.directory, self.container, self.launch, self.process.leader)
             self._shared.changed(self.container)
@@ -182,7 +182,7 @@ class Life:
         self.launch = launch
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
-        self.process = Process(launch, self._told, self.kill)
+        self.process = Process(launch, self._on_event, self.kill)
         # What it holds is closed here: only the container keeps its copies.
         with contextlib.ExitStack() as handed_over:
             comes_out, goes_in = outputs.pipe()
@@ -196,7 +196,7 @@ class Life:
             beats = pulse.create()
             handed_over.callback(os.close, beats)
             self._pulse = pulse.Reader(beats)
-            given = Descriptors(
+            descriptors = Descriptors(
                 output=goes_in,
                 report=-1,
                 door=door.fileno(),
@@ -204,7 +204,7 @@ class Life:
                 lifeline=shared.lifeline,
             )
             born, why_fresh = await beginning.begin(
-                shared, launch, self.process, made, environ, given, say=self._say_once
+                shared, launch, self.process, made, environ, descriptors, say=self._say_once
             )
         if born is not None and born.storage:  # what it writes, so that it is measured and removed
             self.launch = dataclasses.replace(launch, tmp_dir=born.storage)
@@ -217,7 +217,7 @@ class Life:
         )
         records.write(self.directory, self.container, self.launch, self.process.leader)
 
-    def _told(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if event.kind == "imported":
             self._learn(event.modules)
         elif event.kind in ("again", "unlike"):
@@ -380,13 +380,13 @@ class Life:
         self.container = dataclasses.replace(self.container, state=state, **changes)  # type: ignore[arg-type]
 
     def _follow(self, pipe: int) -> None:
-        self._output = self._shared.outputs.follow(pipe, self._heard)
+        self._output = self._shared.outputs.follow(pipe, self._on_line)
 
     async def _finish_output(self) -> None:
         if self._output is not None:
             await self._shared.outputs.finish(self._output)
 
-    def _heard(self, text: str, request: str, source: str) -> None:
+    def _on_line(self, text: str, request: str, source: str) -> None:
         if source == "output":
             self._lines.append(text)
         self._say(text, request=request, source=source)

@@ -72,6 +72,6 @@ def sweep(directory: Path, keep: Collection[str]) -> None:
     """Make the directory with mode 0700; delete all doors in it except those of these containers."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
-    for left in directory.iterdir():
-        if left.name not in keep:
-            left.unlink(missing_ok=True)
+    for door in directory.iterdir():
+        if door.name not in keep:
+            door.unlink(missing_ok=True)

@@ -27,12 +27,12 @@ def end(leader: int, tmp: Path) -> None:
     marks = Marks(leader, tmp)
     deadline = time.monotonic() + END_S
     for _ in range(PASSES):
-        found = marks.left()
-        killed = [held for pid in found if (held := marks.kill(pid)) is not None]
+        pids = marks.left()
+        killed = [held for pid in pids if (held := marks.kill(pid)) is not None]
         for held in killed:
             _wait(held, deadline)
             held.close()
-        if not found or time.monotonic() >= deadline:
+        if not pids or time.monotonic() >= deadline:
             return
 
 
@@ -47,7 +47,7 @@ class Marks:
     def left(self) -> set[int]:
         """Return the pids of the container's running processes, without init."""
         children: dict[int, list[int]] = {}
-        found = set()
+        pids = set()
         for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib takes ten times as long
             if not name.isdigit() or int(name) == os.getpid():
                 continue
@@ -57,14 +57,14 @@ class Marks:
                     continue
                 children.setdefault(parent, []).append(int(name))
                 if session == self._leader or self._has(int(name)):
-                    found.add(int(name))
-        todo = list(found)
+                    pids.add(int(name))
+        todo = list(pids)
         while todo:
             for child in children.get(todo.pop(), ()):
-                if child not in found:
-                    found.add(child)
+                if child not in pids:
+                    pids.add(child)
                     todo.append(child)
-        return found - {self._leader, os.getpid()}
+        return pids - {self._leader, os.getpid()}
 
     def kill(self, pid: int) -> Held | None:
         """Kill a process by its pidfd, after a second check: the pid may be another process's by now.
@@ -92,8 +92,8 @@ class Marks:
 
 def _inode(path: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
+        status = path.stat()
+        return status.st_dev, status.st_ino
     return None
 
 

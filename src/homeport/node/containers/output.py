@@ -41,15 +41,15 @@ class Output:
         self.descriptor = descriptor
         self.heard = heard
         self.done: asyncio.Future[None] | None = None  # set while a caller waits for its end
-        self._rest = b""
+        self._partial = b""
         self._since = 0.0  # when the last piece came
 
     @property
     def wait_s(self) -> float | None:
         """Return the seconds until a line is complete: 0 if there are lines already; None if there is nothing."""
-        if b"\n" in self._rest or len(self._rest) > MAX_LINE:
+        if b"\n" in self._partial or len(self._partial) > MAX_LINE:
             return 0.0
-        return PATIENCE_S if self._rest else None
+        return PATIENCE_S if self._partial else None
 
     def read(self) -> bool:
         """Read the pipe, unless there are lines already; return False after the pipe's end."""
@@ -60,27 +60,27 @@ class Output:
         except BlockingIOError:
             return True
         if data:
-            self._rest += data
+            self._partial += data
             self._since = time.monotonic()
         return bool(data)
 
     def lines(self, most: int, *, last: bool = False) -> list[Line]:
         """Return at most `most` lines; a piece without a newline counts after a while, or with `last`."""
-        *whole, rest = self._rest.split(b"\n", most)
-        if not whole and rest and (last or self._is_late() or len(rest) > MAX_LINE):
-            whole, rest = [rest[:MAX_LINE]], rest[MAX_LINE:]
-        self._rest = rest
-        return [line for text in whole for line in _told(text)]
+        *whole, incomplete = self._partial.split(b"\n", most)
+        if not whole and incomplete and (last or self._is_late() or len(incomplete) > MAX_LINE):
+            whole, incomplete = [incomplete[:MAX_LINE]], incomplete[MAX_LINE:]
+        self._partial = incomplete
+        return [line for text in whole for line in _pieces(text)]
 
     def everything(self) -> list[Line]:
         """Return everything that has been written so far."""
-        found: list[Line] = []
+        lines_found: list[Line] = []
         size = -1
         while size != 0:
             self.read()
-            size = len(self._rest)
-            found += self.lines(PASS_LINES, last=b"\n" not in self._rest)
-        return found
+            size = len(self._partial)
+            lines_found += self.lines(PASS_LINES, last=b"\n" not in self._partial)
+        return lines_found
 
     def _is_late(self) -> bool:
         return time.monotonic() - self._since > PATIENCE_S
@@ -177,12 +177,12 @@ class Outputs:
 
     def _pass(self, ready: set[int]) -> list[tuple[Output, list[Line]]]:
         """Return some lines of each output that has any; the order changes, so that each comes first in turn."""
-        batch, left = [], PASS_LINES
+        batch, remaining = [], PASS_LINES
         for descriptor, output in list(self._all.items()):
             if descriptor in ready and not output.read():
                 self._poll.unregister(descriptor)
-            if left and output.wait_s is not None and (lines := output.lines(left)):
-                left -= min(len(lines), left)
+            if remaining and output.wait_s is not None and (lines := output.lines(remaining)):
+                remaining -= min(len(lines), remaining)
                 batch.append((output, lines))
                 self._all[descriptor] = self._all.pop(descriptor)
         return batch
@@ -201,7 +201,7 @@ def _tell(batch: list[tuple[Output, list[Line]]], ended: list[Output]) -> None:
             output.done.set_result(None)
 
 
-def _told(line: bytes) -> list[Line]:
+def _pieces(line: bytes) -> list[Line]:
     """Return a line of the pipe, in pieces of limited length."""
     if (missing := read_dropped(line)) is not None:
         lines, size = missing

@@ -74,7 +74,7 @@ class Process:
         self._way: socket.socket | None = None  # init sends the runner's pidfd here
         self._rest = b""
         self._passed: collections.deque[int] = collections.deque()  # descriptors, with its report
-        self._known = asyncio.Event()  # set when the runner is known, or known to be missing
+        self._has_runner = asyncio.Event()  # set when the runner is known, or known to be missing
         self._ended = asyncio.Event()
 
     @property
@@ -93,22 +93,26 @@ class Process:
         return self._init.pid if self._init else 0
 
     def start(
-        self, argv: Sequence[str], environ: dict[str, str], cwd: Path, given: Descriptors
+        self, argv: Sequence[str], environ: dict[str, str], cwd: Path, descriptors: Descriptors
     ) -> None:
         """Start init in a session of its own, with the container's descriptors; init starts the runner."""
         ours, theirs = socket.socketpair()
         way, inits = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, inits:
-            given = dataclasses.replace(given, report=theirs.fileno())
+            descriptors = dataclasses.replace(descriptors, report=theirs.fileno())
             try:
                 self._popen = subprocess.Popen(
                     list(argv),
                     stdin=subprocess.PIPE,
-                    stdout=given.output,
-                    stderr=given.output,
-                    env={**environ, **given.environ(), "HOMEPORT_INIT_FD": str(inits.fileno())},
+                    stdout=descriptors.output,
+                    stderr=descriptors.output,
+                    env={
+                        **environ,
+                        **descriptors.environ(),
+                        "HOMEPORT_INIT_FD": str(inits.fileno()),
+                    },
                     cwd=cwd,
-                    pass_fds=(*given.in_order()[1:], inits.fileno()),
+                    pass_fds=(*descriptors.in_order()[1:], inits.fileno()),
                     start_new_session=True,
                 )
             except BaseException:
@@ -124,18 +128,18 @@ class Process:
         with contextlib.suppress(BrokenPipeError), self._popen.stdin as stdin:
             stdin.write(codec.dumps(sent(self._launch)).encode() + b"\n")
 
-    async def fork(self, fork: Fork, given: Descriptors) -> Born:
+    async def fork(self, fork: Fork, descriptors: Descriptors) -> Born:
         """Let a zygote fork the processes; raises the zygotes' errors."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                born = await fork(dataclasses.replace(given, report=theirs.fileno()))
+                born = await fork(dataclasses.replace(descriptors, report=theirs.fileno()))
             except BaseException:
                 ours.close()
                 raise
         self._code = born.code
         self._runner = born.runner
-        self._known.set()
+        self._has_runner.set()
         self._listen(ours)
         self._watch(born.init)
         return born
@@ -145,9 +149,9 @@ class Process:
         self._watch(Held(leader, os.pidfd_open(leader)))
         self._runner = Held.of(os.pidfd_open(pid), parent=leader)
 
-    async def known(self) -> None:
+    async def runner_known(self) -> None:
         """Wait until init has sent the runner's pidfd."""
-        await self._known.wait()
+        await self._has_runner.wait()
 
     async def ended(self) -> int | None:
         """Wait until all processes have ended; return the runner's exit code, negative for a signal.
@@ -200,10 +204,10 @@ class Process:
 
     def close(self) -> None:
         """Close the descriptors."""
-        left = MAX_LAST
-        while self._report is not None and left > 0 and self._has_word():
+        left_bytes = MAX_LAST
+        while self._report is not None and left_bytes > 0 and self._has_word():
             self._read()
-            left -= READ_BYTES
+            left_bytes -= READ_BYTES
         self._deafen()
         self._met()
         for held in (self._init, self._runner):
@@ -223,8 +227,8 @@ class Process:
             asyncio.get_running_loop().remove_reader(self._report.fileno())
             self._report.close()
             self._report = None
-        while (left := self.passed()) is not None:
-            os.close(left)
+        while (descriptor := self.passed()) is not None:
+            os.close(descriptor)
 
     def _meet(self) -> None:
         """Receive the runner's pidfd from init."""
@@ -239,7 +243,7 @@ class Process:
             asyncio.get_running_loop().remove_reader(self._way.fileno())
             self._way.close()
             self._way = None
-        self._known.set()
+        self._has_runner.set()
 
     def _watch(self, init: Held) -> None:
         self._init = init
@@ -278,10 +282,10 @@ class Process:
             self._deafen()
             self._spoilt(f"the node cannot read its report: {error}")
 
-    def _count(self, said: int) -> None:
+    def _count(self, count: int) -> None:
         """Limit the events in a second, so that no container takes all of the node's time."""
         second = int(time.monotonic())
-        self._words = said + (self._words if second == self._second else 0)
+        self._words = count + (self._words if second == self._second else 0)
         self._second = second
         if self._words > WORDS_PER_S:
             raise ValueError(f"it sends more than {WORDS_PER_S} events a second")

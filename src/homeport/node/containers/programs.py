@@ -46,11 +46,11 @@ class Entered:
 
     async def start(self, pipes: Mapping[int, int]) -> None:
         """Wait until it runs. `pipes` are our ends of its streams 0, 1 and 2, without a terminal."""
-        told, descriptors = await self._heard()
-        if "started" not in told:
+        answer, descriptors = await self._receive()
+        if "started" not in answer:
             for descriptor in (*pipes.values(), *descriptors):
                 os.close(descriptor)
-            raise StartError(f"no program can be started in the container: {told.get('error')}")
+            raise StartError(f"no program can be started in the container: {answer.get('error')}")
         if descriptors:
             self._input = self._master = descriptors[0]
             outputs = {OUT: descriptors[0]}
@@ -120,8 +120,8 @@ class Entered:
             asyncio.create_task(self._copy(where, descriptor))
             for where, descriptor in outputs.items()
         }
-        told, _ = await self._heard()
-        code = int(told.get("code", 255))
+        ending, _ = await self._receive()
+        code = int(ending.get("code", 255))
         # A process that it has left behind may keep its streams open: what is in them now is all that counts.
         for task in self._readers:
             task.cancel()
@@ -148,9 +148,9 @@ class Entered:
                 return
             await self._output.put((where, data))
 
-    async def _heard(self) -> "tuple[dict[str, Any], list[int]]":
+    async def _receive(self) -> "tuple[dict[str, Any], list[int]]":
         """Return one line from the process that entered, and its descriptors."""
-        found: list[int] = []
+        received: list[int] = []
         while b"\n" not in self._rest:
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._control, READ_BYTES, 1)
@@ -160,12 +160,12 @@ class Entered:
                 continue
             except OSError:
                 data, descriptors = b"", []
-            found += descriptors
+            received += descriptors
             if not data:
-                return {"error": "the process that entered it has ended"}, found
+                return {"error": "the process that entered it has ended"}, received
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
-        return json.loads(line), found
+        return json.loads(line), received
 
     async def _ready(
         self, descriptor: int, add: Callable[..., object], remove: Callable[[int], object]
@@ -194,20 +194,20 @@ async def run(
     It has the container's variables, limits and rights. `secrets` are the function's.
     """
     isolated = await asyncio.to_thread(_is_isolated, runner.pid)
-    made = shared.environments.of(launch.function.image)
-    environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
-    environ |= shared.trusted.variables(made, environ)
+    image = shared.environments.of(launch.function.image)
+    environ = environ_for(launch, secrets, os.environ, image.python, shared.lib, image.environ)
+    environ |= shared.trusted.variables(image, environ)
     calls, cwd, ids = launch.calls, launch.order.source, None
     if isolated:
         if shared.cells is not None:
-            environ, ids = shared.cells.environ(environ, made), shared.cells.ids
+            environ, ids = shared.cells.environ(environ, image), shared.cells.ids
         calls, cwd = CALLS if calls else "", HOME
     if calls:  # what the runner knows without variables
         environ["HOMEPORT_CALLS_SOCKET"] = calls
         environ["HOMEPORT_CALLS_APP"] = launch.order.pool.app
         environ["HOMEPORT_CALLS_SCOPE"] = launch.order.scope
         environ["HOMEPORT_CALLS_KEY"] = launch.order.key
-    told = {
+    order_to_enter = {
         "pid": runner.pid,
         "argv": list(order.argv),
         "environ": {**environ, **order.environ},
@@ -220,7 +220,7 @@ async def run(
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            process, pipes = await asyncio.to_thread(_enter, told, runner.pidfd, theirs)
+            process, pipes = await asyncio.to_thread(_enter, order_to_enter, runner.pidfd, theirs)
         except BaseException as error:
             ours.close()
             if isinstance(error, OSError):
@@ -247,9 +247,9 @@ def _enter(
     pipes: dict[int, int] = {}
     streams = [subprocess.DEVNULL] * 3
     with contextlib.ExitStack() as handed_over:
-        given = os.memfd_create("order")
-        handed_over.callback(os.close, given)
-        with os.fdopen(os.dup(given), "wb") as file:
+        order_file = os.memfd_create("order")
+        handed_over.callback(os.close, order_file)
+        with os.fdopen(os.dup(order_file), "wb") as file:
             file.write(json.dumps(order).encode())
         if order["terminal"] is None:
             for stream in (0, 1, 2):
@@ -258,7 +258,7 @@ def _enter(
                     (writer, reader) if stream == 0 else (reader, writer)
                 )
                 handed_over.callback(os.close, streams[stream])
-        passed = (control.fileno(), runner, given)
+        passed = (control.fileno(), runner, order_file)
         process = subprocess.Popen(
             [sys.executable, "-E", "-m", "homeport.cell.enter", *map(str, passed)],
             stdin=streams[0],

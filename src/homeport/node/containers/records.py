@@ -46,7 +46,7 @@ def write(directory: Path, container: Container, launch: Launch, leader: int) ->
     """
     added = {f.name: getattr(launch, f.name) for f in dataclasses.fields(launch)}
     del added["order"]  # it is the container's
-    known = {
+    record = {
         "boot": BOOT.read_text().strip(),
         "init": leader,
         "ticks": _ticks(leader),
@@ -56,7 +56,7 @@ def write(directory: Path, container: Container, launch: Launch, leader: int) ->
     }
     fresh = directory / "record.new"
     try:
-        fresh.write_text(json.dumps(known))
+        fresh.write_text(json.dumps(record))
         fresh.replace(directory / "record")
     except OSError as error:
         log.warning("a later server could not take %s over: %s", container.id, error)
@@ -69,51 +69,51 @@ def sweep(root: Path) -> Collection[Left]:
     """
     ready = []
     for directory in root.iterdir():
-        if (known := _known(directory / "record")) is not None:
-            left = _left(known)
-            if left is not None and left.container.state is State.READY:
-                ready.append(left)
+        if (record := _running_record(directory / "record")) is not None:
+            container_left = _container_of(record)
+            if container_left is not None and container_left.container.state is State.READY:
+                ready.append(container_left)
                 continue
-            _end(known, directory)
+            _end(record, directory)
         leftovers.end(leftovers.NOBODY, directory / "tmp")
         networks.end(directory)
         removing.discard(str(directory))
     return ready
 
 
-def _known(record: Path) -> dict[str, Any] | None:
+def _running_record(path: Path) -> dict[str, Any] | None:
     """Return the record of a container that still runs; None if another process has its pid now."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        known: dict[str, Any] = json.loads(record.read_text())
-        if known["boot"] == BOOT.read_text().strip() and known["ticks"] == _ticks(known["init"]):
-            return known
+        record: dict[str, Any] = json.loads(path.read_text())
+        if record["boot"] == BOOT.read_text().strip() and record["ticks"] == _ticks(record["init"]):
+            return record
     return None
 
 
-def _left(known: dict[str, Any]) -> Left | None:
+def _container_of(record: dict[str, Any]) -> Left | None:
     """Return the container that a record describes; None if it cannot be read."""
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-        told = known["container"]
-        if "spec" in told:  # written by an older version
-            told, added = _upgraded(told)
+        described = record["container"]
+        if "spec" in described:  # written by an older version
+            described, added = _upgraded(described)
         else:
-            added = known["launch"]
-        container: Container = codec.decode(Container, told)
-        launch: Launch = codec.decode(Launch, {**added, "order": told["order"]})
-        return Left(container, launch, known["init"])
+            added = record["launch"]
+        container: Container = codec.decode(Container, described)
+        launch: Launch = codec.decode(Launch, {**added, "order": described["order"]})
+        return Left(container, launch, record["init"])
     return None
 
 
-def _upgraded(told: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _upgraded(described: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a container and the additions to its launch from a record with a `spec`.
 
     There, one object had the order, the launch and most of the function, under the present names.
     """
-    spec = told["spec"]
+    spec = described["spec"]
     function = {**spec, "name": spec["function"]}
     del function["parameters"]  # the pool's values, not the function's declarations
     pool = codec.encode(PoolKey.parse(spec["pool"]))
-    return {**told, "order": {**spec, "pool": pool, "function": function}}, spec
+    return {**described, "order": {**spec, "pool": pool, "function": function}}, spec
 
 
 def _ticks(pid: int) -> int:
@@ -126,14 +126,14 @@ def _ticks(pid: int) -> int:
     return -1
 
 
-def _end(known: dict[str, Any], directory: Path) -> None:
+def _end(record: dict[str, Any], directory: Path) -> None:
     """Kill the container's runner, after which its init ends everything."""
-    leader: int = known["init"]
+    leader: int = record["init"]
     with contextlib.suppress(OSError):
         init = Held(leader, os.pidfd_open(leader))
         try:
             with contextlib.suppress(OSError, TypeError, KeyError):
-                runner = Held.of(os.pidfd_open(known["container"]["pid"]), parent=leader)
+                runner = Held.of(os.pidfd_open(record["container"]["pid"]), parent=leader)
                 runner.signal(signal.SIGKILL)
                 runner.close()
                 select.select([init.pidfd], [], [], PATIENCE_S)

@@ -15,9 +15,11 @@ UNCOMPILED_S = 60.0
 def with_time_to_compile(order: StartOrder) -> StartOrder:
     """Return the order with more time until the ports of its web methods must accept connections."""
     web = tuple(
-        dataclasses.replace(each, startup_timeout_s=each.startup_timeout_s + UNCOMPILED_S)
-        if each.port is not None
-        else each
-        for each in order.function.web
+        dataclasses.replace(
+            web_method, startup_timeout_s=web_method.startup_timeout_s + UNCOMPILED_S
+        )
+        if web_method.port is not None
+        else web_method
+        for web_method in order.function.web
     )
     return dataclasses.replace(order, function=dataclasses.replace(order.function, web=web))

@@ -32,9 +32,9 @@ class Start:
 
     def exists(self, snapshot: Event | None = None) -> None:
         """Its process exists; `snapshot` is set if its snapshot was made just for it."""
-        made = snapshot or NOTHING
-        self._count(made.timings_ms)
-        self.imports_ms.update(made.imports_ms)
+        snapshot_event = snapshot or NOTHING
+        self._count(snapshot_event.timings_ms)
+        self.imports_ms.update(snapshot_event.imports_ms)
         self._part = "imported"
 
     def reached(self, event: Event) -> None:
@@ -52,10 +52,10 @@ class Start:
         self._count(event.timings_ms)
         self.imports_ms.update(event.imports_ms)
 
-    def _count(self, told_ms: Mapping[str, float]) -> None:
+    def _count(self, reported_ms: Mapping[str, float]) -> None:
         """Add the time since the last call: the reported parts, and the rest to the current part."""
         now = self._clock()
-        rest = (now - self._since) * 1000 - sum(told_ms.values())
+        rest_ms = (now - self._since) * 1000 - sum(reported_ms.values())
         self._since = now
-        for part, ms in (*told_ms.items(), (self._part, max(rest, 0.0))):
+        for part, ms in (*reported_ms.items(), (self._part, max(rest_ms, 0.0))):
             self.timings_ms[part] = round(self.timings_ms.get(part, 0.0) + ms, 1)

@@ -42,14 +42,14 @@ class Tunnels:
         if descriptor is None:
             return False
         try:
-            given = socket.socket(fileno=descriptor)
+            listener = socket.socket(fileno=descriptor)
         except OSError:  # it is no socket
             os.close(descriptor)
             return False
-        with given:
-            if len(self._open) >= MAX_TUNNELS or name in self._open or not _is_fresh(given):
+        with listener:
+            if len(self._open) >= MAX_TUNNELS or name in self._open or not _is_fresh(listener):
                 return False
-            return self._listen(name, port, given)
+            return self._listen(name, port, listener)
 
     def close(self, name: str) -> bool:
         """Remove a tunnel's address; return False if there is no such tunnel."""
@@ -64,11 +64,11 @@ class Tunnels:
         for tunnel in self.all:
             self.close(tunnel.name)
 
-    def _listen(self, name: str, port: int, given: socket.socket) -> bool:
+    def _listen(self, name: str, port: int, listener: socket.socket) -> bool:
         address = self._address()
         try:
-            given.bind(doors.path(address))
-            given.listen(DOOR_BACKLOG)
+            listener.bind(doors.path(address))
+            listener.listen(DOOR_BACKLOG)
         except OSError:
             doors.remove(address)
             return False
@@ -76,20 +76,20 @@ class Tunnels:
         return True
 
     def _address(self) -> str:
-        taken = {tunnel.address for tunnel in self._open.values()}
+        used_addresses = {tunnel.address for tunnel in self._open.values()}
         if self._directory is None:
             return doors.name(f"{self._container}-tunnel")
         addresses = (
             f"{doors.PATH_SCHEME}{self._directory / self._container}.{number}"
             for number in range(MAX_TUNNELS)
         )
-        return next(address for address in addresses if address not in taken)
+        return next(address for address in addresses if address not in used_addresses)
 
 
-def _is_fresh(given: socket.socket) -> bool:
+def _is_fresh(candidate: socket.socket) -> bool:
     """Return whether it is a Unix socket without an address: user code can send any other."""
     with contextlib.suppress(OSError):
-        return (given.family, given.type) == (socket.AF_UNIX, socket.SOCK_STREAM) and not (
-            given.getsockname() or given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return (candidate.family, candidate.type) == (socket.AF_UNIX, socket.SOCK_STREAM) and not (
+            candidate.getsockname() or candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         )
     return False

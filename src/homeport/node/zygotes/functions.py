@@ -70,8 +70,8 @@ class Functions:
     def _learned(self, order: StartOrder, made: Made) -> Learned:
         app = order.pool.app if order.within == MAIN else f"{order.within}/{order.pool.app}"
         path = Learned.place(self._root, made.key, app, order.pool.function)
-        known = (f.learned for f in self._alike.values() if f.learned.path == path)
-        return next(known, None) or Learned.of(path)
+        records = (f.learned for f in self._alike.values() if f.learned.path == path)
+        return next(records, None) or Learned.of(path)
 
     def forget(self, pool: PoolKey) -> None:
         """End the pool's function zygote, unless other pools have it too."""

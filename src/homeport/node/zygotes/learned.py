@@ -50,35 +50,37 @@ class Learned:
     def of(path: Path) -> "Learned":
         """Read what an earlier server has stored; empty if there is nothing."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            told = json.loads(path.read_text())
-            unlike = {str(revision): dict(found) for revision, found in told["unlike"].items()}
-            return Learned(path, [str(m) for m in told["modules"]], unlike, dict(told["again"]))
+            stored = json.loads(path.read_text())
+            unlike = {
+                str(revision): dict(reasons) for revision, reasons in stored["unlike"].items()
+            }
+            return Learned(path, [str(m) for m in stored["modules"]], unlike, dict(stored["again"]))
         return Learned(path)
 
     def save(self) -> None:
         """Write it to disk; if that fails, a later server has to learn it again."""
-        told = {"modules": self.modules, "unlike": self.unlike, "again": self.again}
+        data = {"modules": self.modules, "unlike": self.unlike, "again": self.again}
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             fresh = self.path.with_suffix(".new")
-            fresh.write_text(json.dumps(told))
+            fresh.write_text(json.dumps(data))
             fresh.replace(self.path)
 
     def add(self, modules: tuple[str, ...]) -> None:
         """Add modules that a container has imported, in this order."""
-        known = {*self.modules, *BASE}
-        new = [m for m in modules if m not in known]
+        earlier = {*self.modules, *BASE}
+        new = [m for m in modules if m not in earlier]
         if new and len(self.modules) + len(new) <= MAX_MODULES:
             self.modules += new
             self.save()
 
     def spoil(self, revision: str, modules: tuple[str, ...], reason: str) -> None:
         """Record preloaded modules that differ from the script's own imports."""
-        found = self.unlike.setdefault(revision, {})
-        found.update(dict.fromkeys(modules, reason))
+        reasons = self.unlike.setdefault(revision, {})
+        reasons.update(dict.fromkeys(modules, reason))
         self.again[revision] = self.again.get(revision, 0) + 1
         if self.again[revision] >= MAX_AGAIN:
-            found[EVERYTHING] = reason
+            reasons[EVERYTHING] = reason
         while len(self.unlike) > MAX_REVISIONS:
             oldest = next(iter(self.unlike))
             del self.unlike[oldest]
@@ -108,6 +110,6 @@ class Learned:
 def tidy(root: Path) -> None:
     """Delete the least recently used files if there are too many."""
     with contextlib.suppress(OSError):
-        found = sorted(root.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for path in found[:-MAX_FILES]:
+        files = sorted(root.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for path in files[:-MAX_FILES]:
             path.unlink(missing_ok=True)

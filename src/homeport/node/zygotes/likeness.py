@@ -36,8 +36,8 @@ def identity(
 
 def shared(function: FunctionSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that all containers of a function share."""
-    found = {name: value for name, value in environ.items() if name not in OWN}
-    return {**found, **GPUS} if function.gpu else found
+    variables = {name: value for name, value in environ.items() if name not in OWN}
+    return {**variables, **GPUS} if function.gpu else variables
 
 
 def own(function: FunctionSpec) -> tuple[str, ...]:
@@ -58,8 +58,8 @@ def plain(environ: Mapping[str, str], reads: Iterable[str]) -> dict[str, str]:
 
 def key(made: Made, environ: Mapping[str, str], reads: Iterable[str]) -> str:
     """Return a key that is the same for all containers of one base zygote."""
-    seen = sorted((k, v) for k, v in environ.items() if _matters(k, reads))
-    return json.dumps([made.key, seen])
+    values = sorted((k, v) for k, v in environ.items() if _matters(k, reads))
+    return json.dumps([made.key, values])
 
 
 def _matters(name: str, reads: Iterable[str]) -> bool:

@@ -59,7 +59,7 @@ class Zygotes:
         ] = {}  # log lines that were written already, by function
 
     async def fork(
-        self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
+        self, launch: Launch, made: Made, environ: dict[str, str], descriptors: Descriptors
     ) -> Forked:
         """Fork a container's processes with these descriptors.
 
@@ -69,9 +69,9 @@ class Zygotes:
             raise Unforkable("forking is off")
         why = "its zygotes end before they have forked"
         for _ in range(TRIES):
-            zygote = await self._parent(launch, made, environ, given.output)
+            zygote = await self._parent(launch, made, environ, descriptors.output)
             try:
-                forked = await self._forked(zygote, launch, environ, given)
+                forked = await self._forked(zygote, launch, environ, descriptors)
             except Gone:
                 continue
             except Stale as stale:
@@ -79,12 +79,12 @@ class Zygotes:
                 self._end_stale(zygote, why)
                 continue
             self._touch(zygote)
-            mine = zygote.made_for == launch.id
-            return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
+            is_own_snapshot = zygote.made_for == launch.id
+            return dataclasses.replace(forked, snapshot=zygote.start if is_own_snapshot else None)
         raise Unforkable(why)
 
     async def fresh(
-        self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
+        self, launch: Launch, made: Made, environ: dict[str, str], descriptors: Descriptors
     ) -> Forked:
         """Start a container's processes in a cell, in an interpreter that has imported nothing yet.
 
@@ -94,7 +94,7 @@ class Zygotes:
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
                 zygote = await self._bases.bare(made, environ)
-                forked = await self._forked(zygote, launch, environ, given, fresh=True)
+                forked = await self._forked(zygote, launch, environ, descriptors, fresh=True)
                 return dataclasses.replace(forked, origin="fresh")
         raise Unforkable("its zygotes end before they have forked")
 
@@ -103,17 +103,19 @@ class Zygotes:
         zygote: Zygote,
         launch: Launch,
         environ: dict[str, str],
-        given: Descriptors,
+        descriptors: Descriptors,
         *,
         fresh: bool = False,
     ) -> Forked:
         request: dict[str, Any] = {"environ": environ, "fresh": fresh}
         if self.cells is None or zygote.sandbox is None:
-            return await zygote.fork({"launch": sent(launch), **request}, given)
+            return await zygote.fork({"launch": sent(launch), **request}, descriptors)
         request["launch"] = sent(self.cells.inside(launch))
         rooted = bool(zygote.sandbox.cell.layers)
-        with self.cells.for_container(launch, given.output, zygote.pid, rooted=rooted) as cell:
-            forked = await zygote.fork({**request, **cell.request}, given, cell.descriptors)
+        with self.cells.for_container(
+            launch, descriptors.output, zygote.pid, rooted=rooted
+        ) as cell:
+            forked = await zygote.fork({**request, **cell.request}, descriptors, cell.descriptors)
         storage = zygote.sandbox.storage / forked.storage
         return dataclasses.replace(forked, storage=str(storage))
 
@@ -164,11 +166,11 @@ class Zygotes:
     def close(self) -> None:
         """End all zygotes; their containers continue."""
         self._snapshots.close()
-        for each in self._each():
-            if each.starting is not None:
-                each.starting.cancel()
-            if each.current is not None:
-                each.current.end()
+        for owner in self._owners():
+            if owner.starting is not None:
+                owner.starting.cancel()
+            if owner.current is not None:
+                owner.current.end()
         for zygote in self._retired:
             zygote.end()
 
@@ -209,8 +211,8 @@ class Zygotes:
             return
         if function.current is not None and function.current.gone:
             function.drop()
-        wanted = frozenset(function.learned.wanted(function.launch.order.pool.revision))
-        if not wanted <= function.tried:
+        modules = frozenset(function.learned.wanted(function.launch.order.pool.revision))
+        if not modules <= function.tried:
             function.starting = asyncio.create_task(self._start_function(function), name="zygote")
 
     async def _start_function(self, function: Function) -> None:
@@ -285,8 +287,8 @@ class Zygotes:
                 if "stale" in word:
                     self._end_stale(parent, word["stale"])
                 elif "again" in word:
-                    told = Event(kind="again", **_of_again(word["again"]))
-                    self.spoil(launch.order.pool, told)
+                    event = Event(kind="again", **_of_again(word["again"]))
+                    self.spoil(launch.order.pool, event)
         finally:
             os.close(output)
         raise Unforkable("a preloaded module has changed")
@@ -309,7 +311,7 @@ class Zygotes:
         self._retire(zygote)
 
     def _retire(self, zygote: Zygote) -> None:
-        self._retired = {each for each in self._retired if not each.gone} | {zygote}
+        self._retired = {retired for retired in self._retired if not retired.gone} | {zygote}
         zygote.retire()
 
     async def _used(self, zygote: Zygote) -> None:
@@ -322,18 +324,18 @@ class Zygotes:
     def _touch(self, zygote: Zygote) -> None:
         """Mark it as used now; let only the last SPARES zygotes keep a child ahead."""
         zygote.touch()
-        ahead = [each for each in self._all() if each.has_spare]
-        for each in ahead[:-SPARES]:
-            each.rest()
+        ahead = [other for other in self._all() if other.has_spare]
+        for zygote_ahead in ahead[:-SPARES]:
+            zygote_ahead.rest()
 
-    def _each(self) -> list[Base | Function]:
+    def _owners(self) -> list[Base | Function]:
         return [*self._bases.all(), *self._functions.all()]
 
     def _all(self) -> list[Zygote]:
         """Return all zygotes, the least recently used first."""
-        found = [each.current for each in self._each()]
-        found += self._snapshots.all()
-        alive = [zygote for zygote in found if zygote is not None and not zygote.gone]
+        zygotes = [each.current for each in self._owners()]
+        zygotes += self._snapshots.all()
+        alive = [zygote for zygote in zygotes if zygote is not None and not zygote.gone]
         return sorted(alive, key=lambda zygote: zygote.used_at)
 
     async def _bound(self) -> None:
@@ -349,8 +351,8 @@ class Zygotes:
             self._let_go(zygote)
 
 
-def _of_again(told: dict[str, Any]) -> dict[str, Any]:
-    return {"reason": str(told["reason"]), "modules": tuple(told["modules"])}
+def _of_again(message: dict[str, Any]) -> dict[str, Any]:
+    return {"reason": str(message["reason"]), "modules": tuple(message["modules"])}
 
 
 def _private_mib(pid: int) -> float:

@@ -64,13 +64,13 @@ class Snapshots:
         directory = self._root / os.urandom(6).hex()
         directory.mkdir(parents=True, mode=0o700)
         order = dataclasses.replace(launch.order, devices=())
-        told = Launch(order=order, runner_path=launch.runner_path, calls=launch.calls)
+        launch_of_snapshot = Launch(order=order, runner_path=launch.runner_path, calls=launch.calls)
         # No GPU: a device that the snapshot has opened would belong to all its containers.
-        mine = {**environ, "CUDA_VISIBLE_DEVICES": ""}
+        variables = {**environ, "CUDA_VISIBLE_DEVICES": ""}
         if parent.sandbox is None:
-            told = dataclasses.replace(told, tmp_dir=str(directory))
-            mine["TMPDIR"] = str(directory)
-        request = {"launch": sent(told), "environ": mine, **cell.request}
+            launch_of_snapshot = dataclasses.replace(launch_of_snapshot, tmp_dir=str(directory))
+            variables["TMPDIR"] = str(directory)
+        request = {"launch": sent(launch_of_snapshot), "environ": variables, **cell.request}
         zygote = parent.snapshot(request, output, directory, cell.descriptors)
         try:
             async with asyncio.timeout(launch.function.startup_timeout_s):
@@ -110,8 +110,8 @@ class Snapshots:
 
     def all(self) -> list[Zygote]:
         """Return the snapshots that run."""
-        found = [outcome(task) for task in self._tasks.values()]
-        return [zygote for zygote in found if zygote is not None]
+        outcomes = [outcome(task) for task in self._tasks.values()]
+        return [zygote for zygote in outcomes if zygote is not None]
 
     def close(self) -> None:
         """End all snapshots."""

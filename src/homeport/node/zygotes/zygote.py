@@ -96,7 +96,7 @@ class Zygote:
         python: str,
         cwd: Path,
         environ: Mapping[str, str],
-        told: Mapping[str, Any],
+        settings: Mapping[str, Any],
         sandbox: Sandbox | None = None,
     ) -> "Zygote":
         """Start a zygote in a fresh interpreter, in a new base cell if it has a sandbox."""
@@ -119,7 +119,7 @@ class Zygote:
             )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(json.dumps(told).encode() + b"\n")
+            stdin.write(json.dumps(settings).encode() + b"\n")
         return Zygote(ours, process, printed=output, sandbox=sandbox)
 
     def snapshot(
@@ -166,12 +166,12 @@ class Zygote:
         return await asyncio.shield(self._first)
 
     async def fork(
-        self, request: Mapping[str, Any], given: Descriptors, cell: Sequence[int] = ()
+        self, request: Mapping[str, Any], handed_over: Descriptors, cell: Sequence[int] = ()
     ) -> Forked:
         """Fork a container with these descriptors, and those for its cell. Raises `Gone` or `Stale`."""
         self.has_spare = True
         born: asyncio.Future[Forked] = self._loop.create_future()
-        self._ask(f"fork {len(cell)}", request, (*given.in_order(), *cell))
+        self._ask(f"fork {len(cell)}", request, (*handed_over.in_order(), *cell))
         self._births.append(born)
         try:
             return await asyncio.shield(born)
@@ -240,18 +240,18 @@ class Zygote:
             if not data:
                 self._lost()
                 return
-            left = list(descriptors)
+            unused = list(descriptors)
             try:
-                self._told(json.loads(data), left)
+                self._handle(json.loads(data), unused)
             except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
                 # The user's code in a snapshot may write anything here.
                 log.warning("the zygote %d is ended, for what it said: %r", self.pid, error)
                 self._kill()
             finally:
-                for descriptor in left:
+                for descriptor in unused:
                     os.close(descriptor)
 
-    def _told(self, message: dict[str, Any], descriptors: list[int]) -> None:
+    def _handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Handle a message; remove the descriptors that are used from the list."""
         if "forked" in message:
             code: asyncio.Future[int | None] = self._loop.create_future()
@@ -270,8 +270,8 @@ class Zygote:
                 born.set_exception(Stale(message["stale"]))
         elif "ended" in message:
             pid, status = message["ended"]
-            if (known := self._codes.pop(pid, None)) is not None and not known.done():
-                known.set_result(status)
+            if (waiter := self._codes.pop(pid, None)) is not None and not waiter.done():
+                waiter.set_result(status)
         elif "pid" in message:
             # Said before the user's code runs; what comes later is not ours. A function's zygote runs
             # none, and is another process after each module.
@@ -351,8 +351,8 @@ def _unwanted(born: "asyncio.Future[Forked]") -> None:
 
 def _end(forked: Forked) -> None:
     forked.runner.signal(signal.SIGKILL)  # its init ends with it
-    for held in (forked.init, forked.runner):
-        held.close()
+    for process in (forked.init, forked.runner):
+        process.close()
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
