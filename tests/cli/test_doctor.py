@@ -35,7 +35,7 @@ def test_gpus_with_their_driver(monkeypatch, told, good, text):
     def asked(_module: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess([], 0, stdout=json.dumps(told))
 
-    monkeypatch.setattr(doctor, "_asked", asked)
+    monkeypatch.setattr(doctor, "_run_module", asked)
     finding = doctor._gpus()
 
     assert (good, text) == (finding.good, finding.told)

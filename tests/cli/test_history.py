@@ -2,7 +2,7 @@
 
 import pytest
 
-from homeport.cli.history import result, told
+from homeport.cli.history import lines_of, result
 from homeport.contract.api.apps import Changes, FileChange, FileState, SettingChange
 from homeport.contract.api.deploys import DeployRecord
 
@@ -46,7 +46,7 @@ def test_settings_come_first_then_files_and_what_was_left_out():
         "- gone (1 bytes)",
         "@ run: executable: False -> True",
         "… and 3 more files",
-    ] == told(changes)
+    ] == lines_of(changes)
 
 
 @pytest.mark.parametrize(

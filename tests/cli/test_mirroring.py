@@ -17,13 +17,13 @@ from homeport.settings import Settings
     [("shop=5%", 500), ("shop=100%", 10_000), ("shop=0.01%", 1), ("my.app/price=2%", 200)],
 )
 def test_a_share_is_percent(text, share):
-    assert share == mirroring.wanted(text).share
+    assert share == mirroring.parse(text).share
 
 
 @pytest.mark.parametrize("text", ["shop", "shop=5", "=5%", "shop=0%", "shop=101%", "shop=x%"])
 def test_another_text_is_refused(text):
     with pytest.raises(BadRequest, match="--mirror"):
-        mirroring.wanted(text)
+        mirroring.parse(text)
 
 
 def copy(target: str, lost: int = 0, tag: str = "web") -> Mirrored:

@@ -20,9 +20,9 @@ def test_what_is_no_length_of_time_is_an_error(text):
 
 
 def test_what_was_asked_is_told_in_three_lines():
-    first, second, _ = command.told(asked(query="b=1", ended="visitor left", status=0))
+    first, second, _ = command.lines_of(asked(query="b=1", ended="visitor left", status=0))
 
     assert "GET /a?b=1 -> no response, visitor left" == first
     assert "shop.price v3 ta-1, 1b0c" == second
-    assert "from ::1" == command.told(asked(client="::1"))[-1]
-    assert command.told(asked(kind="call", version=None))[0].startswith("call -> 200 OK")
+    assert "from ::1" == command.lines_of(asked(client="::1"))[-1]
+    assert command.lines_of(asked(kind="call", version=None))[0].startswith("call -> 200 OK")

@@ -64,14 +64,14 @@ def begin(words: Sequence[str]) -> None:
 def take() -> Begun | None:
     """Return the process, if there is one that a new one would be like; the next call returns None."""
     global _begun
-    begun, _begun = _begun, None
-    if begun is None:
+    loader, _begun = _begun, None
+    if loader is None:
         return None
-    if begun.environ == dict(os.environ) and begun.cwd == os.getcwd():  # noqa: PTH109
-        return begun
-    os.close(begun.answers)
-    begun.process.kill()
-    begun.process.communicate()
+    if loader.environ == dict(os.environ) and loader.cwd == os.getcwd():  # noqa: PTH109
+        return loader
+    os.close(loader.answers)
+    loader.process.kill()
+    loader.process.communicate()
     return None
 
 
@@ -81,13 +81,13 @@ def take_server(settings: "Settings | None") -> "subprocess.Popen[str] | None":
     Without settings, the command needs no new server.
     """
     global _server
-    begun, _server = _server, None
-    if begun is None:
+    server, _server = _server, None
+    if server is None:
         return None
-    if settings is not None and (settings.home, dict(os.environ)) == (begun.home, begun.environ):
-        return begun.process
-    begun.process.kill()
-    begun.process.communicate()
+    if settings is not None and (settings.home, dict(os.environ)) == (server.home, server.environ):
+        return server.process
+    server.process.kill()
+    server.process.communicate()
     return None
 
 

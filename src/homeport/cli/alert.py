@@ -59,7 +59,7 @@ def add(
     from homeport.contract.api.alerts import NewAlert
 
     app_name, tag = parts(of)
-    wanted = NewAlert(
+    alert = NewAlert(
         name=name,
         kind=kind,
         url=webhook,
@@ -68,7 +68,7 @@ def add(
         limit=_limit(kind, limit) if limit else None,
         window_s=_window(within),
     )
-    asyncio.run(_add(options.load(environment=environment), wanted, json=json))
+    asyncio.run(_add(options.load(environment=environment), alert, json=json))
 
 
 @app.command()
@@ -91,28 +91,28 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     rows = [
         (
-            each.name,
-            each.state,
-            output.local_time(each.since),
-            each.kind,
-            ".".join(filter(None, (each.app, each.tag))),
-            f"{each.limit:g}{SHOWN.get(each.kind, '')}",
-            each.told,
-            each.target,
-            f"{each.waiting} not delivered: {each.error}" if each.waiting else "",
+            alert_row.name,
+            alert_row.state,
+            output.local_time(alert_row.since),
+            alert_row.kind,
+            ".".join(filter(None, (alert_row.app, alert_row.tag))),
+            f"{alert_row.limit:g}{SHOWN.get(alert_row.kind, '')}",
+            alert_row.told,
+            alert_row.target,
+            f"{alert_row.waiting} not delivered: {alert_row.error}" if alert_row.waiting else "",
         )
-        for each in alerts
+        for alert_row in alerts
     ]
     columns = ("Name", "State", "Since", "Kind", "Of", "Limit", "Found", "Webhook", "")
     output.show_table(columns, rows, empty="there is no alert: `homeport alert add`")
 
 
-async def _add(settings: Settings, wanted: object, *, json: bool) -> None:
+async def _add(settings: Settings, alert: object, *, json: bool) -> None:
     from homeport.contract.api.alerts import NewAlert
 
-    assert isinstance(wanted, NewAlert)
+    assert isinstance(alert, NewAlert)
     async with server.running(settings) as client:
-        added = await client.alerts.add(wanted)
+        added = await client.alerts.add(alert)
     if json:
         output.show_json(added)
         return

@@ -40,7 +40,7 @@ def create(
     """Create a token; its secret is shown only this once."""
     from homeport.contract.api.api_tokens import NewApiToken
 
-    wanted = NewApiToken(
+    new_token = NewApiToken(
         name=name,
         user=user,
         scopes=tuple(map(_scope, _parts(scope))),
@@ -50,13 +50,13 @@ def create(
     )
 
     async def work() -> None:
-        async with server.kept(options.load()) as client:
-            made = await client.api_tokens.create(wanted)
+        async with server.background(options.load()) as client:
+            created = await client.api_tokens.create(new_token)
         if json:
-            output.show_json(made)
+            output.show_json(created)
             return
-        output.say(f"✓ Token `{made.token.id}`; its secret is shown this once")
-        output.out().print(f"HOMEPORT_TOKEN={made.secret}")
+        output.say(f"✓ Token `{created.token.id}`; its secret is shown this once")
+        output.out().print(f"HOMEPORT_TOKEN={created.secret}")
 
     asyncio.run(work())
 
@@ -98,17 +98,17 @@ def info(json: options.Json = False) -> None:
     async def work() -> None:
         settings = options.load()
         async with server.running(settings) as client:
-            told = await client.api_tokens.identity()
+            identity = await client.api_tokens.identity()
         if json:
-            output.show_json(told)
+            output.show_json(identity)
             return
         rows = [
             ("Server", settings.server or str(settings.home)),
-            ("User", told.user or ("the server's own" if told.by == "socket" else "")),
-            ("Token", told.token.id if told.token else ""),
-            ("Permissions", ", ".join(each.value for each in told.permissions)),
-            ("Environments", ", ".join(told.environments) or "all"),
-            ("Expires at", _until(told.token.expires_at if told.token else None)),
+            ("User", identity.user or ("the server's own" if identity.by == "socket" else "")),
+            ("Token", identity.token.id if identity.token else ""),
+            ("Permissions", ", ".join(permission.value for permission in identity.permissions)),
+            ("Environments", ", ".join(identity.environments) or "all"),
+            ("Expires at", _until(identity.token.expires_at if identity.token else None)),
         ]
         output.show_table(("", ""), rows, empty="")
 
@@ -119,24 +119,28 @@ def info(json: options.Json = False) -> None:
 def list_users(json: options.Json = False) -> None:
     """List the users that have a token."""
     tokens = asyncio.run(_tokens(options.load()))
-    found: dict[str, list[ApiToken]] = {}
+    tokens_by_user: dict[str, list[ApiToken]] = {}
     for token in tokens:
         if token.user:
-            found.setdefault(token.user, []).append(token)
-    told = [
+            tokens_by_user.setdefault(token.user, []).append(token)
+    users = [
         {
             "user": user,
-            "tokens": [token.id for token in each],
-            "used_at": max(token.used_at or 0.0 for token in each) or None,
+            "tokens": [token.id for token in tokens_of_user],
+            "used_at": max(token.used_at or 0.0 for token in tokens_of_user) or None,
         }
-        for user, each in sorted(found.items())
+        for user, tokens_of_user in sorted(tokens_by_user.items())
     ]
     if json:
-        output.show_json(told)
+        output.show_json(users)
         return
     rows = [
-        (user, len(each), output.local_time(max(token.used_at or 0.0 for token in each) or None))
-        for user, each in sorted(found.items())
+        (
+            user,
+            len(tokens_of_user),
+            output.local_time(max(token.used_at or 0.0 for token in tokens_of_user) or None),
+        )
+        for user, tokens_of_user in sorted(tokens_by_user.items())
     ]
     output.show_table(("User", "Tokens", "Last used at"), rows, empty="no user has a token")
 
@@ -162,16 +166,20 @@ async def _tokens(settings: Settings) -> "tuple[ApiToken, ...]":
         return await client.api_tokens.every()
 
 
-def _chosen(tokens: "tuple[ApiToken, ...]", wanted: str) -> "ApiToken":
+def _chosen(tokens: "tuple[ApiToken, ...]", wanted_token: str) -> "ApiToken":
     """Return the token with an id, or the only one with a name."""
-    found = [token for token in tokens if token.id == wanted]
-    found = found or [token for token in tokens if wanted and token.name == wanted]
-    if not found:
-        raise NotFound(f"there is no token `{wanted}`", hint="`homeport token list` has them")
-    if len(found) > 1:
-        ids = ", ".join(f"`{token.id}`" for token in found)
-        raise BadRequest(f"{len(found)} tokens have the name `{wanted}`", hint=f"name one: {ids}")
-    return found[0]
+    matching = [token for token in tokens if token.id == wanted_token]
+    matching = matching or [
+        token for token in tokens if wanted_token and token.name == wanted_token
+    ]
+    if not matching:
+        raise NotFound(f"there is no token `{wanted_token}`", hint="`homeport token list` has them")
+    if len(matching) > 1:
+        ids = ", ".join(f"`{token.id}`" for token in matching)
+        raise BadRequest(
+            f"{len(matching)} tokens have the name `{wanted_token}`", hint=f"name one: {ids}"
+        )
+    return matching[0]
 
 
 def _row(token: "ApiToken") -> tuple[object, ...]:
@@ -179,7 +187,7 @@ def _row(token: "ApiToken") -> tuple[object, ...]:
         token.name,
         token.id,
         token.user,
-        ", ".join(each.value for each in token.scopes),
+        ", ".join(scope_.value for scope_ in token.scopes),
         ", ".join(token.environments) or "all",
         _until(token.expires_at),
         output.local_time(token.used_at) if token.used_at else "never",
@@ -198,5 +206,5 @@ def _scope(text: str) -> Permission:
     try:
         return Permission(text)
     except ValueError:
-        known = ", ".join(each.value for each in Permission)
-        raise BadRequest(f"there is no scope `{text}`", hint=f"there are {known}") from None
+        scopes = ", ".join(permission.value for permission in Permission)
+        raise BadRequest(f"there is no scope `{text}`", hint=f"there are {scopes}") from None

@@ -248,17 +248,17 @@ async def _cold_starts(settings: Settings, name: str, query: ColdStartQuery, *, 
         output.show_json(starts)
         return
     if not starts:
-        what = f"`{query.function}` of `{name}`" if query.function else f"`{name}`"
-        output.say(f"no container of {what} has started yet")
+        subject = f"`{query.function}` of `{name}`" if query.function else f"`{name}`"
+        output.say(f"no container of {subject} has started yet")
         return
     coldstarts.show(starts)
 
 
 async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.apps.one(name)
-        if found.state is not AppState.STOPPED:
-            count = len(found.containers)
+        status = await client.apps.one(name)
+        if status.state is not AppState.STOPPED:
+            count = len(status.containers)
             options.confirm(f"Stop `{name}` and its {count} containers?", yes=yes)
         with live.line(f"stopping `{name}`"):
             count = await client.apps.stop(name)
@@ -285,8 +285,8 @@ async def _rollback(
 
     builds = live.Builds(f"rolling `{name}` back", every=build_log, plain=json)
     async with server.running(settings) as client:
-        wanted = Rollback(version=version, strategy=strategy)
-        deployed = await follow(client.deploys.rollback(name, wanted), builds=builds)
+        order = Rollback(version=version, strategy=strategy)
+        deployed = await follow(client.deploys.rollback(name, order), builds=builds)
     if json:
         output.show_json(deployed)
         return

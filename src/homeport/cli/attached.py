@@ -44,8 +44,8 @@ async def attach(running: "Running", *, terminal: bool) -> int:
     tasks: set[asyncio.Task[None]] = set()
 
     def send(work: "Running", number: int = 0) -> None:
-        what = work.signal(number) if number else work.resize(*_size())
-        task = loop.create_task(_quietly(what))
+        message = work.signal(number) if number else work.resize(*_size())
+        task = loop.create_task(_quietly(message))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 

@@ -41,7 +41,7 @@ def audit(
     from homeport.contract.api.audit import AuditQuery
 
     ago_s = options.seconds("--since", since)
-    wanted = AuditQuery(
+    query = AuditQuery(
         since=0.0 if ago_s is None else time.time() - ago_s,
         user=user,
         app=app,
@@ -51,7 +51,7 @@ def audit(
 
     async def work() -> None:
         async with server.running(options.load()) as client:
-            entries = await client.audit.entries(wanted)
+            entries = await client.audit.entries(query)
         if json:
             output.show_json(entries)
             return
@@ -62,13 +62,13 @@ def audit(
 
 
 def _row(entry: "AuditEntry") -> tuple[object, ...]:
-    who = " ".join(filter(None, (entry.user, entry.token)))
+    user_and_token = " ".join(filter(None, (entry.user, entry.token)))
     environment = entry.environment
     if entry.workspace not in ("", "main"):
         environment = f"{entry.workspace}/{environment}"
     return (
         output.local_time(entry.at),
-        who or WHO.get(entry.by, entry.by),
+        user_and_token or WHO.get(entry.by, entry.by),
         entry.source or ("this machine" if entry.by in ("socket", "token") else ""),
         entry.action,
         entry.result,

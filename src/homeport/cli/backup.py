@@ -66,18 +66,18 @@ def backup(
     if no_passphrase and passphrase_file:
         raise BadRequest("`--no-passphrase` and `--passphrase-file` exclude each other")
     passphrase = "" if no_passphrase else _passphrase(passphrase_file, new=True)
-    asked = {"passphrase": passphrase, "volumes": None if volumes else volume or []}
+    request = {"passphrase": passphrase, "volumes": None if volumes else volume or []}
     with live.line(f"writing {file}", plain=json):
-        told = ask(settings, "backup", file=file, force=force, **asked)
+        summary = ask(settings, "backup", file=file, force=force, **request)
     if json:
-        output.show_json(told)
+        output.show_json(summary)
         return
-    output.say(f"{_contents(told)} are in {file}")
+    output.say(f"{_contents(summary)} are in {file}")
     if not passphrase:
         output.warn("it has no passphrase: everybody who has the file has the secrets")
-    _say_volumes(told, settings, "`--volumes` adds them")
-    if told["missing"]:
-        output.warn(f"{told['missing']} files of versions are missing in the home itself")
+    _say_volumes(summary, settings, "`--volumes` adds them")
+    if summary["missing"]:
+        output.warn(f"{summary['missing']} files of versions are missing in the home itself")
 
 
 def restore(
@@ -100,13 +100,13 @@ def restore(
     else:
         _confirm_unprotected(file, yes=yes)
     with live.line(f"restoring {file}", plain=json):
-        told = asyncio.run(_restore(settings, file, passphrase, force=force))
+        summary = asyncio.run(_restore(settings, file, passphrase, force=force))
     if json:
-        output.show_json(told)
+        output.show_json(summary)
         return
-    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(told["made_at"]))
-    output.say(f"{_contents(told)} are back, as of {made}")
-    _say_volumes(told, settings, "put your copy of them there")
+    made_at = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary["made_at"]))
+    output.say(f"{_contents(summary)} are back, as of {made_at}")
+    _say_volumes(summary, settings, "put your copy of them there")
 
 
 def _passphrase(file: str, *, new: bool) -> str:
@@ -151,25 +151,25 @@ def ask(
     settings: Settings, what: str, *, file: Path | None = None, force: bool = False, **more: Any
 ) -> Any:
     """Return the answer of `python -m homeport.state`, because a command never imports that room."""
-    told = {**dataclasses.asdict(settings), "home": str(settings.home)}
-    asked = {
+    sent_settings = {**dataclasses.asdict(settings), "home": str(settings.home)}
+    request = {
         "do": what,
-        "settings": told,
+        "settings": sent_settings,
         "file": str(file.absolute()) if file else "",
         "force": force,
         **more,
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "homeport.state"],
-        input=jsonlib.dumps(asked),
+        input=jsonlib.dumps(request),
         capture_output=True,
         text=True,
         check=False,
     )
     try:
-        answer = jsonlib.loads(done.stdout)
+        answer = jsonlib.loads(result.stdout)
     except ValueError:
-        raise RuntimeError(f"`python -m homeport.state` failed:\n{done.stderr}") from None
+        raise RuntimeError(f"`python -m homeport.state` failed:\n{result.stderr}") from None
     if "error" in answer:
         raise Failure.from_dict(answer["error"])
     return answer
@@ -196,7 +196,7 @@ async def _restore(settings: Settings, file: Path, passphrase: str, *, force: bo
     try:
         return ask(settings, "restore", file=file, force=True, passphrase=passphrase)
     finally:
-        async with server.kept(settings):
+        async with server.background(settings):
             pass
 
 
@@ -222,16 +222,16 @@ def _here(settings: Settings) -> Settings:
     return settings
 
 
-def _say_volumes(told: dict[str, Any], settings: Settings, what: str) -> None:
-    left_out = [name for name in told["volumes"] if name not in told["with_files"]]
+def _say_volumes(summary: dict[str, Any], settings: Settings, what: str) -> None:
+    left_out = [name for name in summary["volumes"] if name not in summary["with_files"]]
     if names := ", ".join(f"`{name}`" for name in left_out):
         output.warn(
             f"the files of the volumes {names} are not in the backup: they are in {settings.volumes_dir}; {what}"
         )
 
 
-def _contents(told: dict[str, Any]) -> str:
+def _contents(summary: dict[str, Any]) -> str:
     def some(number: int, noun: str) -> str:
         return f"{number} {noun}{'' if number == 1 else 's'}"
 
-    return f"{some(told['apps'], 'app')} and {some(told['secrets'], 'secret')}"
+    return f"{some(summary['apps'], 'app')} and {some(summary['secrets'], 'secret')}"

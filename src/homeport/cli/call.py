@@ -50,23 +50,23 @@ def cancel(
     asyncio.run(_cancel(options.load(environment=environment), call, terminate=terminate))
 
 
-async def _list(settings: Settings, wanted: CallsQuery, *, json: bool) -> None:
+async def _list(settings: Settings, query: CallsQuery, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.spawned.every(wanted)
+        listed = await client.spawned.every(query)
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
-    _table(found)
+    _table(listed)
 
 
 async def _show(settings: Settings, call: str, *, json: bool) -> None:
     async with server.running(settings) as client:
-        told = await client.spawned.one(call)
+        info = await client.spawned.one(call)
         children = await client.spawned.children(call)
     if json:
-        output.show_json(told)
+        output.show_json(info)
         return
-    _table(told.inputs)
+    _table(info.inputs)
     if children:
         output.say("It has made:")
         _table(children)
@@ -81,15 +81,16 @@ async def _cancel(settings: Settings, call: str, *, terminate: bool) -> None:
 def _table(calls: tuple[StoredCall, ...]) -> None:
     rows = [
         (
-            each.id,
-            f"{each.app}.{each.function}",
-            each.state,
-            each.attempt + 1,
-            each.container,
-            output.local_time(each.created_at),
-            each.note or (each.outcome if each.outcome not in ("value", each.state) else ""),
+            stored.id,
+            f"{stored.app}.{stored.function}",
+            stored.state,
+            stored.attempt + 1,
+            stored.container,
+            output.local_time(stored.created_at),
+            stored.note
+            or (stored.outcome if stored.outcome not in ("value", stored.state) else ""),
         )
-        for each in calls
+        for stored in calls
     ]
     columns = ("Call", "Function", "State", "Attempt", "Container", "Created at", "Note")
     output.show_table(columns, rows, empty="no call")

@@ -74,37 +74,37 @@ async def _start(
     from homeport.contract.api.captures import NewCapture
 
     name, tag = parts(endpoint)
-    wanted = NewCapture(app=name, tag=tag, for_s=for_s, requests=requests, body_bytes=body_bytes)
+    order = NewCapture(app=name, tag=tag, for_s=for_s, requests=requests, body_bytes=body_bytes)
     async with server.running(settings) as client:
-        made = await client.captures.start(wanted)
+        capture = await client.captures.start(order)
     if json:
-        output.show_json(made)
+        output.show_json(capture)
         return
     output.say(
-        f"✓ `{made.app}.{made.tag}` is captured until {output.local_time(made.until)}, {made.left} requests at most"
+        f"✓ `{capture.app}.{capture.tag}` is captured until {output.local_time(capture.until)}, {capture.left} requests at most"
     )
 
 
 async def _stop(settings: Settings, endpoint: str) -> None:
     name, tag = parts(endpoint)
     async with server.running(settings) as client:
-        taken = await client.captures.stop(name, tag)
-    output.say(f"✓ `{endpoint}` is captured no more; {taken} requests were")
+        count = await client.captures.stop(name, tag)
+    output.say(f"✓ `{endpoint}` is captured no more; {count} requests were")
 
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.captures.every()
+        listed = await client.captures.every()
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
-    for each in found.running:
-        if each.share is not None:
-            output.say(f"`{each.app}.{each.tag}` is mirrored by a `homeport serve`")
+    for capture in listed.running:
+        if capture.share is not None:
+            output.say(f"`{capture.app}.{capture.tag}` is mirrored by a `homeport serve`")
             continue
-        left_s = max(each.until - time.time(), 0)
+        left_s = max(capture.until - time.time(), 0)
         output.say(
-            f"`{each.app}.{each.tag}` is captured: {each.taken} requests so far, {each.left} more or {left_s:.0f} s"
+            f"`{capture.app}.{capture.tag}` is captured: {capture.taken} requests so far, {capture.left} more or {left_s:.0f} s"
         )
     rows = [
         (
@@ -116,7 +116,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             output.duration(each.took_ms),
             each.id,
         )
-        for each in found.captured
+        for each in listed.captured
     ]
     columns = ("When", "Function", "Version", "Request", "Status", "Took", "Id")
     output.show_table(columns, rows, empty="no request was captured in the last day")
@@ -124,17 +124,17 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 async def _show(settings: Settings, request: str, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.captures.one(request)
+        shown = await client.captures.one(request)
     if json:
-        output.show_json(found)
+        output.show_json(shown)
         return
-    captured, out = found.captured, output.out()
+    captured, out = shown.captured, output.out()
     lines = [f"{captured.method} {captured.target}"]
     status = output.status_text(captured.status, none="no response")
     for first, message in (("", captured.request), (status, captured.response)):
         lines += [first] if first else []
         lines += [f"{name}: {value}" for name, value in message.fields]
-        lines += ["", *_told(message.body), ""]
+        lines += ["", *_body_lines(message.body), ""]
         if message.cut:
             lines.append(f"… of {size(message.body_bytes)}")
     if captured.removed:
@@ -143,7 +143,7 @@ async def _show(settings: Settings, request: str, *, json: bool) -> None:
         out.print(terminal.text(line))
 
 
-def _told(body: bytes) -> list[str]:
+def _body_lines(body: bytes) -> list[str]:
     """Return a body as lines, or its size if it is not text."""
     try:
         return body.decode().split("\n") if body else []

@@ -29,9 +29,9 @@ def renew(
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.certificates.every()
+        listed = await client.certificates.every()
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
     table = [
         (
@@ -42,11 +42,11 @@ async def _list(settings: Settings, *, json: bool) -> None:
             _time(each.next_try or each.renew_at),
             each.error,
         )
-        for each in found
+        for each in listed
     ]
     columns = ("Host", "Source", "State", "Valid until", "Next order", "Error")
     output.show_table(columns, table, empty="no certificate")
-    for hint in dict.fromkeys(each.hint for each in found if each.hint):
+    for hint in dict.fromkeys(each.hint for each in listed if each.hint):
         output.say(f"hint: {hint}")
 
 

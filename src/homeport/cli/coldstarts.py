@@ -106,7 +106,7 @@ def medians_ms(starts: Iterable[ColdStart]) -> dict[str, float]:
     for start in starts:
         for key, ms in start.timings_ms.items():
             values.setdefault(key, []).append(ms)
-    return {key: statistics.median(found) for key, found in values.items()}
+    return {key: statistics.median(durations) for key, durations in values.items()}
 
 
 def slowest_imports(starts: Iterable[ColdStart]) -> list[tuple[str, float, int]]:
@@ -115,8 +115,8 @@ def slowest_imports(starts: Iterable[ColdStart]) -> list[tuple[str, float, int]]
     for start in starts:
         for name, ms in start.imports_ms.items():
             values.setdefault(name, []).append(ms)
-    found = [(name, statistics.median(ms), len(ms)) for name, ms in values.items()]
-    return sorted(found, key=lambda each: -each[1])[:IMPORTS]
+    imports = [(name, statistics.median(ms), len(ms)) for name, ms in values.items()]
+    return sorted(imports, key=lambda row: -row[1])[:IMPORTS]
 
 
 def _legend(starts: Sequence[ColdStart]) -> None:

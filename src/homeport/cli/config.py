@@ -41,23 +41,23 @@ def show(
     ] = True,
 ) -> None:
     """Print the settings in force, as JSON."""
-    told = dataclasses.asdict(options.load())
-    given = set(told.pop("given"))
+    values = dataclasses.asdict(options.load())
+    set_keys = set(values.pop("given"))
     for key in SECRET:
-        if redact and key in given and told[key]:
-            told[key] = REDACTED
-    output.show_json({k: str(v) if isinstance(v, Path) else v for k, v in sorted(told.items())})
+        if redact and key in set_keys and values[key]:
+            values[key] = REDACTED
+    output.show_json({k: str(v) if isinstance(v, Path) else v for k, v in sorted(values.items())})
 
 
 async def _check(settings: Settings) -> None:
     """Raise `NotFound` if the server has no such environment; a server that does not run cannot say."""
     try:
         async with server.running(settings) as client:
-            known = [each.name for each in await client.environments.every()]
+            names_known = [environment.name for environment in await client.environments.every()]
     except ServerUnreachable:
         return
-    if settings.environment not in known:
-        names = ", ".join(f"`{each}`" for each in known)
+    if settings.environment not in names_known:
+        names = ", ".join(f"`{environment}`" for environment in names_known)
         raise NotFound(
             f"there is no environment `{settings.environment}`",
             hint=f"there is {names}; `homeport environment create NAME` makes another one",

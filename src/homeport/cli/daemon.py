@@ -50,8 +50,8 @@ def _stay(host: str | None, http_port: int | None, *, standby: bool) -> int:
         raise BadRequest("a server runs on the machine where it is started: unset HOMEPORT_SERVER")
     options.warn_unknown()
     flags = {"HOMEPORT_HOST": host, "HOMEPORT_HTTP_PORT": http_port}
-    given = {name: str(value) for name, value in flags.items() if value is not None}
-    environ = {**os.environ, **given}
+    variables = {name: str(value) for name, value in flags.items() if value is not None}
+    environ = {**os.environ, **variables}
     return foreground.run(all_settings.of_server(environ).home, environ, standby=standby)
 
 
@@ -78,7 +78,7 @@ def status(json: options.Json = False) -> None:
 
 
 async def _up(settings: Settings) -> None:
-    async with server.kept(settings) as client:
+    async with server.background(settings) as client:
         status = await client.server.status()
     output.out().print(f"homeport is up: {output.address(status)} (pid {status.pid})")
     for app in status.apps:

@@ -163,12 +163,12 @@ async def _upload(
     plain: bool = False,
 ) -> "Deployed":
     """Deploy what a script has declared."""
-    async with server.kept(settings) as client:
+    async with server.background(settings) as client:
         from homeport.contract.api.deploys import Deploy  # not earlier: the server starts meanwhile
 
         with live.line("uploading files", plain=plain or not shows) as uploading:
             await client.blobs.upload(declared.sources, uploading.sized)
-        wanted = Deploy(
+        order = Deploy(
             manifest=declared.manifest,
             tag=tag,
             strategy=strategy,
@@ -178,7 +178,7 @@ async def _upload(
         )
         try:
             return await follow(
-                client.deploys.deploy(declared.name, wanted),
+                client.deploys.deploy(declared.name, order),
                 timestamps=timestamps,
                 shows=shows,
                 builds=builds,

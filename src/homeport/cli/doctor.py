@@ -65,28 +65,28 @@ def doctor(json: options.Json = False) -> None:
 
 def _python() -> Finding:
     good = sys.version_info >= OLDEST_PYTHON
-    told = f"{platform.python_version()} at {sys.executable}"
-    return Finding("Python", good, told, "3.11 or newer is needed")
+    text = f"{platform.python_version()} at {sys.executable}"
+    return Finding("Python", good, text, "3.11 or newer is needed")
 
 
 def _haproxy(settings: Settings) -> Finding:
-    done = _asked("homeport.ingress.process", HOMEPORT_HAPROXY=settings.haproxy)
-    told = jsonlib.loads(done.stdout or "{}")
-    if "path" in told:
-        text = f"{told['version']} with Lua {told['lua']} at {told['path']}"
+    result = _run_module("homeport.ingress.process", HOMEPORT_HAPROXY=settings.haproxy)
+    answer = jsonlib.loads(result.stdout or "{}")
+    if "path" in answer:
+        text = f"{answer['version']} with Lua {answer['lua']} at {answer['path']}"
         return Finding("HAProxy", True, text)
-    failure = Failure.from_dict(told.get("error", {"message": done.stderr}))
+    failure = Failure.from_dict(answer.get("error", {"message": result.stderr}))
     return Finding("HAProxy", False, failure.message, failure.hint)
 
 
 def _uv() -> Finding:
-    done = _asked("homeport.node.images.uv")
-    told = jsonlib.loads(done.stdout or "{}")
-    text = told.get("told") or told.get("error") or done.stderr
-    return Finding("uv", "told" in told, text, "`pip install uv`; it builds images")
+    result = _run_module("homeport.node.images.uv")
+    answer = jsonlib.loads(result.stdout or "{}")
+    text = answer.get("told") or answer.get("error") or result.stderr
+    return Finding("uv", "told" in answer, text, "`pip install uv`; it builds images")
 
 
-def _asked(module: str, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+def _run_module(module: str, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     """Run a module of another room as a program and return its output; commands never import those rooms."""
     return subprocess.run(
         [sys.executable, "-m", module, *words],
@@ -99,12 +99,14 @@ def _asked(module: str, *words: str, **environ: str) -> "subprocess.CompletedPro
 
 
 def _limits(settings: Settings) -> Finding:
-    told = jsonlib.loads(_asked("homeport.node.limits.cgroups", settings.cgroup).stdout or "{}")
-    if told.get("used"):
-        return Finding("limits", True, f"kept by cgroups below {told['base']}")
+    answer = jsonlib.loads(
+        _run_module("homeport.node.limits.cgroups", settings.cgroup).stdout or "{}"
+    )
+    if answer.get("used"):
+        return Finding("limits", True, f"kept by cgroups below {answer['base']}")
     text = (
         "memory and disk are watched; a core limit is that many cores, and never part of one: "
-        f"{told.get('why', 'the cgroups cannot be asked')}"
+        f"{answer.get('why', 'the cgroups cannot be asked')}"
     )
     hint = (
         "for limits that the kernel keeps, start the server where cgroups are delegated: "
@@ -114,7 +116,7 @@ def _limits(settings: Settings) -> Finding:
 
 
 def _tmp() -> Finding:
-    if _asked("homeport.runner.tmp").stdout.strip() == "own":
+    if _run_module("homeport.runner.tmp").stdout.strip() == "own":
         return Finding("temporary files", True, "each container has a /tmp of its own")
     text = "containers share it, and have a TMPDIR of their own"
     return Finding(
@@ -124,49 +126,51 @@ def _tmp() -> Finding:
 
 def _isolation(settings: Settings) -> Finding:
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    told = jsonlib.loads(_asked("homeport.cell.report", str(settings.run_dir)).stdout or "{}")
-    wanted = f"`isolation` is `{settings.isolation}`"
-    if not told.get("possible"):
-        why = f"{told.get('why', 'the trial said nothing')} ({wanted})"
+    answer = jsonlib.loads(
+        _run_module("homeport.cell.report", str(settings.run_dir)).stdout or "{}"
+    )
+    setting = f"`isolation` is `{settings.isolation}`"
+    if not answer.get("possible"):
+        why = f"{answer.get('why', 'the trial said nothing')} ({setting})"
         return Finding(
-            "isolation", False, why, told.get("hint", ""), needed=settings.isolation == "on"
+            "isolation", False, why, answer.get("hint", ""), needed=settings.isolation == "on"
         )
-    users = "one user" if told["ids"] == 1 else f"{told['ids']} users"
+    users = "one user" if answer["ids"] == 1 else f"{answer['ids']} users"
     parts = [
         f"each container {'could have' if settings.isolation == 'off' else 'has'} a sandbox of {users}",
-        "files on the disk" if told["overlay"] else "files in memory",
+        "files on the disk" if answer["overlay"] else "files in memory",
     ]
-    if not told["network"]:
+    if not answer["network"]:
         parts.append("no network of its own")
-    if not told["abstract_sockets"]:
+    if not answer["abstract_sockets"]:
         parts.append("abstract sockets of this machine are in reach")
-    return Finding("isolation", True, f"{', '.join(parts)} ({wanted})")
+    return Finding("isolation", True, f"{', '.join(parts)} ({setting})")
 
 
 def _images() -> Finding:
-    """Programs for images with a root file system."""
-    told = jsonlib.loads(_asked("homeport.node.images.rooted.tools").stdout or "{}")
-    if told["missing"]:
-        names = ", ".join(f"`{name}`" for name in told["missing"])
+    """Check the programs for images with a root file system."""
+    answer = jsonlib.loads(_run_module("homeport.node.images.rooted.tools").stdout or "{}")
+    if answer["missing"]:
+        names = ", ".join(f"`{name}`" for name in answer["missing"])
         text = f"without {names}, images of a registry or with `apt_install` cannot be built"
-        return Finding("images", False, text, f"`{told['line']}`", needed=False)
+        return Finding("images", False, text, f"`{answer['line']}`", needed=False)
     return Finding("images", True, "skopeo and mmdebstrap are there")
 
 
 def _gpus() -> Finding:
-    told = jsonlib.loads(_asked("homeport.node.limits.gpus").stdout or "{}")
-    names = told.get("names", [])
-    if not names and not told.get("device_files"):
+    answer = jsonlib.loads(_run_module("homeport.node.limits.gpus").stdout or "{}")
+    names = answer.get("names", [])
+    if not names and not answer.get("device_files"):
         return Finding("GPUs", True, "none")
     if not names:
         text = "there is `/dev/nvidiactl`, but the driver answers nothing"
         return Finding("GPUs", False, text, "`nvidia-smi` says why", needed=False)
-    version = f"driver {told['version'] or 'of an unknown version'}"
-    if not told["cuda"]:
+    version = f"driver {answer['version'] or 'of an unknown version'}"
+    if not answer["cuda"]:
         text = f"{', '.join(names)}; {version}, without `libcuda.so.1`"
         hint = "install the driver's libraries for CUDA, Debian's package `libcuda1`"
         return Finding("GPUs", False, text, hint, needed=False)
-    files = f"{told['libraries']} libraries and {told['programs']} programs for images"
+    files = f"{answer['libraries']} libraries and {answer['programs']} programs for images"
     return Finding("GPUs", True, f"{', '.join(names)}; {version}: {files}")
 
 

@@ -43,38 +43,38 @@ def remove(
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.domains.every()
+        listed = await client.domains.every()
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
     table = [
         (
-            each.domain,
-            f"{each.app}.{each.tag}",
-            "command" if each.attached else "script",
-            each.dns,
-            each.certificate,
+            domain_row.domain,
+            f"{domain_row.app}.{domain_row.tag}",
+            "command" if domain_row.attached else "script",
+            domain_row.dns,
+            domain_row.certificate,
         )
-        for each in found
+        for domain_row in listed
     ]
     columns = ("Domain", "Endpoint", "By", "DNS", "Certificate")
     output.show_table(columns, table, empty="no custom domain")
-    for each in found:
-        if each.problem:
-            output.warn(each.problem)
+    for domain_row in listed:
+        if domain_row.problem:
+            output.warn(domain_row.problem)
 
 
 async def _add(settings: Settings, domain: str, endpoint: str, *, json: bool) -> None:
     name, tag = parts(endpoint)
     async with server.running(settings) as client:
-        told = await client.domains.add(domain, name, tag)
+        added = await client.domains.add(domain, name, tag)
     if json:
-        output.show_json(told)
+        output.show_json(added)
         return
-    output.say(f"✓ The domain leads to `{told.tag}` of `{told.app}`")
-    output.out().print(told.url)
-    if told.problem:
-        output.warn(told.problem)
+    output.say(f"✓ The domain leads to `{added.tag}` of `{added.app}`")
+    output.out().print(added.url)
+    if added.problem:
+        output.warn(added.problem)
 
 
 async def _remove(settings: Settings, domain: str, *, yes: bool) -> None:

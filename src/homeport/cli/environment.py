@@ -81,20 +81,23 @@ def delete_workspace(name: WorkspaceName, yes: options.Yes = False) -> None:
 
 
 async def _create(settings: Settings, wanted: NewEnvironment, *, json: bool) -> None:
-    async with server.kept(settings) as client:
-        made = await client.environments.create(wanted)
+    async with server.background(settings) as client:
+        created = await client.environments.create(wanted)
     if json:
-        output.show_json(made)
+        output.show_json(created)
         return
     output.say(
-        f"✓ Environment `{made.name}`. `homeport deploy -e {made.name} script.py` deploys there."
+        f"✓ Environment `{created.name}`. `homeport deploy -e {created.name} script.py` deploys there."
     )
 
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.environments.every()
-    rows = [(each.name, each.web_suffix, str(each.name == settings.environment)) for each in found]
+        listed = await client.environments.every()
+    rows = [
+        (environment.name, environment.web_suffix, str(environment.name == settings.environment))
+        for environment in listed
+    ]
     if json:
         columns = ("name", "web_suffix", "active")
         output.show_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -105,17 +108,17 @@ async def _list(settings: Settings, *, json: bool) -> None:
 async def _update(settings: Settings, name: str, change: EnvironmentChange) -> None:
     async with server.running(settings) as client:
         row = await client.environments.update(name, change)
-    told = f"the web suffix `{row.web_suffix}`" if row.web_suffix else "no web suffix"
-    output.say(f"✓ `{row.name}` has {told}.")
+    description = f"the web suffix `{row.web_suffix}`" if row.web_suffix else "no web suffix"
+    output.say(f"✓ `{row.name}` has {description}.")
 
 
 async def _delete(settings: Settings, name: str, *, yes: bool) -> None:
     async with server.running(settings) as client:
         apps = [app.name for app in await client.apps.every() if app.state.value != "stopped"]
-        told = ", ".join(f"`{app}`" for app in apps)
-        what = f"its apps {told}" if apps else "no app, but"
+        app_names = ", ".join(f"`{app}`" for app in apps)
+        contents = f"its apps {app_names}" if apps else "no app, but"
         options.confirm(
-            f"Delete the environment `{name}`, with {what} and all secrets, volumes, dicts and queues in it?",
+            f"Delete the environment `{name}`, with {contents} and all secrets, volumes, dicts and queues in it?",
             yes=yes,
         )
         with live.line(f"deleting `{name}`"):
@@ -124,23 +127,28 @@ async def _delete(settings: Settings, name: str, *, yes: bool) -> None:
 
 
 async def _create_workspace(settings: Settings, wanted: NewWorkspace, *, json: bool) -> None:
-    async with server.kept(settings) as client:
-        made = await client.environments.create_workspace(wanted)
+    async with server.background(settings) as client:
+        created = await client.environments.create_workspace(wanted)
     if json:
-        output.show_json(made)
+        output.show_json(created)
         return
-    output.say(f"✓ Workspace `{made.name}`. Its users need tokens of their own.")
+    output.say(f"✓ Workspace `{created.name}`. Its users need tokens of their own.")
 
 
 async def _list_workspaces(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.environments.workspaces()
+        listed = await client.environments.workspaces()
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
     rows = [
-        (each.name, each.slug, each.environments, output.local_time(each.created_at or None))
-        for each in found
+        (
+            workspace.name,
+            workspace.slug,
+            workspace.environments,
+            output.local_time(workspace.created_at or None),
+        )
+        for workspace in listed
     ]
     output.show_table(("Name", "URLs", "Environments", "Created at"), rows, empty="no workspace")
 

@@ -82,8 +82,8 @@ class Foreground:
     def run(self) -> int:
         """Start and restart the server until a signal ends it. `Failure` if the first one cannot start."""
         theirs, ours = socket.socketpair()
-        for each in (theirs, ours):
-            each.setblocking(False)
+        for end in (theirs, ours):
+            end.setblocking(False)
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda got, _frame: self._signals.append(got))
@@ -126,19 +126,19 @@ class Foreground:
         child = self._child
         assert child is not None
         assert child.stdout is not None
-        with child.stdout as told:
-            waiting: list[IO[bytes] | socket.socket] = [told, news]
+        with child.stdout as stdout:
+            waiting: list[IO[bytes] | socket.socket] = [stdout, news]
             while child.poll() is None:
-                found, _, _ = select.select(waiting, [], [], 1.0)
-                if told in found:
-                    self._hear(told.readline())
-                    waiting.remove(told)
-                if news in found:
+                readable, _, _ = select.select(waiting, [], [], 1.0)
+                if stdout in readable:
+                    self._hear(stdout.readline())
+                    waiting.remove(stdout)
+                if news in readable:
                     news.recv(4096)
                 if self._obey(child):
                     return True
-            if told in waiting:
-                self._hear(told.readline())
+            if stdout in waiting:
+                self._hear(stdout.readline())
         self._reap()
         return child.returncode == Ending.DOWN
 
@@ -209,9 +209,9 @@ class Foreground:
             if signal.SIGHUP in self._signals:
                 self._forget(signal.SIGHUP)
                 return False
-            if (left := deadline - time.monotonic()) <= 0:
+            if (left_s := deadline - time.monotonic()) <= 0:
                 return False
-            if select.select([news], [], [], left)[0]:
+            if select.select([news], [], [], left_s)[0]:
                 news.recv(4096)
 
     def _end_left(self) -> None:
@@ -221,7 +221,7 @@ class Foreground:
         if child.returncode in (Ending.SIGNAL, Ending.DOWN) or not self._has_led():
             return
         words = [*self._words, LEFT]
-        done = subprocess.Popen(
+        cleaner = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -230,10 +230,10 @@ class Foreground:
             start_new_session=True,
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
-            done.wait(LEFT_S)
-        if done.poll() is None:
-            done.kill()
-            done.wait()
+            cleaner.wait(LEFT_S)
+        if cleaner.poll() is None:
+            cleaner.kill()
+            cleaner.wait()
 
     def _has_led(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
@@ -259,13 +259,13 @@ class Foreground:
                 os.waitpid(ended.si_pid, os.WNOHANG)
 
 
-def _show(told: str | Failure) -> None:
+def _show(message: str | Failure) -> None:
     """Tell the user; the reader of standard error may have ended, and this process goes on without."""
     try:
-        if isinstance(told, Failure):
-            output.show_failure(told)
+        if isinstance(message, Failure):
+            output.show_failure(message)
         else:
-            output.say(told)
+            output.say(message)
     except (OSError, ValueError, SystemExit):  # rich ends a program whose output nobody reads
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)

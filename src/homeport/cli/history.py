@@ -36,26 +36,26 @@ async def history(settings: Settings, name: str, *, json: bool) -> None:
 async def deploys(settings: Settings, query: DeployQuery, *, json: bool) -> None:
     """List deploys, rollbacks and stops."""
     async with server.running(settings) as client:
-        found = await client.deploys.every(query)
+        listed = await client.deploys.every(query)
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
     rows = [
         (
-            each.id,
-            output.local_time(each.at),
-            each.app,
-            each.kind,
-            f"v{each.version}" if each.version else "",
-            each.tag,
-            _who(each),
+            deploy.id,
+            output.local_time(deploy.at),
+            deploy.app,
+            deploy.kind,
+            f"v{deploy.version}" if deploy.version else "",
+            deploy.tag,
+            _who(deploy),
             ""
-            if each.ended_at is None
-            else output.duration(round((each.ended_at - each.at) * 1000)),
-            result(each),
-            each.reason.partition("\n")[0],
+            if deploy.ended_at is None
+            else output.duration(round((deploy.ended_at - deploy.at) * 1000)),
+            result(deploy),
+            deploy.reason.partition("\n")[0],
         )
-        for each in found
+        for deploy in listed
     ]
     columns = ("Id", "Began", "App", "What", "Version", "Tag", "By", "Took", "Result", "Reason")
     output.show_table(columns, rows, empty="nothing was deployed yet")
@@ -82,14 +82,14 @@ async def diff(settings: Settings, name: str, query: ChangesQuery, *, json: bool
     if json:
         output.show_json(changes)
         return
-    for line in told(changes):
+    for line in lines_of(changes):
         output.out().print(output.coloured(line, _COLOURS.get(line[:1], "")))
     if not changes.files and not changes.settings:
         output.say(f"v{changes.before} and v{changes.after} have the same files and settings")
 
 
-def told(changes: Changes) -> list[str]:
-    """PURE: return the lines that say what differs."""
+def lines_of(changes: Changes) -> list[str]:
+    """PURE: return the differences as lines."""
     lines: list[str] = []
     for setting in changes.settings:
         lines += _setting(setting)
@@ -101,8 +101,8 @@ def told(changes: Changes) -> list[str]:
 
 
 def _setting(change: SettingChange) -> list[str]:
-    what = f"{change.function}: {change.setting}" if change.function else change.setting
-    lines = [f"@ {what}"]
+    subject = f"{change.function}: {change.setting}" if change.function else change.setting
+    lines = [f"@ {subject}"]
     for sign, text in (("-", change.before), ("+", change.after)):
         lines += [f"{sign}{line}" for line in text.split("\n")] if text is not None else []
     return lines
@@ -119,5 +119,5 @@ def _file(change: FileChange) -> str:
     return f"@ {change.path}: {before.size_bytes} -> {after.size_bytes} bytes"
 
 
-def _who(made: Version | DeployRecord) -> str:
-    return made.user or WHO.get(made.by, made.by)
+def _who(record: Version | DeployRecord) -> str:
+    return record.user or WHO.get(record.by, record.by)

@@ -91,7 +91,9 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 async def _log(settings: Settings, beginning: str, *, json: bool) -> None:
     async with server.running(settings) as client:
-        keys = [each.key for each in await client.images.every() if each.key.startswith(beginning)]
+        keys = [
+            image.key for image in await client.images.every() if image.key.startswith(beginning)
+        ]
         if len(keys) != 1:
             raise NotFound(
                 f"{len(keys) or 'no'} images have a key that begins with `{beginning}`",
@@ -112,9 +114,9 @@ async def _prune(settings: Settings, *, yes: bool) -> None:
         await client.server.status()  # fail before the question if no server runs
         options.confirm(f"Remove every image that no app needs{options.there(settings)}?", yes=yes)
         with live.line("removing images"):
-            gone = await client.images.prune()
-    freed = size(sum(image.size_bytes for image in gone))
-    output.say(f"✓ {len(gone)} images are removed, {freed}")
+            removed = await client.images.prune()
+    freed = size(sum(image.size_bytes for image in removed))
+    output.say(f"✓ {len(removed)} images are removed, {freed}")
 
 
 def shortened(step: str) -> str:

@@ -203,8 +203,8 @@ def _drawn() -> "Progress":
 
     class Narrow(Progress):
         def get_renderables(self) -> Iterator[Any]:
-            for each in super().get_renderables():
-                yield Constrain(each, console.width - MARGIN)
+            for renderable in super().get_renderables():
+                yield Constrain(renderable, console.width - MARGIN)
 
     return Narrow(
         SpinnerColumn(),

@@ -76,8 +76,8 @@ def _profile(name: str | None) -> str | None:
     """Choose a profile for this command, and for the processes that it starts."""
     if name is not None:
         os.environ["HOMEPORT_PROFILE"] = name
-        for other in ("HOMEPORT_SERVER", "HOMEPORT_TOKEN", "HOMEPORT_SERVER_CA"):
-            os.environ.pop(other, None)
+        for variable in ("HOMEPORT_SERVER", "HOMEPORT_TOKEN", "HOMEPORT_SERVER_CA"):
+            os.environ.pop(variable, None)
     return name
 
 
@@ -106,15 +106,15 @@ def command_line(words: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     cli.callback()(_root)
-    wanted = _command(words)
-    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+    command = _command(words)
+    for name in [command] if command in COMMANDS else COMMANDS:
         module, attribute = COMMANDS[name]
         imported = importlib.import_module(f"homeport.cli.{module}")
-        found = getattr(imported, attribute)
-        if isinstance(found, typer.Typer):
-            cli.add_typer(found, name=name)
+        command_found = getattr(imported, attribute)
+        if isinstance(command_found, typer.Typer):
+            cli.add_typer(command_found, name=name)
         else:
-            cli.command(context_settings=getattr(imported, "CONTEXT", None))(found)
+            cli.command(context_settings=getattr(imported, "CONTEXT", None))(command_found)
     return cli
 
 
@@ -170,17 +170,17 @@ def _written(error: BaseException) -> str:
     """Write the traceback to a file and return where: on a terminal it is noise, and it may have a secret."""
     from homeport import settings
 
-    told = f"{datetime.now().astimezone().isoformat()} homeport {__version__}\n"
-    told += "".join(traceback.format_exception(error))
+    text = f"{datetime.now().astimezone().isoformat()} homeport {__version__}\n"
+    text += "".join(traceback.format_exception(error))
     with contextlib.suppress(Failure, OSError):
         home = settings.load(os.environ).home
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = home / "errors.log"
-        _append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), told)
+        _append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), text)
         return f"see {path}"
     with contextlib.suppress(OSError):
         handle, name = tempfile.mkstemp(prefix="homeport-errors-", suffix=".log")
-        _append(handle, told)
+        _append(handle, text)
         return f"see {name}"
     return "no file could be written with the details"
 

@@ -32,10 +32,10 @@ class Wanted:
     share: int  # of `OF`
 
 
-def wanted(text: str) -> Wanted:
-    """Return what `--mirror` says.
+def parse(text: str) -> Wanted:
+    """Return the endpoint and the share that a value of `--mirror` names.
 
-    >>> wanted("shop.price=2.5%")
+    >>> parse("shop.price=2.5%")
     Wanted(app='shop', tag='price', share=250)
     """
     match = re.fullmatch(r"(.+)=([0-9]{1,3}(?:\.[0-9]{1,2})?)%", text)
@@ -57,18 +57,22 @@ class Mirror:
 
     def serves(self, endpoints: "Sequence[EndpointStatus]") -> None:
         """Note where the session serves now."""
-        self._urls = {each.tag: each.local_url or each.url for each in endpoints if each.url}
+        self._urls = {
+            endpoint.tag: endpoint.local_url or endpoint.url
+            for endpoint in endpoints
+            if endpoint.url
+        }
 
     async def run(self, client: "Client") -> None:
         """Mirror until the command ends."""
         async with asyncio.TaskGroup() as group:
-            for each in self._every:
-                group.create_task(self._copy(client, each))
+            for mirrored in self._every:
+                group.create_task(self._copy(client, mirrored))
 
-    async def _copy(self, client: "Client", each: Wanted) -> None:
+    async def _copy(self, client: "Client", mirrored: Wanted) -> None:
         from homeport.contract.api.captures import MirrorQuery
 
-        query = MirrorQuery(app=each.app, tag=each.tag, share=each.share)
+        query = MirrorQuery(app=mirrored.app, tag=mirrored.tag, share=mirrored.share)
         async for copy in client.captures.mirror(query):
             left_out = copy.lost
             if len(self._sending) < AT_ONCE:
@@ -79,18 +83,18 @@ class Mirror:
                 left_out += 1
             if left_out:
                 output.say(f"mirror  ({left_out} copies were left out: the session is too slow)")
-        output.say(f"mirror  `{each.app}` is mirrored no more")
+        output.say(f"mirror  `{mirrored.app}` is mirrored no more")
 
     async def _send(self, captured: Captured) -> None:
-        what = f"mirror  {captured.method} {captured.target}"
+        title = f"mirror  {captured.method} {captured.target}"
         url = self._urls.get(captured.tag)
         if url is None:
-            output.say(f"{what}: this session has no URL `{captured.tag}`")
+            output.say(f"{title}: this session has no URL `{captured.tag}`")
             return
         try:
             answer = await replay.sent(self._settings, url, captured, ())
         except Failure as failure:
-            output.say(f"{what}: {failure.message}")
+            output.say(f"{title}: {failure.message}")
             return
-        if told := replay.summary(captured, answer):
-            output.say(f"{what}: {told}, {captured.took_ms} ms -> {answer.took_ms} ms")
+        if differences := replay.summary(captured, answer):
+            output.say(f"{title}: {differences}, {captured.took_ms} ms -> {answer.took_ms} ms")

@@ -208,9 +208,9 @@ def show_request(tag: str, request: "RequestRecord") -> None:
     """Return one line about a request that has ended: `web ta-1 GET /shop -> 200 OK (12 ms, cold)`."""
     from rich.text import Text
 
-    told = status_text(request.status, none="the visitor left")
+    status = status_text(request.status, none="the visitor left")
     where = f"{tag} {request.container or '-'} "
-    line = f"{request.method} {request.path} -> {told} ({duration(request.duration_ms)}"
+    line = f"{request.method} {request.path} -> {status} ({duration(request.duration_ms)}"
     line += ", cold)" if request.cold else ")"
     style = "red" if request.status >= 500 else ""
     out().print(Text.assemble((where, _colour(tag)), (terminal.line(line), style)))

@@ -41,17 +41,17 @@ def login(
     home = _home()
     authority = _authority(ca)
     token = _token(server, from_input=token_stdin)
-    kept = home / "profiles" / f"{chosen}.pem" if authority else None
-    wanted = all_settings.Settings(
+    ca_file = home / "profiles" / f"{chosen}.pem" if authority else None
+    remote = all_settings.Settings(
         home=home, server=server, token=token, server_ca=str(ca.resolve() if ca else "")
     )
-    user = asyncio.run(_verified(wanted))
-    if kept is not None:
-        profiles.save(kept, authority)
-    profile = Profile(server=server, token=token, server_ca=str(kept or ""), user=user)
-    told = profiles.read(home)
-    known = {**told.known, chosen: profile}
-    profiles.write(home, dataclasses.replace(told, current=chosen, known=known))
+    user = asyncio.run(_verified(remote))
+    if ca_file is not None:
+        profiles.save(ca_file, authority)
+    profile = Profile(server=server, token=token, server_ca=str(ca_file or ""), user=user)
+    saved = profiles.read(home)
+    others = {**saved.known, chosen: profile}
+    profiles.write(home, dataclasses.replace(saved, current=chosen, known=others))
     output.say(
         f"✓ Logged in to {server}{f' as {user}' if user else ''}; commands go there from now on, by the "
         f"profile `{chosen}`. `homeport profile use {LOCAL}` leads them back to this machine"
@@ -66,8 +66,8 @@ def logout(
     ] = "",
 ) -> None:
     """Forget a server and its token; the token itself stays valid until an admin deletes it."""
-    known = profiles.read(_home())
-    name = profile or os.environ.get(profiles.VARIABLE) or known.current
+    saved = profiles.read(_home())
+    name = profile or os.environ.get(profiles.VARIABLE) or saved.current
     if name in ("", LOCAL):
         raise Failure("you are not logged in", hint="`homeport profile list` has the profiles")
     remove(name)
@@ -76,10 +76,10 @@ def logout(
 @app.command("list")
 def list_(json: options.Json = False) -> None:
     """List the profiles; a star marks the one in use."""
-    told = profiles.read(_home())
-    current = os.environ.get(profiles.VARIABLE) or told.current or LOCAL
+    saved = profiles.read(_home())
+    current = os.environ.get(profiles.VARIABLE) or saved.current or LOCAL
     rows = [(LOCAL, "this machine", "")]
-    rows += [(name, each.server, each.user) for name, each in told.known.items()]
+    rows += [(name, profile.server, profile.user) for name, profile in saved.known.items()]
     if json:
         output.show_json(
             [
@@ -96,25 +96,25 @@ def list_(json: options.Json = False) -> None:
 def use(profile: NAME) -> None:
     """Send commands to another server from now on; `local` is this machine's own."""
     home = _home()
-    told = profiles.read(home)
+    saved = profiles.read(home)
     if profile != LOCAL:
-        told.get(profile)
+        saved.get(profile)
     current = "" if profile == LOCAL else profile
-    profiles.write(home, dataclasses.replace(told, current=current))
-    output.say(f"✓ Commands go to {told.get(profile).server if current else 'this machine'} now")
+    profiles.write(home, dataclasses.replace(saved, current=current))
+    output.say(f"✓ Commands go to {saved.get(profile).server if current else 'this machine'} now")
 
 
 @app.command()
 def remove(profile: NAME) -> None:
     """Forget a server and its token."""
     home = _home()
-    told = profiles.read(home)
-    gone = told.get(profile)
-    known = {name: each for name, each in told.known.items() if name != profile}
-    current = "" if told.current == profile else told.current
-    profiles.write(home, dataclasses.replace(told, current=current, known=known))
-    if gone.server_ca:
-        Path(gone.server_ca).unlink(missing_ok=True)
+    saved = profiles.read(home)
+    removed = saved.get(profile)
+    remaining = {name: other for name, other in saved.known.items() if name != profile}
+    current = "" if saved.current == profile else saved.current
+    profiles.write(home, dataclasses.replace(saved, current=current, known=remaining))
+    if removed.server_ca:
+        Path(removed.server_ca).unlink(missing_ok=True)
     output.say(f"✓ `{profile}` is forgotten; its token is valid until an admin deletes it")
 
 
@@ -159,11 +159,11 @@ def _token(server: str, *, from_input: bool) -> str:
     return token
 
 
-async def _verified(wanted: Settings) -> str:
+async def _verified(remote: Settings) -> str:
     """Return whose token it is; raise if the server does not take it."""
     from homeport.client import Client
 
-    async with Client(wanted) as client:
+    async with Client(remote) as client:
         try:
             return (await client.api_tokens.identity()).user
         except ServerUnreachable as error:

@@ -45,7 +45,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
     if json:
         output.show_json(limits)
         return
-    table = [(f"{each.app}.{each.tag}", each.rate) for each in limits]
+    table = [(f"{limit.app}.{limit.tag}", limit.rate) for limit in limits]
     output.show_table(("Endpoint", "Rate"), table, empty="no endpoint has a rate limit")
 
 
@@ -65,7 +65,7 @@ async def _remove(settings: Settings, endpoint: str, *, yes: bool) -> None:
     name, tag = parts(endpoint)
     async with server.running(settings) as client:
         if not tag:
-            tags = [each.tag for each in await client.rate_limits.every() if each.app == name]
+            tags = [limit.tag for limit in await client.rate_limits.every() if limit.app == name]
             tag = tags[0] if len(tags) == 1 else ""
         options.confirm(f"Remove the rate limit of `{endpoint}`?", yes=yes)
         await client.rate_limits.remove(name, tag or "-")

@@ -53,9 +53,9 @@ async def replay(
     """Send a captured request again, and print how the answer differs."""
     added = [_field(text) for text in headers]
     async with server.running(settings) as client:
-        found = await client.captures.one(request)
-        url = await _url(client, found, to)
-    captured = found.captured
+        captured_request = await client.captures.one(request)
+        url = await _url(client, captured_request, to)
+    captured = captured_request.captured
     _check(captured)
     if captured.method not in SAFE:
         question = f"Send {captured.method} {captured.target} to {url} again? It may change something there."
@@ -74,8 +74,8 @@ async def replay(
         )
         return
     output.say(f"{captured.method} {captured.target} -> {url}")
-    told = [*differences(captured, answer)]
-    for line in told or ["the answer is the same"]:
+    changes = [*differences(captured, answer)]
+    for line in changes or ["the answer is the same"]:
         output.out().print(terminal.text(line))
     output.say(f"{captured.took_ms} ms in the container then, {answer.took_ms} ms from here now")
 
@@ -98,16 +98,16 @@ def differences(captured: Captured, answer: Answer) -> Iterator[str]:
 
 def summary(captured: Captured, answer: Answer) -> str:
     """Return the differences in a few words; empty if there are none."""
-    told = [line for line in differences(captured, answer) if line.startswith("status: ")]
+    changes = [line for line in differences(captured, answer) if line.startswith("status: ")]
     before, now = _compared(captured.response.fields, captured), _compared(answer.fields, captured)
-    told += [
+    changes += [
         name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)
     ]
     old, new = captured.response.body, answer.body
     new = new[: len(old)] if captured.response.cut else new
     if captured.method != "HEAD" and old != new and _as_text(old) != _as_text(new):
-        told.append("body")
-    return ", ".join(told)
+        changes.append("body")
+    return ", ".join(changes)
 
 
 def _of_bodies(old: bytes, new: bytes) -> Iterator[str]:
@@ -138,12 +138,12 @@ def _as_text(body: bytes) -> str | None:
 
 
 def _compared(fields: Fields, captured: Captured) -> dict[str, str]:
-    told: dict[str, str] = {}
+    compared: dict[str, str] = {}
     for name, value in fields:
         low = name.lower()
         if low not in VARYING and low not in captured.removed:
-            told[low] = f"{told[low]}, {value}" if low in told else value
-    return told
+            compared[low] = f"{compared[low]}, {value}" if low in compared else value
+    return compared
 
 
 def _value(value: str | None) -> str:
@@ -164,13 +164,13 @@ def _check(captured: Captured) -> None:
 def fields_of(captured: Captured, added: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the fields of the request to send: the captured ones without those of its way, and more."""
     named = {name.lower() for name, _ in added}
-    kept = [
+    fields = [
         (name, value)
         for name, value in captured.request.fields
         if name.lower() not in OF_THE_WAY | named
         and not name.lower().startswith(("x-forwarded-", "x-homeport-"))
     ]
-    return [*kept, ("accept-encoding", "identity"), *added]
+    return [*fields, ("accept-encoding", "identity"), *added]
 
 
 def _field(text: str) -> tuple[str, str]:
@@ -180,15 +180,15 @@ def _field(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-async def _url(client: "Client", found: "CapturedRequest", to: str) -> str:
+async def _url(client: "Client", captured_request: "CapturedRequest", to: str) -> str:
     """Return the URL that a request is sent to."""
-    captured = found.captured
+    captured = captured_request.captured
     if to.startswith(("http://", "https://")):
         return to
     if to == "session":
-        for each in await client.apps.every():
-            if each.name == captured.app and not each.version:
-                for endpoint in each.endpoints:
+        for app in await client.apps.every():
+            if app.name == captured.app and not app.version:
+                for endpoint in app.endpoints:
                     if endpoint.tag == captured.tag:
                         return endpoint.local_url or endpoint.url
         raise NotFound(f"no `homeport serve` of `{captured.app}` runs", hint="start one first")
@@ -200,9 +200,9 @@ async def _url(client: "Client", found: "CapturedRequest", to: str) -> str:
             f"`{captured.app}` has no version `{to}` with the URL `{captured.tag}`",
             hint=f"`homeport app history {captured.app}` has its versions; or write a URL, or `session`",
         )
-    if not found.url:
+    if not captured_request.url:
         raise NotFound(f"`{captured.app}.{captured.tag}` serves no more", hint="say where --to")
-    return found.local_url or found.url
+    return captured_request.local_url or captured_request.url
 
 
 async def sent(
@@ -221,9 +221,9 @@ async def sent(
         verify.load_verify_locations(str(own))
     target = captured.target.encode("ascii", "replace")
     where = httpx.URL(url).copy_with(raw_path=target)
-    told, more = fields_of(captured, added), {}
+    headers, more = fields_of(captured, added), {}
     if where.host.endswith(".localhost"):  # which not every resolver knows
-        told = [("host", where.netloc.decode()), *told]
+        headers = [("host", where.netloc.decode()), *headers]
         where, more = where.copy_with(host=settings.local_host), {"sni_hostname": where.host}
     loop = asyncio.get_running_loop()
     began, body = loop.time(), bytearray()
@@ -233,7 +233,7 @@ async def sent(
             http.stream(
                 captured.method,
                 where,
-                headers=told,
+                headers=headers,
                 content=captured.request.body or None,
                 extensions=more,
             ) as response,

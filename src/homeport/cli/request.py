@@ -74,7 +74,7 @@ def list_(
         if since or until:
             raise BadRequest("--follow is for requests from now on, without --since and --until")
         names = [field.name for field in dataclasses.fields(LiveQuery)]
-        live = LiveQuery(**{each: getattr(query, each) for each in names})
+        live = LiveQuery(**{name_: getattr(query, name_) for name_ in names})
         asyncio.run(_follow(settings, live, json=json))
         return
     asyncio.run(_list(settings, query, json=json))
@@ -111,9 +111,9 @@ def replay(
 
 async def _list(settings: Settings, query: RequestQuery, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.requests.every(query)
+        listed = await client.requests.every(query)
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
     columns = (
         "When",
@@ -126,17 +126,17 @@ async def _list(settings: Settings, query: RequestQuery, *, json: bool) -> None:
         "",
         "Id",
     )
-    output.show_table(columns, map(_row, found), empty="no request is recorded that fits")
+    output.show_table(columns, map(_row, listed), empty="no request is recorded that fits")
 
 
 def _row(request: RecordedRequest) -> tuple[str, ...]:
-    what = f"{request.method} {request.path}{_query(request)}"
+    title = f"{request.method} {request.path}{_query(request)}"
     return (
         output.local_time(request.at),
         f"{request.app}.{request.tag}",
         _version(request),
         request.container or "-",
-        "call" if request.kind == "call" else what,
+        "call" if request.kind == "call" else title,
         request.ended or f"{request.status}",
         output.duration(request.total_ms),
         "cold" if request.cold else "",
@@ -164,20 +164,20 @@ async def _show(settings: Settings, request: str, *, json: bool) -> None:
         return
     from homeport.cli import waterfall
 
-    output.out().print("\n".join(told(detail.request)))
+    output.out().print("\n".join(lines_of(detail.request)))
     output.out().print()
     waterfall.show(detail)
 
 
-def told(request: RecordedRequest) -> list[str]:
-    """Return what a request was, and how it ended, as lines for people."""
-    what = f"{request.method} {request.path}{_query(request)}"
+def lines_of(request: RecordedRequest) -> list[str]:
+    """Return a request and its end as lines for people."""
+    title = f"{request.method} {request.path}{_query(request)}"
     if request.kind == "call":
-        what = "call"
+        title = "call"
     version = f" {_version(request)}" if request.version else ""
     sizes = f"{size(request.received_bytes)} in, {size(request.sent_bytes)} out"
     lines = [
-        f"{what} -> {_ended(request)}",
+        f"{title} -> {_ended(request)}",
         f"{request.app}.{request.tag}{version} {request.container or '(no container)'}, {request.id}",
         f"{output.local_time(request.at)}, {output.duration(request.total_ms)}, {sizes}",
     ]

@@ -76,11 +76,11 @@ def run(
             hint="`homeport shell SCRIPT::FUNCTION` opens a shell in a container of the function",
         )
     settings = options.load(environment=environment, host=host, http_port=http_port)
-    with _on_disk(ref) as found:
-        told = [found, *(["-m"] if module else []), f"--name={name}", f"--write={write}"]
-        told += ["--", *(words or [])]
+    with _on_disk(ref) as script:
+        arguments = [script, *(["-m"] if module else []), f"--name={name}", f"--write={write}"]
+        arguments += ["--", *(words or [])]
         show = sessions.Show(quiet=quiet, timestamps=timestamps, build_log=build_log)
-        running = Run(settings, found, told, show=show, detach=detach)
+        running = Run(settings, script, arguments, show=show, detach=detach)
         code = asyncio.run(running.run())
     raise typer.Exit(code)
 
@@ -175,7 +175,7 @@ class Run:
             self._app, self._show.sources = declared.name, declared.sources
             for text in declared.warnings:
                 output.warn(text)
-            reached = server.kept if self._detach else server.borrowed
+            reached = server.background if self._detach else server.borrowed
             async with reached(self._settings) as client:
                 return await self._with(client, declared)
 

@@ -135,9 +135,9 @@ class _Loader:
         self.ended = False
 
     async def __aenter__(self) -> Self:
-        begun = ahead.take() if self._load is not None else None
-        if begun is not None:
-            self._process, answers = begun.process, begun.answers
+        loader = ahead.take() if self._load is not None else None
+        if loader is not None:
+            self._process, answers = loader.process, loader.answers
         else:
             words = self._words if self._load is None else ("--ahead",)
             self._process, answers = ahead.start(*words)

@@ -86,20 +86,20 @@ def _dotenv(path: Path) -> dict[str, str]:
 
 def _json(path: Path) -> dict[str, str]:
     try:
-        found = jsonlib.loads(path.read_text())
+        values = jsonlib.loads(path.read_text())
     except OSError as error:
         raise BadRequest(f"`{path}` cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise BadRequest(f"`{path}` is not JSON: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
         raise typer.BadParameter(f"`{path}` must be an object whose values are strings")
-    return found
+    return values
 
 
 async def _create(
     settings: Settings, name: str, values: dict[str, str], *, force: bool, json: bool
 ) -> None:
-    async with server.kept(settings) as client:
+    async with server.background(settings) as client:
         secret = NewSecret(name=name, values=values, force=force)
         keys = (created := await client.secrets.create(secret)).keys
     if json:

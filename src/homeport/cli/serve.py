@@ -56,7 +56,7 @@ def serve(
     if mirror:
         from homeport.cli import mirroring
 
-        session.mirror = mirroring.Mirror(settings, [mirroring.wanted(each) for each in mirror])
+        session.mirror = mirroring.Mirror(settings, [mirroring.parse(value) for value in mirror])
     asyncio.run(session.run(timeout))
 
 
@@ -185,9 +185,9 @@ class Session:
             self._saved.clear()
             renewing = asyncio.create_task(self._renew(client, session))
             try:
-                again = asyncio.create_task(self._saved.wait())
-                await asyncio.wait({renewing, again}, return_when=asyncio.FIRST_COMPLETED)
-                again.cancel()
+                saved_again = asyncio.create_task(self._saved.wait())
+                await asyncio.wait({renewing, saved_again}, return_when=asyncio.FIRST_COMPLETED)
+                saved_again.cancel()
                 if not renewing.done() and not self._declaring:
                     await asyncio.wait({renewing}, timeout=PATIENCE_S)
             finally:
@@ -247,17 +247,17 @@ class Session:
                     self._saved.set()
 
     def _folders(self) -> list[str]:
-        found = set()
+        folders = set()
         for path in self._declarer.watch:
-            found.add(path if Path(path).is_dir() else str(Path(path).parent))
-        return sorted(folder for folder in found if Path(folder).is_dir())
+            folders.add(path if Path(path).is_dir() else str(Path(path).parent))
+        return sorted(folder for folder in folders if Path(folder).is_dir())
 
     def _concerns(self, _change: "watchfiles.Change", path: str) -> bool:
-        watch, found = self._declarer.watch, Path(path)
-        if found.name in PROBES or found.name in patterns.CACHES:
+        watch, changed = self._declarer.watch, Path(path)
+        if changed.name in PROBES or changed.name in patterns.CACHES:
             return False
         # A new Python file counts too, and a new file in a directory that the script used.
-        return path in watch or found.suffix == ".py" or str(found.parent) in watch
+        return path in watch or changed.suffix == ".py" or str(changed.parent) in watch
 
     def _changed(self) -> bool:
         return any(watched.state(p) != state for p, state in self._declarer.watch.items())

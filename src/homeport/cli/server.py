@@ -28,16 +28,16 @@ OTHERS_S = 2.0  # after that, a server that still runs may be serving another se
 
 
 @asynccontextmanager
-async def kept(settings: Settings) -> AsyncIterator["Client"]:
+async def background(settings: Settings) -> AsyncIterator["Client"]:
     """Yield a client of a background server, which outlives this command; start one if none runs."""
-    async with _reached(settings, kept=True) as (client, _):
+    async with _reached(settings, background=True) as (client, _):
         yield client
 
 
 @asynccontextmanager
 async def borrowed(settings: Settings) -> AsyncIterator["Client"]:
     """Yield a client of the running server; else start one that ends with the block and with this process."""
-    async with _reached(settings, kept=False) as (client, process):
+    async with _reached(settings, background=False) as (client, process):
         try:
             yield client
         finally:
@@ -94,17 +94,17 @@ def _gone(settings: Settings, pid: int) -> None:
 
 @asynccontextmanager
 async def _reached(
-    settings: Settings, *, kept: bool
+    settings: Settings, *, background: bool
 ) -> AsyncIterator[tuple["Client", "subprocess.Popen[str] | None"]]:
     """Yield a client of a server that is ready, and its process; None for the process if it ran already.
 
     A server that is ending does not answer, or still holds the home for a moment: then try again.
     """
-    process = await asyncio.to_thread(_started, settings, kept=kept)
+    process = await asyncio.to_thread(_started, settings, background=background)
     async with _client(settings) as client:
         output.prepare()
         end, pause_s = time.monotonic() + PATIENCE_S, RETRY_S
-        while not await _ready(settings, client, process, kept=kept):
+        while not await _ready(settings, client, process, background=background):
             if time.monotonic() > end:
                 raise ServerUnreachable(
                     f"another server holds {settings.home}, and does not answer",
@@ -112,7 +112,7 @@ async def _reached(
                 )
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
-            process = await asyncio.to_thread(_started, settings, kept=kept)
+            process = await asyncio.to_thread(_started, settings, background=background)
         yield client, process
 
 
@@ -121,13 +121,13 @@ async def _ready(
     client: "Client",
     process: "subprocess.Popen[str] | None",
     *,
-    kept: bool,
+    background: bool,
 ) -> bool:
     if process is not None:
-        return await _greeted(settings, process, kept=kept)
+        return await _greeted(settings, process, background=background)
     try:
         status = await client.server.status()
-        if kept and not status.kept:
+        if background and not status.kept:
             await client.server.keep()
     except ServerUnreachable:
         if settings.server:
@@ -160,16 +160,16 @@ def _compare(settings: Settings, status: "Status") -> None:
     if settings.server:
         return  # a remote server has its own settings
     for key in (key for key in settings.given if key in status.settings):
-        asked, there = getattr(settings, key), status.settings[key]
-        if asked != there and (asked != 0 or not key.endswith("_port")):  # 0 is any port
+        own, running_value = getattr(settings, key), status.settings[key]
+        if own != running_value and (own != 0 or not key.endswith("_port")):  # 0 is any port
             name = key.replace("_", "-")
             output.warn(
-                f"the server that runs has another {name}, {there}, and keeps it: {asked} is for the "
+                f"the server that runs has another {name}, {running_value}, and keeps it: {own} is for the "
                 "next one; `homeport down` ends this one, and `homeport up` brings every app back"
             )
 
 
-def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None":
+def _started(settings: Settings, *, background: bool) -> "subprocess.Popen[str] | None":
     """Start the control plane's process; return None if a server listens already.
 
     Call it before the slow imports of the command, so that both processes import at the same time.
@@ -180,12 +180,14 @@ def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None
     process = ahead.take_server(settings) or control.start(settings)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(codec.line(Start(settings=settings.sent(), kept=kept)).decode())
+        process.stdin.write(codec.line(Start(settings=settings.sent(), kept=background)).decode())
         process.stdin.flush()
     return process
 
 
-async def _greeted(settings: Settings, process: "subprocess.Popen[str]", *, kept: bool) -> bool:
+async def _greeted(
+    settings: Settings, process: "subprocess.Popen[str]", *, background: bool
+) -> bool:
     """Wait until the server is ready; return False if another server has the home."""
     try:
         assert process.stdin is not None
@@ -204,7 +206,7 @@ async def _greeted(settings: Settings, process: "subprocess.Popen[str]", *, kept
         process.terminate()
         _end(process)
         raise
-    if kept:
+    if background:
         process.stdin.close()
         process.stdout.close()
         process.returncode = 0  # it goes on without us: nothing to warn about

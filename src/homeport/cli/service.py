@@ -59,7 +59,7 @@ def install(
         raise AlreadyExists(
             "the service is installed", hint="`homeport service upgrade` replaces its version"
         )
-    known = _subordinate_ids()
+    ids_by_user = _subordinate_ids()
     steps = units.install(
         service,
         version=_fresh_version(),
@@ -68,7 +68,9 @@ def install(
         python=_python(service),
         has_user=_has_user(user),
         has_config=(home / "config.toml").exists(),
-        subordinates=None if user in known else units.free_subordinates(*known.values()),
+        subordinates=None
+        if user in ids_by_user
+        else units.free_subordinates(*ids_by_user.values()),
     )
     with contextlib.nullcontext() if dry_run else upgrading.alone(service.root):
         carry_out(steps, service, dry_run=dry_run)
@@ -83,15 +85,15 @@ def install(
 def status(json: options.Json = False) -> None:
     """Show the service, its versions and what it serves; the last needs root, or the service's user."""
     service = _installed()
-    told = upgrading.show(service)
+    unit_state = upgrading.show(service)
     may_ask = os.geteuid() == 0 or upgrading.is_user(service.user)
-    answer = upgrading.answer(service, told) if may_ask else None
+    answer = upgrading.answer(service, unit_state) if may_ask else None
     versions = sorted(path.name for path in (service.root / "versions").glob("*"))
     current = upgrading.current(service)
     if json:
         output.show_json(
             {
-                "unit": told,
+                "unit": unit_state,
                 "server": answer,
                 "may_ask": may_ask,
                 "versions": versions,
@@ -100,7 +102,7 @@ def status(json: options.Json = False) -> None:
         )
         return
     output.out().print(
-        f"{service.unit}: {told['ActiveState']} ({told['SubState']}), pid {told['MainPID']}"
+        f"{service.unit}: {unit_state['ActiveState']} ({unit_state['SubState']}), pid {unit_state['MainPID']}"
     )
     output.out().print(f"user {service.user}, home {service.home}, version {current}")
     if not may_ask:
@@ -218,19 +220,21 @@ def _fresh_version() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _source(wanted: str) -> list[str]:
-    """Return what uv is told to install: with what is needed for PostgreSQL, which a later setting may name."""
-    if not wanted:
+def _source(requirement: str) -> list[str]:
+    """Return the requirement that uv installs: with the packages for PostgreSQL, because a later setting may name
+    it.
+    """
+    if not requirement:
         direct = metadata.distribution("homeport").read_text("direct_url.json")
-        told: dict[str, Any] = jsonlib.loads(direct) if direct else {}
-        wanted = str(told.get("url", "")) or f"=={metadata.version('homeport')}"
-        if told.get("vcs_info"):
-            wanted = f"{told['vcs_info']['vcs']}+{wanted}@{told['vcs_info']['commit_id']}"
-    if wanted.startswith(("==", ">=", "<", "~=")):
-        return [f"homeport[postgres]{wanted}"]
-    if wanted[0].isdigit() and "/" not in wanted:
-        return [f"homeport[postgres]=={wanted}"]
-    url = wanted if "://" in wanted else Path(wanted).absolute().as_uri()
+        direct_url: dict[str, Any] = jsonlib.loads(direct) if direct else {}
+        requirement = str(direct_url.get("url", "")) or f"=={metadata.version('homeport')}"
+        if direct_url.get("vcs_info"):
+            requirement = f"{direct_url['vcs_info']['vcs']}+{requirement}@{direct_url['vcs_info']['commit_id']}"
+    if requirement.startswith(("==", ">=", "<", "~=")):
+        return [f"homeport[postgres]{requirement}"]
+    if requirement[0].isdigit() and "/" not in requirement:
+        return [f"homeport[postgres]=={requirement}"]
+    url = requirement if "://" in requirement else Path(requirement).absolute().as_uri()
     return [f"homeport[postgres] @ {url}"]
 
 
@@ -261,10 +265,10 @@ def _has_user(name: str) -> bool:
 
 def _subordinate_ids() -> dict[str, str]:
     """Return user -> its line of /etc/subuid, and of /etc/subgid under another key."""
-    known: dict[str, str] = {}
+    lines_by_user: dict[str, str] = {}
     for name in ("/etc/subuid", "/etc/subgid"):
         with contextlib.suppress(OSError):
             for line in Path(name).read_text().splitlines():
                 user = line.partition(":")[0]
-                known[user if user not in known else f"{user} in {name}"] = line
-    return known
+                lines_by_user[user if user not in lines_by_user else f"{user} in {name}"] = line
+    return lines_by_user

@@ -84,7 +84,7 @@ class Session:
         """Show an event."""
         self._last = asyncio.get_running_loop().time()
         if event.event == "serving":
-            self.urls = {each.tag: each.url for each in event.endpoints if each.url}
+            self.urls = {endpoint.tag: endpoint.url for endpoint in event.endpoints if endpoint.url}
         self._show.tell(event)
 
     async def follow(self, events: "AsyncIterator[Event]") -> None:
@@ -165,7 +165,7 @@ async def opened(
 ) -> AsyncIterator[Session]:
     """Do the same for `app.run()`: with a server of its own if none runs, and with output or without."""
     show = Show() if shows else Silent()
-    reached = server.kept(settings) if detach else server.borrowed(settings)
+    reached = server.background(settings) if detach else server.borrowed(settings)
     try:
         async with reached as client, served(client, declared, show, detach=detach) as session:
             yield session

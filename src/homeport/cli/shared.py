@@ -139,8 +139,8 @@ def clear_queue(
 ) -> None:
     """Remove values."""
     options.confirm(f"Remove values from the queue `{name}`?", yes=yes)
-    rest = query("clear", partition=partition, every="1" if every else "")
-    asyncio.run(_clear(options.load(environment=environment), "queue", name, rest))
+    path = query("clear", partition=partition, every="1" if every else "")
+    asyncio.run(_clear(options.load(environment=environment), "queue", name, path))
 
 
 @queues.command("delete")
@@ -158,7 +158,7 @@ def delete_queue(
 
 
 async def _create(settings: Settings, kind: Kind, name: str, *, json: bool) -> None:
-    async with server.kept(settings) as client:
+    async with server.background(settings) as client:
         created = await _of(client, kind).create(NewObject(name=name))
     if json:
         output.show_json(created)
@@ -169,11 +169,14 @@ async def _create(settings: Settings, kind: Kind, name: str, *, json: bool) -> N
 
 async def _list(settings: Settings, kind: Kind, *, json: bool) -> None:
     async with server.running(settings) as client:
-        found = await _of(client, kind).every()
+        listed = await _of(client, kind).every()
     if json:
-        output.show_json(found)
+        output.show_json(listed)
         return
-    rows = [(each.name, each.length, output.local_time(each.created_at)) for each in found]
+    rows = [
+        (object_row.name, object_row.length, output.local_time(object_row.created_at))
+        for object_row in listed
+    ]
     what = "Entries" if kind == "dict" else "Values"
     output.show_table(("Name", what, "Created at"), rows, empty=f"no {kind}")
 
@@ -181,23 +184,23 @@ async def _list(settings: Settings, kind: Kind, *, json: bool) -> None:
 async def _get(settings: Settings, name: str, key: str) -> None:
     body = frames.pack([keys.pack(key)])
     async with server.running(settings) as client:
-        (found,) = frames.unpack(await client.dicts.exchange("POST", name, "get", body))
-    if found is None:
+        (value,) = frames.unpack(await client.dicts.exchange("POST", name, "get", body))
+    if value is None:
         raise NotFound(f"the dict `{name}` has no key `{key}`")
-    output.out().print(terminal.text(repr(pickled.value(found))))
+    output.out().print(terminal.text(repr(pickled.value(value))))
 
 
 async def _items(settings: Settings, name: str, most: int | None, *, json: bool) -> None:
-    found: list[tuple[str, str]] = []
+    entries: list[tuple[str, str]] = []
     async with server.running(settings) as client:
         async for key, value in _entries(client, name):
-            if most is not None and len(found) >= most:
+            if most is not None and len(entries) >= most:
                 break
-            found.append((repr(pickled.value(key)), repr(pickled.value(value))))
+            entries.append((repr(pickled.value(key)), repr(pickled.value(value))))
     if json:
-        output.show_json([{"key": key, "value": value} for key, value in found])
+        output.show_json([{"key": key, "value": value} for key, value in entries])
         return
-    output.show_table(("Key", "Value"), found, empty="no entry")
+    output.show_table(("Key", "Value"), entries, empty="no entry")
 
 
 async def _entries(client: "Client", name: str) -> AsyncIterator[tuple[bytes, bytes]]:
@@ -212,18 +215,18 @@ async def _entries(client: "Client", name: str) -> AsyncIterator[tuple[bytes, by
 
 
 async def _length(settings: Settings, name: str, partition: str, *, total: bool) -> None:
-    rest = query("length", partition=partition, every="1" if total else "")
+    path = query("length", partition=partition, every="1" if total else "")
     async with server.running(settings) as client:
-        found = await client.queues.exchange("GET", name, rest)
-    output.out().print(codec.loads(Count, found.decode()).count)
+        answer = await client.queues.exchange("GET", name, path)
+    output.out().print(codec.loads(Count, answer.decode()).count)
 
 
 async def _peek(settings: Settings, name: str, most: int, partition: str) -> None:
     after, shown = "", 0
     async with server.running(settings) as client:
         while True:
-            rest = query("items", partition=partition, after=after)
-            page = frames.unpack(await client.queues.exchange("GET", name, rest))
+            path = query("items", partition=partition, after=after)
+            page = frames.unpack(await client.queues.exchange("GET", name, path))
             after = (page[0] or b"").decode()
             for value in page[1:]:
                 if shown >= most:
@@ -234,9 +237,9 @@ async def _peek(settings: Settings, name: str, most: int, partition: str) -> Non
                 return
 
 
-async def _clear(settings: Settings, kind: Kind, name: str, rest: str) -> None:
+async def _clear(settings: Settings, kind: Kind, name: str, path: str) -> None:
     async with server.running(settings) as client:
-        await _of(client, kind).exchange("POST", name, rest)
+        await _of(client, kind).exchange("POST", name, path)
     output.say(f"✓ Cleared the {kind} `{name}`.")
 
 

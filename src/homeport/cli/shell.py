@@ -108,31 +108,31 @@ async def _in_script(
 
 def chosen(manifest: Manifest, name: str, target: str) -> FunctionSpec:
     """Return the function that `target::name` names, or the only one."""
-    functions = {each.name: each for each in manifest.functions}
+    functions = {function.name: function for function in manifest.functions}
     if not name and len(functions) == 1:
         return next(iter(functions.values()))
-    found = functions.get(name) or functions.get(f"{name.partition('.')[0]}.*")
-    if found is None or not name:
-        names = " or ".join(f"`{target}::{each.removesuffix('.*')}`" for each in functions)
+    function_found = functions.get(name) or functions.get(f"{name.partition('.')[0]}.*")
+    if function_found is None or not name:
+        names = " or ".join(f"`{target}::{function.removesuffix('.*')}`" for function in functions)
         raise ScriptError(
             f"there is no function `{name}` in `{target}`"
             if name
             else f"`{target}` has {len(functions)} functions",
             hint=f"name one: {names}" if names else "put `@app.function()` above a function",
         )
-    return found
+    return function_found
 
 
 async def _only(client: "Client", app: str) -> str:
     """Return the only function of a deployed app."""
-    found = [each for each in (await client.server.status()).apps if each.name == app]
-    if not found:
+    matching = [app_row for app_row in (await client.server.status()).apps if app_row.name == app]
+    if not matching:
         raise NotFound(
             f"no app `{app}` is deployed",
             hint=f"for a script: `homeport shell {app}.py`. `homeport app list` has the apps",
         )
-    names = [each.name for each in found[0].functions]
+    names = [function.name for function in matching[0].functions]
     if len(names) != 1:
-        told = " or ".join(f"`{app}::{name.removesuffix('.*')}`" for name in names)
-        raise BadRequest(f"`{app}` has {len(names)} functions", hint=f"name one: {told}")
+        choices = " or ".join(f"`{app}::{name.removesuffix('.*')}`" for name in names)
+        raise BadRequest(f"`{app}` has {len(names)} functions", hint=f"name one: {choices}")
     return names[0]

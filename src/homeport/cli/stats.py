@@ -42,7 +42,7 @@ def step_s(span_s: float) -> int:
     >>> [step_s(span) for span in (60.0, 3600.0, 86400.0)]
     [10, 300, 3600]
     """
-    return next((each for each in STEPS_S if span_s / each <= SHOWN), STEPS_S[-1])
+    return next((step for step in STEPS_S if span_s / step <= SHOWN), STEPS_S[-1])
 
 
 def endpoint(series: EndpointSeries) -> tuple[str, ...]:

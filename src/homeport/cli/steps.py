@@ -35,12 +35,14 @@ def _run(step: Run, service: Service) -> None:
         "UV_PYTHON_INSTALL_DIR": str(service.root / "python"),
     }
     try:
-        done = subprocess.run(step.words, capture_output=True, text=True, check=False, env=environ)
+        result = subprocess.run(
+            step.words, capture_output=True, text=True, check=False, env=environ
+        )
     except FileNotFoundError:
         raise NotFound(f"there is no program `{step.words[0]}` on this machine") from None
-    if done.returncode and not step.may_fail:
+    if result.returncode and not step.may_fail:
         raise Failure(
-            f"`{units.shown(step)}` failed", traceback=(done.stderr or done.stdout).strip()
+            f"`{units.shown(step)}` failed", traceback=(result.stderr or result.stdout).strip()
         )
 
 

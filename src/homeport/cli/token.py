@@ -44,13 +44,13 @@ def create(
     """Create a token; its secret is shown only this once."""
     from homeport.contract.api.tokens import NewProxyToken
 
-    wanted = NewProxyToken(
+    new_token = NewProxyToken(
         name=name,
         scopes=tuple(_scope(part.strip()) for part in scope.split(",") if part.strip()),
         rate=rate,
         expires_s=options.seconds("--expires", expires),
     )
-    asyncio.run(_create(options.load(environment=environment), wanted, json=json))
+    asyncio.run(_create(options.load(environment=environment), new_token, json=json))
 
 
 @app.command("list")
@@ -76,11 +76,11 @@ def rotate(
     """Give a token a new secret, which is shown only this once; its id, scopes and rate stay."""
     from homeport.contract.api.tokens import Rotation
 
-    wanted = Rotation(
+    rotation = Rotation(
         overlap_s=options.seconds("--overlap", overlap) or 0.0,
         expires_s=options.seconds("--expires", expires),
     )
-    asyncio.run(_rotate(options.load(environment=environment), token, wanted, json=json))
+    asyncio.run(_rotate(options.load(environment=environment), token, rotation, json=json))
 
 
 @app.command()
@@ -93,18 +93,18 @@ def delete(
     asyncio.run(_delete(options.load(environment=environment), token, yes=yes))
 
 
-async def _create(settings: Settings, wanted: "NewProxyToken", *, json: bool) -> None:
-    async with server.kept(settings) as client:
-        token = await client.tokens.create(wanted)
+async def _create(settings: Settings, new_token: "NewProxyToken", *, json: bool) -> None:
+    async with server.background(settings) as client:
+        token = await client.tokens.create(new_token)
     _show(token, json=json)
 
 
-async def _rotate(settings: Settings, token: str, wanted: "Rotation", *, json: bool) -> None:
+async def _rotate(settings: Settings, token: str, rotation: "Rotation", *, json: bool) -> None:
     async with server.running(settings) as client:
-        made = await client.tokens.rotate(token, wanted)
-    _show(made, json=json)
-    if not json and wanted.overlap_s:
-        until = output.local_time(made.former_until)
+        rotated = await client.tokens.rotate(token, rotation)
+    _show(rotated, json=json)
+    if not json and rotation.overlap_s:
+        until = output.local_time(rotated.former_until)
         output.say(f"The secret before opens endpoints until {until}")
 
 
@@ -135,7 +135,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             t.name,
             t.token_id,
             output.local_time(t.created_at),
-            ", ".join(each.replace("/", ".", 1) for each in t.scopes) or "all",
+            ", ".join(scope_text.replace("/", ".", 1) for scope_text in t.scopes) or "all",
             t.rate or "no limit",
             output.local_time(t.expires_at) if t.expires_at else "never",
             output.local_time(t.used_at) if t.used_at else "never",

@@ -42,13 +42,13 @@ def trust(
     if pem:
         output.out().file.write(text)
         return
-    told = _TEXT.format(
+    instructions = _TEXT.format(
         path=path,
         quoted=shlex.quote(str(path)),
         domain=f"`.{settings.domain}`",
         url=settings.url(f"{settings.workspace}--hello.{settings.domain}"),
     )
-    output.out().file.write(f"{told}\n")
+    output.out().file.write(f"{instructions}\n")
 
 
 def _read(path: Path, *, tls: str) -> str:

@@ -262,8 +262,8 @@ def free_subordinates(*files: str) -> int:
     """PURE: return the first id of a free range, from the texts of /etc/subuid and /etc/subgid."""
     first = FIRST_SUBORDINATE
     for line in "\n".join(files).splitlines():
-        _, _, rest = line.partition(":")
-        start, _, count = rest.partition(":")
+        _, _, range_text = line.partition(":")
+        start, _, count = range_text.partition(":")
         if start.isdecimal() and count.isdecimal():
             first = max(first, int(start) + int(count))
     return first

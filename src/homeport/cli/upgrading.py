@@ -140,21 +140,23 @@ class Upgrade:
         if state != "inactive":
             steps.append(Run(("systemctl", "reload-or-restart", service.unit), may_fail=True))
         carry_out(steps, service)
-        told = _answer(as_user(service, [str(service.python), "-m", "homeport.state", "--go-back"]))
-        if "error" in told:
-            output.warn(told["error"]["message"])
+        answer = _answer(
+            as_user(service, [str(service.python), "-m", "homeport.state", "--go-back"])
+        )
+        if "error" in answer:
+            output.warn(answer["error"]["message"])
         serves = "the version before is installed again; it was down, too"
         if old is not None:
             serves = "the version before is installed again, and does not serve yet"
             with contextlib.suppress(Failure):
-                now = self._again(old, failed)
+                now = self._wait_for_old(old, failed)
                 serves = f"homeport {now['version']} serves again"
         if isinstance(error, Failure):
             error.hint = f"{serves}; {error.hint}" if error.hint else serves
         else:
             output.say(serves)
 
-    def _again(self, old: Status, failed: Status | None) -> Status:
+    def _wait_for_old(self, old: Status, failed: Status | None) -> Status:
         """Wait until the version before serves, and not the one that failed."""
 
         def accept(now: Status) -> bool:
@@ -189,15 +191,17 @@ def healthy(
 ) -> Status:
     """Wait until the server answers as it should; return its status."""
     deadline = time.monotonic() + patience_s
-    told: Status | None = None
+    status: Status | None = None
     while time.monotonic() < deadline:
-        told = look()
-        if told is not None and not told["trouble"] and accept(told):
-            return told
+        status = look()
+        if status is not None and not status["trouble"] and accept(status):
+            return status
         time.sleep(LOOK_S)
     why = "it does not answer"
-    if told is not None:
-        why = told["trouble"] or ", ".join(f"`{name}` is broken" for name in _broken(told)) or why
+    if status is not None:
+        why = (
+            status["trouble"] or ", ".join(f"`{name}` is broken" for name in _broken(status)) or why
+        )
     raise Failure(
         f"the server does not serve after {patience_s:g} s: {why}",
         hint=f"`journalctl -u {service.unit}` may say why",
@@ -206,8 +210,8 @@ def healthy(
 
 def ask(service: Service) -> Status | None:
     """Return what the server says of itself, asked as its user; None if it does not answer."""
-    done = as_user(service, [str(service.python), "-m", "homeport", "status", "--json"])
-    return None if done.returncode else _answer(done)
+    result = as_user(service, [str(service.python), "-m", "homeport", "status", "--json"])
+    return None if result.returncode else _answer(result)
 
 
 def answer(service: Service, unit: dict[str, str]) -> Status | None:
@@ -225,7 +229,7 @@ def as_user(
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command as the service's user: root can, and this user itself."""
     user = pwd.getpwnam(service.user)
-    other: dict[str, Any] = (
+    options: dict[str, Any] = (
         {}
         if is_user(service.user)
         else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
@@ -238,7 +242,7 @@ def as_user(
         check=False,
         cwd="/",
         env=_environ(service),
-        **other,
+        **options,
     )
 
 
@@ -249,9 +253,11 @@ def become(service: Service, words: Sequence[str]) -> NoReturn:
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
-    kept = {name: os.environ[name] for name in ("TERM", "LANG", "LC_ALL") if name in os.environ}
+    passed_on = {
+        name: os.environ[name] for name in ("TERM", "LANG", "LC_ALL") if name in os.environ
+    }
     os.chdir("/")
-    os.execve(words[0], list(words), {**_environ(service), **kept})  # noqa: S606
+    os.execve(words[0], list(words), {**_environ(service), **passed_on})  # noqa: S606
 
 
 def _environ(service: Service) -> dict[str, str]:
@@ -275,13 +281,13 @@ def note(service: Service, action: str, result: str, target: str) -> None:
 
     An earlier homeport, to which an upgrade may have gone back, does not know this, and does nothing.
     """
-    who = os.environ.get("SUDO_USER", "")
+    sudo_user = os.environ.get("SUDO_USER", "")
     row = {
         "do": "audit",
         "settings": {"home": str(service.home)},
         "action": action,
         "result": result,
-        "target": f"{target} (by {who})" if who else target,
+        "target": f"{target} (by {sudo_user})" if sudo_user else target,
     }
     with contextlib.suppress(OSError):  # there is no version, or no such user any more
         as_user(service, [str(service.python), "-m", "homeport.state"], jsonlib.dumps(row))
@@ -289,16 +295,16 @@ def note(service: Service, action: str, result: str, target: str) -> None:
 
 def rehearse(service: Service, python: Path) -> None:
     """Let the new version read the settings and migrate a copy of the database, before anything is changed."""
-    done = as_user(service, [str(python), "-m", "homeport.state", "--rehearse"])
-    if done.returncode == 0:
+    result = as_user(service, [str(python), "-m", "homeport.state", "--rehearse"])
+    if result.returncode == 0:
         return
-    told = _answer(done)
-    if "error" not in told:
+    answer = _answer(result)
+    if "error" not in answer:
         raise Failure(
             "the new version cannot run here; nothing has been changed",
-            traceback=done.stderr.strip(),
+            traceback=result.stderr.strip(),
         )
-    raise Failure.from_dict(told["error"])
+    raise Failure.from_dict(answer["error"])
 
 
 def current(service: Service) -> str:
@@ -313,18 +319,18 @@ def show(service: Service) -> dict[str, str]:
     """Return what systemd knows of the unit; everybody may ask."""
     names = ("ActiveState", "SubState", "MainPID", "UnitFileState")
     words = ["systemctl", "show", service.unit, *(f"--property={name}" for name in names)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    told = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-    return {name: told.get(name, "unknown") for name in names}
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    properties = dict(line.partition("=")[::2] for line in result.stdout.splitlines())
+    return {name: properties.get(name, "unknown") for name in names}
 
 
-def _answer(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+def _answer(result: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     """Return the object that a command has printed; an empty one if it has printed something else."""
     try:
-        told = jsonlib.loads(done.stdout)
+        data = jsonlib.loads(result.stdout)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
 def _broken(status: Status) -> set[str]:

@@ -141,7 +141,7 @@ def delete(
 
 
 async def _create(settings: Settings, name: str, *, json: bool) -> None:
-    async with server.kept(settings) as client:
+    async with server.background(settings) as client:
         created = await client.volumes.create(NewVolume(name=name))
     if json:
         output.show_json(created)
@@ -168,11 +168,11 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 async def _ls(settings: Settings, name: str, path: str, *, recursive: bool, json: bool) -> None:
     async with server.running(settings) as client:
-        found = [
+        entries = [
             e async for e in client.volumes.files(name, FilesQuery(path=path, recursive=recursive))
         ]
     if json:
-        output.show_json(found)
+        output.show_json(entries)
         return
     rows = [
         (
@@ -181,7 +181,7 @@ async def _ls(settings: Settings, name: str, path: str, *, recursive: bool, json
             size(entry.size) if entry.type == "file" else "",
             output.local_time(entry.mtime),
         )
-        for entry in found
+        for entry in entries
     ]
     output.show_table(("Path", "Type", "Size", "Changed at"), rows, empty="no file")
 
@@ -189,7 +189,7 @@ async def _ls(settings: Settings, name: str, path: str, *, recursive: bool, json
 async def _put(settings: Settings, name: str, local: Path, path: str, *, force: bool) -> None:
     files = _local_files(local, path)
     went = _Went(sum(source.stat().st_size for source, _ in files))
-    async with server.kept(settings) as client:
+    async with server.background(settings) as client:
         with live.line(f"uploading to `{name}`") as went.line:
             for source, target in files:
                 await _upload(client, name, source, target, went, force=force)
@@ -204,9 +204,9 @@ def _local_files(local: Path, path: str) -> list[tuple[Path, str]]:
     except OSError as error:
         raise BadRequest(f"`{local}` cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(kind):
-        below = sorted(found for found in local.rglob("*") if found.is_file())
+        below = sorted(file for file in local.rglob("*") if file.is_file())
         root = path.rstrip("/")
-        return [(found, f"{root}/{found.relative_to(local).as_posix()}") for found in below]
+        return [(file, f"{root}/{file.relative_to(local).as_posix()}") for file in below]
     if not stat.S_ISREG(kind):
         raise BadRequest(f"`{local}` is not a file or a directory")
     return [(local, f"{path}{local.name}" if path.endswith("/") else path)]
@@ -240,9 +240,9 @@ async def _upload(
 
     with file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
-        wanted = FileQuery(path=target, mode=f"{mode:o}", force=force)
+        query = FileQuery(path=target, mode=f"{mode:o}", force=force)
         try:
-            await client.volumes.write(name, wanted, content())
+            await client.volumes.write(name, query, content())
         except AlreadyExists as failure:
             failure.hint = failure.hint or "`--force` replaces it"
             raise
@@ -255,17 +255,19 @@ async def _get(settings: Settings, name: str, path: str, local: Path, *, force: 
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
             return
-        wanted = FilesQuery(path=path, recursive=True)
-        found = [entry async for entry in client.volumes.files(name, wanted)]
+        query = FilesQuery(path=path, recursive=True)
+        entries = [entry async for entry in client.volumes.files(name, query)]
         inside = path.strip("/")
-        went = _Went(sum(entry.size for entry in found if entry.type == "file"))
+        went = _Went(sum(entry.size for entry in entries if entry.type == "file"))
         with live.line(f"downloading from `{name}`") as went.line:
-            if len(found) == 1 and found[0].path == inside and found[0].type != "directory":
+            if len(entries) == 1 and entries[0].path == inside and entries[0].type != "directory":
                 target = await asyncio.to_thread(_into, local, Path(inside).name)
                 await _download(client, name, inside, target, went, force=force)
                 count = 1
             else:
-                count = await _get_directory(client, name, inside, found, local, went, force=force)
+                count = await _get_directory(
+                    client, name, inside, entries, local, went, force=force
+                )
     output.say(f"✓ {count} {'file is' if count == 1 else 'files are'} in {local}")
 
 

@@ -84,7 +84,7 @@ def _look(settings: Settings) -> dict[str, str]:
     """Return which database the home uses, and check that it answers."""
     url = urls.of(settings.database, settings.home)
     if urls.is_sqlite(url) and not Path(url.database or "").exists():
-        return {"storage_error": f"{urls.shown(url)}, once a server has run"}
+        return {"told": f"{urls.shown(url)}, once a server has run"}
     database = Database(url)
     try:
         with database.reading() as connection:
