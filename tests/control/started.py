@@ -62,7 +62,7 @@ class Start:
     async def _open_nodes(self, _settings, _tied, said, opened: AsyncExitStack) -> Nodes:
         if self._fails == "nodes open":
             raise Failure("it fails when nodes open")
-        nodes = Nodes([self.node], said=said)
+        nodes = Nodes([self.node], on_line=said)
         self.story.append("nodes open")
         opened.callback(self.story.append, "node closes")
         await nodes.open()

@@ -108,15 +108,15 @@ async def _list(settings: Settings, *, json: bool) -> None:
         )
     rows = [
         (
-            output.local_time(each.at),
-            f"{each.app}.{each.tag}",
-            f"v{each.version}" if each.version else "",
-            f"{each.method} {each.target}",
-            str(each.status),
-            output.duration(each.took_ms),
-            each.id,
+            output.local_time(captured_row.at),
+            f"{captured_row.app}.{captured_row.tag}",
+            f"v{captured_row.version}" if captured_row.version else "",
+            f"{captured_row.method} {captured_row.target}",
+            str(captured_row.status),
+            output.duration(captured_row.took_ms),
+            captured_row.id,
         )
-        for each in listed.captured
+        for captured_row in listed.captured
     ]
     columns = ("When", "Function", "Version", "Request", "Status", "Took", "Id")
     output.show_table(columns, rows, empty="no request was captured in the last day")

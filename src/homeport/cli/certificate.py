@@ -35,32 +35,34 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     table = [
         (
-            each.host,
-            each.source.partition(":")[0],
-            each.state,
-            _time(each.valid_until),
-            _time(each.next_try or each.renew_at),
-            each.error,
+            certificate.host,
+            certificate.source.partition(":")[0],
+            certificate.state,
+            _time(certificate.valid_until),
+            _time(certificate.next_try or certificate.renew_at),
+            certificate.error,
         )
-        for each in listed
+        for certificate in listed
     ]
     columns = ("Host", "Source", "State", "Valid until", "Next order", "Error")
     output.show_table(columns, table, empty="no certificate")
-    for hint in dict.fromkeys(each.hint for each in listed if each.hint):
+    for hint in dict.fromkeys(certificate.hint for certificate in listed if certificate.hint):
         output.say(f"hint: {hint}")
 
 
 async def _renew(settings: Settings, host: str, *, json: bool) -> None:
     async with server.running(settings) as client:
-        told = await client.certificates.renew(host)
+        expiry = await client.certificates.renew(host)
     if json:
-        output.show_json(told)
+        output.show_json(expiry)
         return
-    if told.next_try is not None and told.next_try > time.time():
-        output.say(f"! The order for {told.host} waits until {_time(told.next_try)}: {told.error}")
+    if expiry.next_try is not None and expiry.next_try > time.time():
+        output.say(
+            f"! The order for {expiry.host} waits until {_time(expiry.next_try)}: {expiry.error}"
+        )
         return
     output.say(
-        f"✓ The certificate of {told.host} is being ordered; `homeport certificate list` shows it"
+        f"✓ The certificate of {expiry.host} is being ordered; `homeport certificate list` shows it"
     )
 
 

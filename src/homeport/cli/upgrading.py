@@ -225,7 +225,7 @@ def answer(service: Service, unit: dict[str, str]) -> Status | None:
 
 
 def as_user(
-    service: Service, words: Sequence[str], given: str = ""
+    service: Service, words: Sequence[str], stdin: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command as the service's user: root can, and this user itself."""
     user = pwd.getpwnam(service.user)
@@ -236,7 +236,7 @@ def as_user(
     )
     return subprocess.run(
         words,
-        input=given,
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,

@@ -279,14 +279,14 @@ async def _get_directory(
     client: "Client",
     name: str,
     inside: str,
-    found: list[FileEntry],
+    existing: list[FileEntry],
     local: Path,
     went: _Went,
     *,
     force: bool,
 ) -> int:
     count = 0
-    for entry in found:
+    for entry in existing:
         relative = entry.path[len(inside) :].lstrip("/")
         target = local / relative
         # The server's word is data, too: nothing is written outside of LOCAL.

@@ -40,19 +40,19 @@ class Blobs:
             await self._upload(digest, path, went)
 
     async def _upload(self, digest: str, path: Path, went: Callable[[int], None]) -> None:
-        found = hashlib.sha256()
+        answer = hashlib.sha256()
 
         async def content() -> AsyncIterator[bytes]:
             with await asyncio.to_thread(path.open, "rb") as file:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                    found.update(chunk)
+                    answer.update(chunk)
                     yield chunk
                     went(len(chunk))
 
         try:
             await self._connection.call("PUT", f"/v1/blobs/{digest}", content())
         except BadRequest:
-            if found.hexdigest() == digest:
+            if answer.hexdigest() == digest:
                 raise
             raise ScriptError(f"{path} changed while it was uploaded", hint="try again") from None
         except OSError as error:

@@ -26,9 +26,9 @@ class Shared:
     async def delete(self, name: str) -> None:
         await self._connection.call("DELETE", self._of(name))
 
-    async def exchange(self, method: str, name: str, rest: str, content: bytes = b"") -> bytes:
-        """Send a request about one object: `rest` is the path after its name, with the query."""
-        answer = await self._connection.call(method, f"{self._of(name)}/{rest}", content)
+    async def exchange(self, method: str, name: str, path: str, content: bytes = b"") -> bytes:
+        """Send a request about one object: `path` is the path after its name, with the query."""
+        answer = await self._connection.call(method, f"{self._of(name)}/{path}", content)
         return answer.content
 
     def _of(self, name: str) -> str:

@@ -29,8 +29,8 @@ class Node(Protocol):
     def name(self) -> str:
         """The node's name; no two nodes have the same."""
 
-    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
-        """Call `changed` on every change of a container's state and `said` for every log line.
+    def watch(self, changed: Callable[[Change], None], on_line: Callable[[LogLine], None]) -> None:
+        """Call `changed` on every change of a container's state and `on_line` for every log line.
 
         Changes are told in the order of their numbers. Some may be lost with a connection. Both are called
         on the event loop and must not block. Called once, before anything else.
@@ -213,10 +213,10 @@ class Ingress(Protocol):
     async def rates(self, limits: Mapping[str, Rate]) -> None:
         """The rate limits of endpoints from now on, by `Endpoint.limited`: more requests get 429."""
 
-    async def capture(self, endpoint_id: str, told: str | None) -> None:
+    async def capture(self, endpoint_id: str, order: str | None) -> None:
         """Tell the containers to capture the requests to an endpoint from now on; None: no more.
 
-        `told` is `<token>.<bytes>`, perhaps with `.<share>`, in letters, digits and a dot (runner/servers/captured.py). It is forgotten with the endpoint, and stays
+        `order` is `<token>.<bytes>`, perhaps with `.<share>`, in letters, digits and a dot (runner/servers/captured.py). It is forgotten with the endpoint, and stays
         when the endpoint is routed anew. An unknown endpoint is ignored.
         """
 

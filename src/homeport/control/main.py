@@ -244,11 +244,11 @@ def _leave(code: int) -> NoReturn:
 
 
 async def own_node(
-    settings: Settings, tied: bool, said: Callable[[LogLine], None], opened: AsyncExitStack
+    settings: Settings, tied: bool, on_line: Callable[[LogLine], None], opened: AsyncExitStack
 ) -> Nodes:
     """Open this machine's node, in this process."""
     agent = Agent(settings, tied=tied)
-    nodes = Nodes([agent], said=said)
+    nodes = Nodes([agent], on_line=on_line)
     await agent.open()
     opened.push_async_callback(agent.close)
     await nodes.open()

@@ -184,9 +184,11 @@ class Containers(Publisher):
         """Let park.lua tell the activator of the next request to each of these pools; a new process of HAProxy does not do it."""
         if (runtime := self._supervisor.runtime) is None:
             raise IngressError("HAProxy does not run")
-        found = [self._picture.pools[pool].backend for pool in pools if pool in self._picture.pools]
-        for start in range(0, len(found), MOST_COMMANDS):
-            some = found[start : start + MOST_COMMANDS]
+        parameters_found = [
+            self._picture.pools[pool].backend for pool in pools if pool in self._picture.pools
+        ]
+        for start in range(0, len(parameters_found), MOST_COMMANDS):
+            some = parameters_found[start : start + MOST_COMMANDS]
             # The entry may still be there: `add map` would add a second one.
             commands = [
                 command
@@ -201,9 +203,9 @@ class Containers(Publisher):
                 raise IngressError(f"HAProxy refused `add map {rules.QUIET}`: {refused[:200]}")
 
     async def _pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
-        known = self._picture.pools.get(pool) or self._picture.reclaim(pool, kind, undo)
-        if known is not None:
-            return known
+        backend = self._picture.pools.get(pool) or self._picture.reclaim(pool, kind, undo)
+        if backend is not None:
+            return backend
         if (supply := self._picture.supplies[kind]).low:
             await self._more_backends(supply)
         return self._picture.add_pool(pool, kind, undo)
@@ -220,15 +222,15 @@ class Containers(Publisher):
                     raise
                 log.error("HAProxy cannot have more backends: %s", failure)  # noqa: TRY400
 
-    async def _shut(self, pool: PoolKey, known: Backend, container: str) -> None:
+    async def _shut(self, pool: PoolKey, backend: Backend, container: str) -> None:
         """Send a container no more requests; route its queue again if the pool has no other container."""
-        at_once = [state(known, container, "maint")]
-        if not known.open:
-            self._picture.lead_away(pool, known)
+        at_once = [state(backend, container, "maint")]
+        if not backend.open:
+            self._picture.lead_away(pool, backend)
             # HAProxy does not send a backend's queue to its backup server by itself; `set maxconn` makes it.
             # Turning the server off and on would too, but a request that another thread routes between
             # the two commands would get 503.
-            where = f"{known.backend}/{rules.AGAIN}"
+            where = f"{backend.backend}/{rules.AGAIN}"
             at_once.append(("set", "maxconn", "server", where, rules.AGAIN_SLOTS))
         await self._supervisor.tell(self._maps.commands(), at_once)
 

@@ -172,8 +172,8 @@ def certificate_of(pair: bytes) -> bytes:
 
 def renew_after(certificate: bytes) -> dt.datetime:
     """Return when half of a certificate's time has passed."""
-    found = x509.load_pem_x509_certificate(certificate)
-    begins, ends = found.not_valid_before_utc + SKEW, found.not_valid_after_utc
+    parsed = x509.load_pem_x509_certificate(certificate)
+    begins, ends = parsed.not_valid_before_utc + SKEW, parsed.not_valid_after_utc
     return begins + (ends - begins) / 2
 
 
@@ -191,9 +191,9 @@ def _key_of(csr: str) -> ec.EllipticCurvePublicKey:
     if len(csr) > MAX_CSR_CHARS:
         raise BadRequest("the request for a certificate is too long")
     try:
-        asked = x509.load_pem_x509_csr(csr.encode())
-        key = asked.public_key()
-        is_signed = asked.is_signature_valid
+        request = x509.load_pem_x509_csr(csr.encode())
+        key = request.public_key()
+        is_signed = request.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BadRequest("the request for a certificate cannot be read") from None
     is_usual = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)

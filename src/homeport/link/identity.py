@@ -50,9 +50,11 @@ def check_name(name: str) -> str:
     return name
 
 
-def of_certificate(told: Mapping[str, Any] | None) -> Identity | None:
+def of_certificate(peer_certificate: Mapping[str, Any] | None) -> Identity | None:
     """Return the node that a verified certificate is for, from `SSLSocket.getpeercert()`; None if it is no node's."""
-    names = [value for kind, value in (told or {}).get("subjectAltName", ()) if kind == "DNS"]
+    names = [
+        value for kind, value in (peer_certificate or {}).get("subjectAltName", ()) if kind == "DNS"
+    ]
     if len(names) != 1 or not names[0].endswith(f".{DOMAIN}"):
         return None
     name, _, identity = names[0].removesuffix(f".{DOMAIN}").partition(".")

@@ -92,8 +92,8 @@ class Listener:
         for session, _run in self._sessions.values():
             session.cut("the control plane ends")
         await self._tasks.close()
-        for each in self._sockets:
-            each.close()
+        for open_socket in self._sockets:
+            open_socket.close()
 
     def remove(self, name: str) -> None:
         """End a node's connection for ever: it is not in the registry any more."""
@@ -128,7 +128,7 @@ class Listener:
     async def _connected(self, connection: socket.socket, host: str) -> None:
         is_stranger = True
 
-        def known() -> None:
+        def no_stranger() -> None:
             nonlocal is_stranger
             if is_stranger:
                 is_stranger = False
@@ -138,11 +138,11 @@ class Listener:
         writer: asyncio.StreamWriter | None = None
         try:
             reader, writer = await self._secured(connection)
-            await self._greet(reader, writer, host, known)
+            await self._greet(reader, writer, host, no_stranger)
         except (OSError, EOFError, TimeoutError, Broken, ssl.SSLError) as error:
             self._log(f"{host}: {frames.in_words(error)}")
         finally:
-            known()
+            no_stranger()
             if writer is not None:
                 writer.transport.abort()
 
@@ -167,7 +167,7 @@ class Listener:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         host: str,
-        known: Callable[[], None],
+        is_known: Callable[[], None],
     ) -> None:
         greeting = Greeting(version=VERSION, ca=self._authority.pem)
         await _say(writer, greeting)
@@ -182,16 +182,16 @@ class Listener:
             log.warning("the node `%s` at %s is refused: %s", node.name, host, refused.reason)
             await _say(writer, refused)
         else:
-            known()
+            is_known()
             await self._serve(reader, writer, node, message, host)
 
-    async def _join(self, asked: Join, host: str) -> Joined | Refused:
+    async def _join(self, request: Join, host: str) -> Joined | Refused:
         try:
-            if asked.version != VERSION:
-                return _other_version(asked.version)
-            node = Identity(name=identity.check_name(asked.name), id=secrets.token_hex(16))
-            secret = token.parse(asked.token).secret
-            certificate = await asyncio.to_thread(self._authority.sign, asked.csr, node)
+            if request.version != VERSION:
+                return _other_version(request.version)
+            node = Identity(name=identity.check_name(request.name), id=secrets.token_hex(16))
+            secret = token.parse(request.token).secret
+            certificate = await asyncio.to_thread(self._authority.sign, request.csr, node)
             await self._registry.join(token.digest(secret), node.name, node.id)
         except Failure as failure:
             self._log(f"{host} may not join: {failure.message}")

@@ -148,13 +148,13 @@ Message = (
     *(Greeting, Join, Joined, Hello, Welcome, Refused),
     *(Call, Cancel, Progress, Answer, Failed, Changed, Logs, Kept, Beat),
 )
-_TYPES: dict[str, Any] = {each.__name__.lower(): each for each in Message}
+_TYPES: dict[str, Any] = {message_type.__name__.lower(): message_type for message_type in Message}
 
 
 def write(message: Any) -> bytes:
     """Return a message as JSON in ASCII, so that names of files that are not text survive too."""
-    told = {"is": type(message).__name__.lower(), **codec.encode(message)}
-    return json.dumps(told, separators=(",", ":")).encode()
+    fields = {"is": type(message).__name__.lower(), **codec.encode(message)}
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def read(body: bytes, *, trusted: bool = True) -> Any:

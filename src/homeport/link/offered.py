@@ -42,7 +42,7 @@ class Offered:
     def entries(self, tree: str) -> tuple[Entry, ...]:
         """List a tree's files; none if it is one that need not exist. `NotFound` if it was not offered."""
         files = self._of(tree)
-        found: list[Entry] = []
+        entries: list[Entry] = []
         try:
             root = os.open(self._sources / tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -51,15 +51,15 @@ class Offered:
             return ()
         try:
             for path in _paths(root, ""):
-                found.append(_entry(root, path))
-                files[found[-1].sha256] = path
-                if len(found) > MOST_FILES:
+                entries.append(_entry(root, path))
+                files[entries[-1].sha256] = path
+                if len(entries) > MOST_FILES:
                     raise StorageError(f"`{tree}` has more than {MOST_FILES} files")
         except OSError as error:
             raise StorageError(f"`{tree}` cannot be read: {error.strerror}") from None
         finally:
             os.close(root)
-        return tuple(found)
+        return tuple(entries)
 
     def piece(self, tree: str, sha256: str, offset: int) -> Piece:
         """Return a piece of a file that `entries` has listed; no bytes after its end."""

@@ -98,9 +98,9 @@ class RemoteNode:
 
     # the role
 
-    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], on_line: Callable[[LogLine], None]) -> None:
         """Set the functions that are called with changes and log lines."""
-        self._changed, self._said = changed, said
+        self._changed, self._said = changed, on_line
 
     async def mark(self) -> Mark:
         """Return the mark of the node's last change."""
@@ -113,9 +113,9 @@ class RemoteNode:
         listing: Listing = await session.ask("list")
         try:
             containers = tuple(
-                self._reports.container(told)
-                for told in listing.containers
-                if self._reports.knows(told.id) and not self._is_elsewhere(told.id)
+                self._reports.container(container)
+                for container in listing.containers
+                if self._reports.knows(container.id) and not self._is_elsewhere(container.id)
             )
         except Broken as broken:
             session.cut(str(broken))
@@ -135,8 +135,8 @@ class RemoteNode:
         tree = trust.tree_of(order.source, self._sources)
         self.offered.offer(tree)
         self._reports.ordered(order)
-        told = dataclasses.replace(order, source=tree)
-        self._here.tell("start", {"order": told, "environ": dict(environ)})
+        sent_order = dataclasses.replace(order, source=tree)
+        self._here.tell("start", {"order": sent_order, "environ": dict(environ)})
 
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:
         """Send the request to end."""

@@ -97,7 +97,7 @@ class Session:
     async def run(self) -> None:
         """Read and write until the connection is lost; raises `Lost`."""
         ends = [
-            asyncio.ensure_future(each) for each in (self._read(), self._write(), self._cut.wait())
+            asyncio.ensure_future(work) for work in (self._read(), self._write(), self._cut.wait())
         ]
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -132,8 +132,8 @@ class Session:
     def tell(self, name: str, given: Mapping[str, Any]) -> None:
         """Call without waiting for an answer."""
         number = next(self._numbers)
-        told = codec.encode(dict(given))
-        self.send(Call(number=number, name=name, given=told, answered=False))
+        encoded = codec.encode(dict(given))
+        self.send(Call(number=number, name=name, given=encoded, answered=False))
 
     async def ask(
         self,
@@ -213,21 +213,21 @@ class Session:
             with contextlib.suppress(NodeLost):
                 self.send(Progress(number=call.number, text=text[:PROGRESS_CHARS]))
 
-        told: Any
+        answer: Any
         try:
             value = await self._serve(call.name, given, say)
-            told = Answer(number=call.number, value=codec.encode(value))
+            answer = Answer(number=call.number, value=codec.encode(value))
         except Failure as failure:
-            told = Failed(number=call.number, failure=failure.to_dict())
+            answer = Failed(number=call.number, failure=failure.to_dict())
         except Exception as error:
             log.exception("the call `%s` of the peer failed", call.name)
             failed = Failure(f"`{call.name}` failed there: {type(error).__name__}").to_dict()
-            told = Failed(number=call.number, failure=failed)
+            answer = Failed(number=call.number, failure=failed)
         if call.answered:
             with contextlib.suppress(NodeLost):
-                self.send(told, bulk=shape.bulk)
-        elif isinstance(told, Failed):
-            log.warning("the call `%s` failed: %s", call.name, told.failure.get("message"))
+                self.send(answer, bulk=shape.bulk)
+        elif isinstance(answer, Failed):
+            log.warning("the call `%s` failed: %s", call.name, answer.failure.get("message"))
 
     # answers to this end's calls
 

@@ -38,11 +38,11 @@ def make(fingerprint: str) -> tuple[str, str]:
 
 def parse(text: str) -> Token:
     """Return the parts of a token; `BadRequest`, without the token in it, for any other text."""
-    if not (found := _TOKEN.fullmatch(text.strip())):
+    if not (match := _TOKEN.fullmatch(text.strip())):
         raise BadRequest(
             "this is not a token for a node", hint="`homeport node token` makes one; copy all of it"
         )
-    return Token(fingerprint=found[1], secret=found[2])
+    return Token(fingerprint=match[1], secret=match[2])
 
 
 def digest(secret: str) -> str:

@@ -58,43 +58,43 @@ class Reports:
         """
         return self._reached or container in self._orders
 
-    def container(self, told: Container) -> Container:
+    def container(self, reported: Container) -> Container:
         """Return a container as the control plane takes it; `Broken` for one that cannot be.
 
         Its order is the one that was sent. Only after a restart of the control plane is it the node's.
         """
-        if told.state is State.LOST:
+        if reported.state is State.LOST:
             raise Broken("an agent reports the state `lost`, which only the control plane uses")
-        if (order := self._orders.get(told.id)) is None:
-            if not self.knows(told.id):
-                raise Broken(f"an agent reports `{told.id[:40]}`, which it was never given")
-            source = told.order.source
+        if (order := self._orders.get(reported.id)) is None:
+            if not self.knows(reported.id):
+                raise Broken(f"an agent reports `{reported.id[:40]}`, which it was never given")
+            source = reported.order.source
             if source and not is_tree(source):
                 raise Broken("an agent reports a source tree that cannot be")
             source = str(self._sources / source) if source else ""
-            order = dataclasses.replace(told.order, source=source)
+            order = dataclasses.replace(reported.order, source=source)
             self.ordered(order)
-        order = dataclasses.replace(order, generation=told.order.generation)
+        order = dataclasses.replace(order, generation=reported.order.generation)
         return dataclasses.replace(
-            told,
+            reported,
             order=order,
             node=self._node,
-            held=min(max(told.held, 0), order.function.max_inputs),
-            address=told.address if self._is_ours(told.address) else "",
-            tunnels=tuple(each for each in told.tunnels if self._is_ours(each.address)),
+            held=min(max(reported.held, 0), order.function.max_inputs),
+            address=reported.address if self._is_ours(reported.address) else "",
+            tunnels=tuple(tunnel for tunnel in reported.tunnels if self._is_ours(tunnel.address)),
         )
 
-    def line(self, told: LogLine, now: float) -> LogLine | None:
+    def line(self, reported: LogLine, now: float) -> LogLine | None:
         """Return a line of the log as the control plane takes it; None for a container that the node never had."""
-        if (order := self._orders.get(told.container)) is None:
+        if (order := self._orders.get(reported.container)) is None:
             return None
         return dataclasses.replace(
-            told,
-            at=told.at if abs(told.at - now) <= SKEW_S else now,
+            reported,
+            at=reported.at if abs(reported.at - now) <= SKEW_S else now,
             app=order.pool.app,
             function=order.pool.function,
             within=order.within,
-            source="system" if told.source == "system" else "output",
+            source="system" if reported.source == "system" else "output",
         )
 
     def _is_ours(self, address: str) -> bool:

@@ -36,10 +36,10 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        asked = _asked(os.environ)
+        where_name_token = _from_environment(os.environ)
         settings = all_settings.of_server(os.environ)
         with locked(settings):
-            asyncio.run(run(settings, *asked, runner=tuple(sys.argv[1:]) or RUNNER))
+            asyncio.run(run(settings, *where_name_token, runner=tuple(sys.argv[1:]) or RUNNER))
     except Failure as failure:
         hint = f"\n\nhint: {failure.hint}" if failure.hint else ""
         sys.stderr.write(f"error: {failure.message}{hint}\n")
@@ -119,7 +119,7 @@ def locked(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _asked(environ: MutableMapping[str, str]) -> tuple[str, str, str]:
+def _from_environment(environ: MutableMapping[str, str]) -> tuple[str, str, str]:
     """Return the address, the name and the token, which no container may inherit."""
     where, _, name = environ.pop(JOIN, "").partition(" ")
     return where, name, environ.pop(TOKEN, "")

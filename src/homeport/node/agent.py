@@ -83,7 +83,7 @@ class Agent:
         needs_zygotes = settings.zygote_mib or settings.isolation != sandboxes.OFF
         if needs_zygotes and self._is_usual:
             self._zygotes = Zygotes(
-                settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
+                settings.home / "preload", self._lib, settings.zygote_mib, on_line=self._note
             )
         self._limits = Limits()
         self._meter = Meter()
@@ -108,9 +108,9 @@ class Agent:
         self._accelerators = accelerators
         self._capacity = Capacity(cores=os.cpu_count() or 1, memory_mib=0)
 
-    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], on_line: Callable[[LogLine], None]) -> None:
         """Set the functions that are called with changes and log lines."""
-        self._changes.hear, self._shared.said = changed, said
+        self._changes.hear, self._shared.said = changed, on_line
 
     def fetch_sources(self, fetch: Callable[[str], Awaitable[None]]) -> None:
         """Await `fetch` with the source tree of each container before it starts; `StartError` fails the start."""
@@ -132,7 +132,7 @@ class Agent:
         taken_over = await asyncio.to_thread(records.sweep, self._root)
         if not taken_over:
             removing.discard(str(self._root.parent / "snapshots"))
-        door.sweep(self._shared.doors, [one.container.id for one in taken_over])
+        door.sweep(self._shared.doors, [earlier.container.id for earlier in taken_over])
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
@@ -149,7 +149,7 @@ class Agent:
         self._limits.open(
             self._settings.cgroup,
             f"homeport-{hashlib.sha256(str(self._root).encode()).hexdigest()[:8]}",
-            [one.launch for one in taken_over],
+            [earlier.launch for earlier in taken_over],
             self._running,
             self._kill,
         )
@@ -207,16 +207,16 @@ class Agent:
 
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._is_open:
-            made = self._environments.of(image)
-            if made.entrypoint:  # its containers start in a fresh interpreter
+            image_made = self._environments.of(image)
+            if image_made.entrypoint:  # its containers start in a fresh interpreter
                 return
             environ = with_modal(
-                environ_of(image, os.environ, made.python, made.environ), self._lib
+                environ_of(image, os.environ, image_made.python, image_made.environ), self._lib
             )
-            environ |= self._shared.trusted.variables(made, environ)
+            environ |= self._shared.trusted.variables(image_made, environ)
             if self._shared.cells is not None:
-                environ = self._shared.cells.environ(environ, made)
-            self._zygotes.warm(made, environ)
+                environ = self._shared.cells.environ(environ, image_made)
+            self._zygotes.warm(image_made, environ)
 
     async def environments(self) -> Collection[Environment]:
         """Return all image layers that were built here."""
@@ -294,12 +294,12 @@ class Agent:
         """Measure each container that has a process."""
         return await asyncio.to_thread(self._meter.look, self._running())
 
-    def _open_cells(self, left: Collection[records.Left]) -> None:
-        """Isolate containers if that is wanted and possible; the containers that are `left` go on as they are."""
+    def _open_cells(self, earlier_ones: Collection[records.Left]) -> None:
+        """Isolate containers if that is wanted and possible; the containers that are `earlier_ones` go on as they are."""
         if not self._is_usual:
             return
-        kept = {one.leader: one.launch.tmp_dir for one in left}
-        self._shared.cells = cells = sandboxes.take_over(self._settings, self._lib, kept)
+        dirs_by_leader = {earlier.leader: earlier.launch.tmp_dir for earlier in earlier_ones}
+        self._shared.cells = cells = sandboxes.take_over(self._settings, self._lib, dirs_by_leader)
         if self._zygotes is not None:
             self._zygotes.cells = cells
             self._environments.is_rooted = cells is not None

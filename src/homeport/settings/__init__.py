@@ -343,8 +343,8 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _suggestion(name: str, variables: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, variables, n=1)
     return f": do you mean {near[0]}?" if near else ""
 
 

@@ -122,7 +122,7 @@ class Room:
     def _may_take(self, workspace: str, count: int) -> bool:
         return self._waiting is not None and shares.may_take(
             count,
-            mine=self._waiting[workspace],
+            own=self._waiting[workspace],
             of_all=self._waiting.total(),
             most=MAX_WAITING,
             alone=self._alone(),

@@ -91,7 +91,7 @@ class Answer:
         """Parse the bytes that have arrived; `ValueError` if they are not HTTP."""
         if not self.status:
             data = self._rest + data
-            head, separator, rest = data.partition(b"\r\n\r\n")
+            head, separator, following = data.partition(b"\r\n\r\n")
             if not separator:
                 if len(data) > MAX_HEAD_BYTES:
                     raise ValueError("the head of an answer is too large")
@@ -101,9 +101,9 @@ class Answer:
             self._read_head(head)
             if self.status < 200:  # 100 Continue
                 self.status = 0
-                self.feed(rest)
+                self.feed(following)
                 return
-            data = rest
+            data = following
         if self._chunked:
             self._read_chunks(data)
         elif not self.is_whole:

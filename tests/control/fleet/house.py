@@ -30,7 +30,7 @@ class Fleet:
         started: Callable[[Any], None] = lambda _start: None,
         key: Callable[[Any], str] = lambda _scope: "",
     ) -> None:
-        self.node, self.nodes = nodes[0], Nodes(nodes, said=lambda _line: None)
+        self.node, self.nodes = nodes[0], Nodes(nodes, on_line=lambda _line: None)
         self.ingress, self.pools = FakeIngress(), Pools()
         self.said = []
         self.reconciler = Reconciler(

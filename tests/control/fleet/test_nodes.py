@@ -29,7 +29,7 @@ IMAGE = Image(steps=(Step(name="pip_install", args={"packages": ["x"]}),))
 async def opened(*fakes: FakeNode) -> AsyncIterator[tuple[Nodes, list[Container]]]:
     """Watch these nodes; yield them and every change that they report."""
     told: list[Container] = []
-    nodes = Nodes(fakes, said=lambda _line: None)
+    nodes = Nodes(fakes, on_line=lambda _line: None)
     nodes.watch(told.append)
     await nodes.open()
     try:

@@ -65,7 +65,7 @@ class Plane:
 
     async def open(self, opened: contextlib.AsyncExitStack) -> None:
         remotes = [self.cluster.remote(name) for name in ("a", "b")]
-        self.nodes = Nodes(remotes, said=lambda _line: None, gone_s=GONE_S)
+        self.nodes = Nodes(remotes, on_line=lambda _line: None, gone_s=GONE_S)
         await self.cluster.open()
         opened.push_async_callback(self.cluster.close)
         for name in ("a", "b"):

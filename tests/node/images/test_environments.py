@@ -255,7 +255,7 @@ async def test_uv_sync_installs_what_the_lock_says(house, tmp_path):
     project.mkdir()
     text = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = ["six==1.16.0"]\n'
     (project / "pyproject.toml").write_text(text)
-    subprocess.run([*uv.found(), "lock", "--quiet"], cwd=project, check=True)
+    subprocess.run([*uv.command_words(), "lock", "--quiet"], cwd=project, check=True)
     lock = (project / "uv.lock").read_text()
     step = Step(name="uv_sync", args={"pyproject": text, "lockfile": lock, "frozen": True})
     made = await house.make(image(Step(name="pip_install", args={"packages": ["idna"]}), step))

@@ -165,7 +165,7 @@ async def test_a_flood_of_lines_does_not_hold_up_a_command(cluster):
 async def test_after_a_partition_a_node_is_fenced_and_nothing_runs_twice(cluster):
     wall = Partition(cluster.port)
     await wall.open()
-    nodes = Nodes([cluster.remote("a")], said=lambda _line: None, gone_s=0.5)
+    nodes = Nodes([cluster.remote("a")], on_line=lambda _line: None, gone_s=0.5)
     changes = []
     nodes.watch(changes.append)
     try:

@@ -17,7 +17,7 @@ def taken(lines: Lines) -> list[str]:
     found: list[str] = []
     while (batch := lines.batch()) is not None:
         found += [each.text for each in batch.lines]
-        lines.kept(batch.number)
+        lines.confirmed(batch.number)
     return found
 
 
@@ -28,7 +28,7 @@ def test_lines_arrive_in_their_order_in_batches_of_a_bounded_size():
     first = lines.batch()
 
     assert sum(len(each.text) for each in first.lines) <= module.BATCH_BYTES
-    lines.kept(first.number)
+    lines.confirmed(first.number)
     assert texts == [each.text for each in first.lines] + taken(lines)
     assert 0 == lines.size_bytes
 
@@ -39,7 +39,7 @@ def test_only_so_many_batches_are_under_way_until_the_control_plane_has_them():
         lines.add(line("x" * 1000))
     batches = [lines.batch() for _ in range(module.WINDOW + 1)]
     assert batches[-1] is None
-    lines.kept(batches[1].number)
+    lines.confirmed(batches[1].number)
 
     assert lines.batch() is not None
     assert batches[2:4] == lines.again()[:2]
@@ -62,7 +62,7 @@ def test_lines_that_have_no_room_are_dropped_counted_and_logged_once(caplog):
     assert 1 == caplog.text.count("lines of logs are dropped")
     batch = lines.batch()
     assert len(batch.lines) + batch.dropped == 100
-    lines.kept(batch.number)
+    lines.confirmed(batch.number)
     lines.add(line("after"))
 
     assert (("after",), 0) == (tuple(each.text for each in lines.batch().lines), 0)
@@ -77,5 +77,5 @@ def test_whatever_happens_the_buffer_is_bounded(steps):
         elif step is None:
             lines.batch()
         else:
-            lines.kept(step)
+            lines.confirmed(step)
         assert 0 <= lines.size_bytes <= 2000

@@ -184,7 +184,7 @@ class Captor:
                 for capturing in self._running.values()
                 if capturing.endpoint == new.endpoint
             ]
-            if any(each.share is not None or new.share is not None for each in before):
+            if any(earlier.share is not None or new.share is not None for earlier in before):
                 raise BadRequest(
                     f"`{new.app}.{new.tag}` is captured or mirrored already",
                     hint=f"end that first: `homeport capture stop {new.app}.{new.tag}`",

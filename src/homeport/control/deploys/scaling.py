@@ -25,9 +25,9 @@ class Scaler:
         self._set: dict[PoolKey, Scaling] = {}
         parts.pools.on_added.append(self._added)
 
-    async def change(self, pool: Pool, given: Scaling) -> None:
+    async def change(self, pool: Pool, change: Scaling) -> None:
         """Change a pool's settings; null leaves one as it is. `BadRequest` for one that cannot be."""
-        merged = _merged(self._set.get(pool.key, Scaling()), given)
+        merged = _merged(self._set.get(pool.key, Scaling()), change)
         scaled(pool.declared or pool.function, merged)  # raises before anything is saved
         if pool.owner.is_app and not pool.variant:
             await self._rows.save(pool.owner.scope, ScalingRow(pool=pool.key, scaling=merged))

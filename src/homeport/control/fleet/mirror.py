@@ -54,7 +54,7 @@ class Mirror:
         node: Node,
         *,
         changed: Callable[[Container], None],
-        said: Callable[[LogLine], None],
+        on_line: Callable[[LogLine], None],
         answers: Callable[[], None] = lambda: None,  # called when it answers after a silence
         gone_s: float = GONE_S,
     ) -> None:
@@ -81,7 +81,7 @@ class Mirror:
         self._warm: dict[
             tuple[str, str, str], None
         ] = {}  # functions that ran there, the oldest first
-        node.watch(self._hear, said)
+        node.watch(self._hear, on_line)
 
     @property
     def takes(self) -> bool:

@@ -28,14 +28,14 @@ class Nodes:
     """The nodes of one control plane."""
 
     def __init__(
-        self, nodes: Iterable[Node], *, said: Callable[[LogLine], None], gone_s: float = GONE_S
+        self, nodes: Iterable[Node], *, on_line: Callable[[LogLine], None], gone_s: float = GONE_S
     ) -> None:
         self._hear: Callable[[Container], None] = lambda _container: None
         self.returned: Callable[[], None] = lambda: (
             None
         )  # called when a node answers after a silence
         self.mirrors: dict[str, Mirror] = {}
-        self._said, self._gone_s = said, gone_s
+        self._on_line, self._gone_s = on_line, gone_s
         self._tasks = Tasks()
         self._watching: dict[str, asyncio.Future[NoReturn]] = {}
         for node in nodes:
@@ -183,7 +183,7 @@ class Nodes:
         mirror = self.mirrors[node.name] = Mirror(
             node,
             changed=self._changed,
-            said=self._said,
+            on_line=self._on_line,
             answers=self._answers,
             gone_s=self._gone_s,
         )

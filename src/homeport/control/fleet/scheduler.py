@@ -99,22 +99,22 @@ def share(limit: int, functions: int) -> int:
     return max(1, (limit - reserve(limit)) // max(1, functions))
 
 
-def must_yield(mine: int, theirs: int, share: int) -> bool:
-    """Return whether a function with `theirs` containers must give up a busy one for one with `mine`.
+def must_yield(own: int, theirs: int, share: int) -> bool:
+    """Return whether a function with `theirs` containers must give up a busy one for one with `own`.
 
     >>> must_yield(1, 56, 18), must_yield(18, 56, 18), must_yield(1, 18, 18)
     (True, False, False)
     """
-    return mine < share < theirs
+    return own < share < theirs
 
 
-def may_evict(mine: int, theirs: int, share: int) -> bool:
-    """Return whether a function with `mine` containers may end an idle one of a function with `theirs`.
+def may_evict(own: int, theirs: int, share: int) -> bool:
+    """Return whether a function with `own` containers may end an idle one of a function with `theirs`.
 
     >>> may_evict(0, 1, 18), may_evict(20, 1, 18), may_evict(20, 19, 18)
     (True, False, True)
     """
-    return mine < share or theirs > share
+    return own < share or theirs > share
 
 
 def offers(function: FunctionSpec, rooms: Iterable[Room]) -> list[tuple[Room, Needs]]:

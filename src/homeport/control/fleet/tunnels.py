@@ -147,7 +147,7 @@ class Tunnels:
         route = _Route(container.id, within, pool.app, pool.function, tunnel)
         self._routes[key] = route
         if not shares.may_take(
-            1, mine=own_count, of_all=len(open_), most=MAX_TUNNELS, alone=self._alone()
+            1, own=own_count, of_all=len(open_), most=MAX_TUNNELS, alone=self._alone()
         ):
             count_in_words = (
                 f"{MAX_TUNNELS} tunnels"

@@ -178,7 +178,7 @@ class Life:
     async def _spawn(self, secrets: Mapping[str, str]) -> None:
         shared = self._shared
         self.launch = shared.limits.confined(self.launch, self._others())
-        launch, made, environ = beginning.prepared(shared, self.launch, secrets)
+        launch, image, environ = beginning.prepared(shared, self.launch, secrets)
         self.launch = launch
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
@@ -204,7 +204,7 @@ class Life:
                 lifeline=shared.lifeline,
             )
             born, why_fresh = await beginning.begin(
-                shared, launch, self.process, made, environ, descriptors, say=self._say_once
+                shared, launch, self.process, image, environ, descriptors, say=self._say_once
             )
         if born is not None and born.storage:  # what it writes, so that it is measured and removed
             self.launch = dataclasses.replace(launch, tmp_dir=born.storage)

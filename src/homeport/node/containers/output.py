@@ -36,10 +36,10 @@ Heard = Callable[[str, str, str], None]
 class Output:
     """One container's output, as lines."""
 
-    def __init__(self, descriptor: int, heard: Heard) -> None:
+    def __init__(self, descriptor: int, on_line: Heard) -> None:
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
-        self.heard = heard
+        self.heard = on_line
         self.done: asyncio.Future[None] | None = None  # set while a caller waits for its end
         self._partial = b""
         self._since = 0.0  # when the last piece came
@@ -122,9 +122,9 @@ class Outputs:
         self._thread = threading.Thread(target=self._run, name="container output", daemon=True)
         self._thread.start()
 
-    def follow(self, descriptor: int, heard: Heard) -> Output:
-        """Read a pipe from now on, and call `heard` for each line; the thread closes the pipe."""
-        output = Output(descriptor, heard)
+    def follow(self, descriptor: int, on_line: Heard) -> Output:
+        """Read a pipe from now on, and call `on_line` for each line; the thread closes the pipe."""
+        output = Output(descriptor, on_line)
         self._news.append(output)
         os.eventfd_write(self._wake, 1)
         return output

@@ -56,11 +56,11 @@ class Process:
     def __init__(
         self,
         launch: Launch,
-        said: Callable[[Event], None],
+        on_event: Callable[[Event], None],
         spoilt: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self._launch = launch
-        self._said = said
+        self._said = on_event
         self._spoilt = (
             spoilt  # called with a reason if the report has something that no runner sends
         )

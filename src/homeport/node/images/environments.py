@@ -59,7 +59,7 @@ class Environments:
         self._wheels = Wheels(root.parent)
         self._roots = Roots(self._store, self._wheels, self._bounds)
         self._compiler = Compiler(self._store)
-        self._made: dict[str, Made] = {}  # by the image's key
+        self._image_made: dict[str, Made] = {}  # by the image's key
         self._pythons: dict[
             str, tuple[int, Python]
         ] = {}  # wanted version -> the interpreter's date, itself
@@ -81,13 +81,15 @@ class Environments:
         if image.is_rooted:
             plan.check(image)
             self._check_isolated(image)
-            self._made[image.key] = await self._rooted(image, Path(source), supplied, say)
+            self._image_made[image.key] = await self._rooted(image, Path(source), supplied, say)
             return
         layers.check(image)
         if image.entrypoint:
             self._check_isolated(image)
         if image.has_environment:
-            self._made[image.key] = await self._environment(image, Path(source), supplied, say)
+            self._image_made[image.key] = await self._environment(
+                image, Path(source), supplied, say
+            )
 
     def all(self) -> Collection[Environment]:
         """Return the built layers, the newest first."""
@@ -129,13 +131,13 @@ class Environments:
         """Return the built image from which its containers start."""
         if not image.has_environment:
             return Made(key="default", python=sys.executable, directory=self._root / "default")
-        image_made = self._made.get(image.key)
+        image_made = self._image_made.get(image.key)
         if (
             image_made is None
             or not self._store.has(image_made.directory.name)
             or self._is_older(image_made)
         ):
-            image_made = self._made[image.key] = self._built_before(image)
+            image_made = self._image_made[image.key] = self._built_before(image)
         return image_made
 
     def _is_older(self, image: Made) -> bool:
@@ -157,7 +159,7 @@ class Environments:
             await self._runner(python.minor, python.path, (), say)
             last = self._root / wanted_layers[-1].key
             await self._store.used(last, image.key)
-        return _made(last, self._root / runner, image)
+        return _image_made(last, self._root / runner, image)
 
     async def _rooted(self, image: Image, source: Path, supplied: Supplied, say: Say) -> Made:
         names: list[str] = []
@@ -288,11 +290,11 @@ class Environments:
             if "lowers" in record:
                 self._check_isolated(image)
                 return self._roots.made(directory, image)
-            return _made(directory, self._root / record["runner"], image)
+            return _image_made(directory, self._root / record["runner"], image)
         raise ImageError("the environment of this image was deleted", hint="deploy the app again")
 
 
-def _made(directory: Path, runner: Path, image: Image) -> Made:
+def _image_made(directory: Path, runner: Path, image: Image) -> Made:
     return Made(
         key=directory.name,
         python=str(directory / "venv" / "bin" / "python"),

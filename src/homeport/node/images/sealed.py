@@ -83,7 +83,7 @@ class Sealed:
             binds = [*uv.binds]
             for path, name in ((venv, "copy"), (build, "build")):
                 order = {"do": "tree", "source": str(path), "place": name, "into": str(step)}
-                await hands.told(order)
+                await hands.counts(order)
                 binds.append(Bind(str(step / name), str(path), writable=True))
             await asyncio.to_thread(hands.mkdir, step / "cache")
             binds.append(Bind(str(step / "cache"), PLACE, writable=True))

@@ -36,33 +36,33 @@ class Trusted:
         self._stamp: tuple[int, int] = (0, 0)
         self._bundles: dict[str, str] = {}  # image -> path
 
-    def variables(self, made: Made, environ: Mapping[str, str]) -> dict[str, str]:
+    def variables(self, image: Made, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the variables of a container of this image that has `environ`; nothing where there is no such CA."""
-        if self._ours is None or not (bundle := self._bundle(made)):
+        if self._ours is None or not (bundle := self._bundle(image)):
             return {}
         # One that is the same as the server's came from there, and its CAs are in the bundle.
         free = [name for name in VARIABLES if environ.get(name, "") in ("", os.environ.get(name))]
         return dict.fromkeys(free, bundle)
 
-    def _bundle(self, made: Made) -> str:
+    def _bundle(self, image: Made) -> str:
         """Return the path of the image's bundle; empty while there is no CA, or if it cannot be written."""
         assert self._ours is not None
         try:
             status = self._ours.stat()
             if (stamp := (status.st_mtime_ns, status.st_ino)) != self._stamp:
                 self._bundles, self._stamp = {}, stamp
-            if made.key not in self._bundles:
-                self._bundles[made.key] = self._written(made, self._ours.read_bytes())
-            return self._bundles[made.key]
+            if image.key not in self._bundles:
+                self._bundles[image.key] = self._written(image, self._ours.read_bytes())
+            return self._bundles[image.key]
         except FileNotFoundError:
             return ""  # the first start makes it
         except OSError as error:
             log.warning("containers do not trust this homeport's CA: %s", error)
             return ""
 
-    def _written(self, made: Made, ours: bytes) -> str:
-        known = _of_image(made.lowers) if made.lowers else b""
-        text = b"\n".join((known or _of_machine(), ours))
+    def _written(self, image: Made, ours: bytes) -> str:
+        own_cas = _of_image(image.lowers) if image.lowers else b""
+        text = b"\n".join((own_cas or _of_machine(), ours))
         path = self._folder / f"trusted-{hashlib.sha256(text).hexdigest()[:16]}.pem"
         if not path.exists():
             part = path.with_suffix(f".{os.getpid()}.part")
@@ -101,8 +101,8 @@ def _read(layer: str, path: str) -> bytes:
     """Return a file of a layer; empty if it is another kind of file, or a link that leads out of the layer."""
     with beneath.closing(os.open(layer, os.O_PATH | os.O_CLOEXEC)) as root:
         try:
-            found = beneath.opened(root, path, os.O_RDONLY | os.O_NONBLOCK)
+            descriptor = beneath.opened(root, path, os.O_RDONLY | os.O_NONBLOCK)
         except PermissionError:
             return b""
-    with os.fdopen(found, "rb") as file:
-        return file.read(MAX_BYTES) if stat.S_ISREG(os.fstat(found).st_mode) else b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""

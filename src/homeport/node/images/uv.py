@@ -44,7 +44,7 @@ class Python:
         return ".".join(self.version.split(".")[:2])
 
 
-def found() -> list[str]:
+def command_words() -> list[str]:
     """Return the first words of uv's command; `ImageError` if uv is not installed."""
     beside = Path(sys.executable).with_name("uv")
     # Ours first: it is the version that homeport was tried with.
@@ -59,7 +59,7 @@ def found() -> list[str]:
 
 def program() -> str:
     """Return the path of uv's program, to show it in another root file system."""
-    path = found()[0]
+    path = command_words()[0]
     if path != sys.executable:
         return str(Path(path).resolve())
     import uv
@@ -69,34 +69,36 @@ def program() -> str:
 
 def environ(outer: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that uv sees: the caller's, without those that would mislead it."""
-    kept = {k: v for k, v in outer.items() if k in _SOURCES or not k.startswith(_MISLEADING)}
-    return {**kept, "NO_COLOR": "1"}
+    variables = {k: v for k, v in outer.items() if k in _SOURCES or not k.startswith(_MISLEADING)}
+    return {**variables, "NO_COLOR": "1"}
 
 
 def told_in_cell(outer: Mapping[str, str]) -> dict[str, str]:
     """Return uv's variables in another root file system: the caller's indexes, and none of its paths."""
     wanted = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_HTTP_TIMEOUT", "UV_FIND_LINKS")
-    kept = {k: v for k, v in outer.items() if k.startswith(wanted)}
+    variables = {k: v for k, v in outer.items() if k.startswith(wanted)}
     if config := _config(outer):
         # As variables, because the file may name what only this machine has.
         lists = {"UV_FIND_LINKS": "find-links", "UV_EXTRA_INDEX_URL": "extra-index-url"}
         for variable, key in lists.items():
-            if found := config.get(key):
-                kept.setdefault(variable, " ".join([found] if isinstance(found, str) else found))
+            if setting := config.get(key):
+                variables.setdefault(
+                    variable, " ".join([setting] if isinstance(setting, str) else setting)
+                )
         if url := config.get("index-url"):
-            kept.setdefault("UV_INDEX_URL", str(url))
+            variables.setdefault("UV_INDEX_URL", str(url))
     fixed = {"UV_NO_CONFIG": "1", "UV_LINK_MODE": "copy", "UV_NO_PROGRESS": "1"}
-    return {**kept, **fixed, "NO_COLOR": "1"}
+    return {**variables, **fixed, "NO_COLOR": "1"}
 
 
 def local_indexes(outer: Mapping[str, str]) -> list[str]:
     """Return the directories of this machine in which uv looks for packages."""
-    told = told_in_cell(outer)
+    variables = told_in_cell(outer)
     names = [
         word
-        for key in told
+        for key in variables
         if key.startswith(("UV_FIND", "UV_EXTRA", "UV_INDEX"))
-        for word in told[key].split()
+        for word in variables[key].split()
     ]
     paths = [name.removeprefix("file://") for name in names]
     return [path for path in paths if path.startswith("/") and Path(path).is_dir()]
@@ -115,56 +117,57 @@ async def run(
     *words: str, say: Callable[[str], None], extra: Mapping[str, str] | None = None
 ) -> Done:
     """Run `uv …` in a directory that belongs to no project."""
-    told = {**environ(os.environ), **(extra or {})}
-    return await command.run([*found(), *words], environ=told, cwd=Path("/"), say=say)
+    variables = {**environ(os.environ), **(extra or {})}
+    return await command.run([*command_words(), *words], environ=variables, cwd=Path("/"), say=say)
 
 
-async def python(wanted: str | None, where: str) -> Python | None:
+async def python(version: str | None, where: str) -> Python | None:
     """Return this machine's interpreter of that version, or None; homeport's own for no version."""
     ours = platform.python_version()
-    check_version(wanted, where)
-    if not wanted or _is(ours, wanted):
+    check_version(version, where)
+    if not version or _is(ours, version):
         return Python(path=sys.executable, version=ours)
-    done = await run(
-        *("python", "find", "--no-project", "--no-python-downloads", wanted), say=lambda _line: None
+    result = await run(
+        *("python", "find", "--no-project", "--no-python-downloads", version),
+        say=lambda _line: None,
     )
-    path = _of_pyenv(wanted) if done.code else done.lines[-1]
+    path = _of_pyenv(version) if result.code else result.lines[-1]
     return await looked_at(path) if path else None
 
 
 async def looked_at(path: str) -> Python:
     """Return an interpreter with its version in full."""
     code = "import platform; print(platform.python_version())"
-    told = await asyncio.to_thread(
+    result = await asyncio.to_thread(
         subprocess.run, [path, "-I", "-c", code], capture_output=True, text=True, check=True
     )
-    return Python(path=path, version=told.stdout.strip())
+    return Python(path=path, version=result.stdout.strip())
 
 
-def _of_pyenv(wanted: str) -> str:
+def _of_pyenv(version: str) -> str:
     """Return pyenv's interpreter of this version, also if pyenv's setting for this directory is another; empty for none."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = [path for path in root.glob("*/bin/python") if _is(path.parts[-3], wanted)]
-    numbers = {path: [int(n) for n in re.findall(r"\d+", path.parts[-3])] for path in found}
-    return str(max(found, key=numbers.__getitem__)) if found else ""
+    pythons = [path for path in root.glob("*/bin/python") if _is(path.parts[-3], version)]
+    numbers = {path: [int(n) for n in re.findall(r"\d+", path.parts[-3])] for path in pythons}
+    return str(max(pythons, key=numbers.__getitem__)) if pythons else ""
 
 
-def _is(version: str, wanted: str) -> bool:
-    return f"{version}.".startswith(f"{wanted}.")
+def _is(version: str, version_wanted: str) -> bool:
+    return f"{version}.".startswith(f"{version_wanted}.")
 
 
-def check_version(wanted: str | None, where: str) -> None:
+def check_version(version: str | None, where: str) -> None:
     """Raise `ImageError` for what is no version, or one that the runner does not run on."""
-    if wanted and not _VERSION.fullmatch(wanted):
+    if version and not _VERSION.fullmatch(version):
         # uv would take a path, and start the program that lies there: a file of an app, for example.
         raise ImageError(
-            f"`{wanted[:100]}` is not a version of Python", where=where, hint='write `"3.12"`'
+            f"`{version[:100]}` is not a version of Python", where=where, hint='write `"3.12"`'
         )
-    numbers = re.match(r"(\d+)\.(\d+)", wanted or "")
+    numbers = re.match(r"(\d+)\.(\d+)", version or "")
     if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise ImageError(
-            f"Python {wanted} is too old for homeport's runner",
+            f"Python {version} is too old for homeport's runner",
             where=where,
             hint=f"{oldest} is the oldest that it runs on",
         )
@@ -193,12 +196,12 @@ def in_one_line(lines: Sequence[str]) -> str:
 
 def _main() -> None:
     try:
-        words = found()
+        words = command_words()
         done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
-        told = {"told": f"{done.stdout.strip()} at {' '.join(words)}"}
+        answer = {"told": f"{done.stdout.strip()} at {' '.join(words)}"}
     except ImageError as failure:
-        told = {"error": failure.message, "hint": failure.hint}
-    print(json.dumps(told))  # noqa: T201 - it is the answer
+        answer = {"error": failure.message, "hint": failure.hint}
+    print(json.dumps(answer))  # noqa: T201 - it is the answer
 
 
 if __name__ == "__main__":

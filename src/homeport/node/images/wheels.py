@@ -51,23 +51,23 @@ class Wheels:
         return Bind(str(self._directory), PLACE)
 
     async def fetch(
-        self, step: Step, seen: Mapping[str, str], version: str, trial: Path, say: Say
+        self, step: Step, variables: Mapping[str, str], version: str, trial: Path, say: Say
     ) -> None:
         """Fetch the wheels that a step is about to install. `trial` is a directory for this alone.
 
-        `seen` are the step's own variables, and `version` is its Python's. Whatever cannot be fetched is
+        `variables` are the step's own variables, and `version` is its Python's. Whatever cannot be fetched is
         left to the step, which says why.
         """
-        wanted = named(step)
-        told = json.dumps([step.name, bool(step.args.get("pre")), version, *wanted])
-        known = self._known / hashlib.sha256(told.encode()).hexdigest()
-        if not wanted or known.exists() or any(name.startswith("UV_") for name in seen):
+        packages = named(step)
+        key_text = json.dumps([step.name, bool(step.args.get("pre")), version, *packages])
+        marker = self._known / hashlib.sha256(key_text.encode()).hexdigest()
+        if not packages or marker.exists() or any(name.startswith("UV_") for name in variables):
             return
         try:
             await asyncio.to_thread(trial.mkdir, mode=0o700)
-            order = await self._order(step, wanted, version, trial)
+            order = await self._order(step, packages, version, trial)
             if (await hands.ask(order, _downloads(say))).code == 0:
-                await asyncio.to_thread(known.touch)
+                await asyncio.to_thread(marker.touch)
         except ImageError:
             return
         finally:
@@ -122,7 +122,11 @@ def _of_project(args: Mapping[str, Any]) -> Iterable[str]:
         project = tomllib.loads(str(args["pyproject"])).get("project", {})
         extras = args.get("optional_dependencies") or []
         groups = [project.get("optional-dependencies", {}).get(name, []) for name in extras]
-        return [str(each) for group in (project.get("dependencies", []), *groups) for each in group]
+        return [
+            str(requirement)
+            for group in (project.get("dependencies", []), *groups)
+            for requirement in group
+        ]
     except (ValueError, AttributeError, TypeError):
         return []  # the step itself says what is wrong
 

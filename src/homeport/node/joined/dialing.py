@@ -145,10 +145,10 @@ class Dialer:
 async def join(place: Place, where: Address, name: str, text: str) -> None:
     """Make this machine a node; afterwards it has a certificate. Raises a `Failure` if it may not join."""
     identity.check_name(name)
-    given = token.parse(text)
+    token_read = token.parse(text)
     try:
         async with asyncio.timeout(3 * (CONNECT_S + HANDSHAKE_S)):
-            await _join(place, where, name, text, given.fingerprint)
+            await _join(place, where, name, text, token_read.fingerprint)
     except (OSError, EOFError, TimeoutError, Broken, ssl.SSLError) as error:
         raise Failure(
             f"cannot join {where}: {frames.in_words(error)}",
@@ -176,8 +176,8 @@ async def _join(place: Place, where: Address, name: str, text: str, fingerprint:
                 f"the control plane speaks version {greeting.version} of the protocol, and this homeport {VERSION}",
                 hint="install the same version of homeport on both machines",
             )
-        asked = Join(version=VERSION, name=name, token=text, csr=csr)
-        answer = await _exchange(reader, writer, asked)
+        request = Join(version=VERSION, name=name, token=text, csr=csr)
+        answer = await _exchange(reader, writer, request)
     finally:
         writer.transport.abort()
     if isinstance(answer, Refused):

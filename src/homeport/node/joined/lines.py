@@ -53,12 +53,12 @@ class Lines:
         while self._waiting and (not lines or size + _size(self._waiting[0]) <= BATCH_BYTES):
             lines.append(self._waiting.popleft())
             size += _size(lines[-1])
-        made = Logs(number=self._next, lines=tuple(lines), dropped=self._dropped)
+        batch = Logs(number=self._next, lines=tuple(lines), dropped=self._dropped)
         self._next, self._dropped = self._next + 1, 0
-        self._under_way[made.number] = made, size
-        return made
+        self._under_way[batch.number] = batch, size
+        return batch
 
-    def kept(self, number: int) -> None:
+    def confirmed(self, number: int) -> None:
         """Forget the batches up to this number: the control plane has them."""
         while self._under_way and next(iter(self._under_way)) <= number:
             _, (_made, size) = self._under_way.popitem(last=False)
@@ -66,7 +66,7 @@ class Lines:
 
     def again(self) -> list[Logs]:
         """Return the batches under way, to send them over a new connection."""
-        return [made for made, _size in self._under_way.values()]
+        return [batch for batch, _size in self._under_way.values()]
 
 
 def _size(line: LogLine) -> int:

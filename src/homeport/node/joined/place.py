@@ -58,8 +58,8 @@ class Place:
     def read(self) -> tuple[str, Address] | None:
         """Return the node's name and the control plane's address; None if this machine has not joined."""
         try:
-            told = json.loads(self._told.read_text())
-            return identity.check_name(str(told["name"])), address(str(told["address"]))
+            saved = json.loads(self._told.read_text())
+            return identity.check_name(str(saved["name"])), address(str(saved["address"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
@@ -70,8 +70,8 @@ class Place:
     def write(self, name: str, where: Address, pair: bytes) -> None:
         """Keep the name, the address, and the pair of key and certificate: as the last step of joining."""
         private.write(self.pair, pair)
-        told = json.dumps({"name": name, "address": str(where)})
-        private.write(self._told, told.encode())
+        saved = json.dumps({"name": name, "address": str(where)})
+        private.write(self._told, saved.encode())
 
     def forget(self) -> None:
         """Delete everything: the machine was removed."""

@@ -44,7 +44,7 @@ class Served:
         self._emptied = asyncio.Event()
         self._is_flushing = False
         self._swept_at = 0.0
-        agent.watch(self._changed, self._said)
+        agent.watch(self._changed, self._on_line)
         agent.fetch_sources(self._fetched)
 
     # its connection
@@ -85,7 +85,7 @@ class Served:
     def hear(self, message: Any) -> None:
         """Take a message that is no call and no answer."""
         if isinstance(message, Kept):
-            self._lines.kept(message.number)
+            self._lines.confirmed(message.number)
             self._emptied.set()
             self._flush()
         elif isinstance(message, Refused):
@@ -101,14 +101,14 @@ class Served:
         if session is None:
             return  # the control plane asks for the list when it is back
         container = change.container
-        told = dataclasses.replace(container, order=self._outward(container.order))
+        outward = dataclasses.replace(container, order=self._outward(container.order))
         with contextlib.suppress(NodeLost):
-            session.send(Changed(change=dataclasses.replace(change, container=told)))
+            session.send(Changed(change=dataclasses.replace(change, container=outward)))
 
     def _outward(self, order: Any) -> Any:
         return dataclasses.replace(order, source=Path(order.source).name if order.source else "")
 
-    def _said(self, line: LogLine) -> None:
+    def _on_line(self, line: LogLine) -> None:
         self._lines.add(line)
         if not self._is_flushing:  # once for all lines of this turn of the loop
             self._is_flushing = True
@@ -145,12 +145,12 @@ class Served:
         listing = await self._agent.list()
         if time.monotonic() - self._swept_at > SWEEP_S:
             self._swept_at = time.monotonic()
-            used = {each.order.source for each in listing.containers}
+            used = {container.order.source for container in listing.containers}
             work = asyncio.to_thread(self.trees.sweep, used, time.time())
             self._tasks.start("sweeping source trees", work)
         containers = tuple(
-            dataclasses.replace(each, order=self._outward(each.order))
-            for each in listing.containers
+            dataclasses.replace(container, order=self._outward(container.order))
+            for container in listing.containers
         )
         return dataclasses.replace(listing, containers=containers)
 
@@ -182,11 +182,11 @@ class Served:
         return number
 
     async def _program(self, what: str, program: int, **given: Any) -> Any:
-        if (found := self._programs.get(program)) is None:
+        if (running := self._programs.get(program)) is None:
             raise NotFound("the program has ended, or its connection was lost")
         if what == "read":
-            where, data = await found.read()
+            where, data = await running.read()
             return Written(where=where, data=data)
         if what == "close":
             del self._programs[program]
-        return await getattr(found, what)(**given)
+        return await getattr(running, what)(**given)

@@ -40,9 +40,9 @@ class Trees:
 
     def open(self) -> None:
         """Make the directories, and delete what an earlier process left half done. Blocks."""
-        for each in (self.directory, self._cache):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for left in each.glob(".*.part"):
+        for folder in (self.directory, self._cache):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for left in folder.glob(".*.part"):
                 removing.discard(str(left))
 
     def place(self, tree: str) -> str:
@@ -123,16 +123,16 @@ class Trees:
         place = _within(entry.path, part)
         if len(entry.sha256) != 64 or not entry.sha256.isalnum():
             raise StorageError(f"`{tree}` has a file without a hash")
-        kept = self._cache / entry.sha256
-        if await asyncio.to_thread(_copied, kept, place, entry):
+        cached = self._cache / entry.sha256
+        if await asyncio.to_thread(_copied, cached, place, entry):
             return
         fresh = self._cache / f".{entry.sha256}.{secrets.token_hex(4)}.part"
         digest, size = hashlib.sha256(), 0
         try:
             with fresh.open("xb") as file:
                 while size < entry.size_bytes:
-                    given = {"tree": tree, "sha256": entry.sha256, "offset": size}
-                    piece: Piece = await self._ask("piece", given)
+                    arguments = {"tree": tree, "sha256": entry.sha256, "offset": size}
+                    piece: Piece = await self._ask("piece", arguments)
                     size += len(piece.data)
                     if not piece.data or size > entry.size_bytes:
                         break
@@ -140,10 +140,10 @@ class Trees:
                     file.write(piece.data)
             if size != entry.size_bytes or digest.hexdigest() != entry.sha256:
                 raise StorageError(f"`{entry.path[:200]}` of `{tree}` came damaged")
-            fresh.replace(kept)
+            fresh.replace(cached)
         finally:
             fresh.unlink(missing_ok=True)
-        if not await asyncio.to_thread(_copied, kept, place, entry):
+        if not await asyncio.to_thread(_copied, cached, place, entry):
             raise StorageError(f"`{entry.path[:200]}` of `{tree}` cannot be kept")
 
 
@@ -155,19 +155,19 @@ def _within(path: str, root: Path) -> Path:
     return root / pure
 
 
-def _copied(kept: Path, place: Path, entry: Entry) -> bool:
+def _copied(cached: Path, place: Path, entry: Entry) -> bool:
     """Copy a cached file to its place; False if it is not in the cache, or damaged there.
 
     A copy, not a link: a container may write to its files.
     """
     try:
-        content = kept.read_bytes()
+        content = cached.read_bytes()
     except FileNotFoundError:
         return False
     if hashlib.sha256(content).hexdigest() != entry.sha256:
-        kept.unlink(missing_ok=True)
+        cached.unlink(missing_ok=True)
         return False
-    os.utime(kept, (time.time(), time.time()))
+    os.utime(cached, (time.time(), time.time()))
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     place.chmod(entry.mode & 0o755 | 0o600)

@@ -71,7 +71,7 @@ def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
                 if child not in pids_of_leader:  # the process has made its own session
                     pids_of_leader.add(child)
                     todo.append(child)
-    return {leader: sorted(known) for leader, known in members.items()}
+    return {leader: sorted(pids_of_one) for leader, pids_of_one in members.items()}
 
 
 def _memory_limit_mib(launch: Launch) -> int | None:

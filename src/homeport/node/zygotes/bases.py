@@ -16,7 +16,7 @@ from homeport.node.images.made import Made
 from homeport.node.zygotes import likeness
 from homeport.node.zygotes.learned import BASE
 from homeport.node.zygotes.snapshots import Unforkable
-from homeport.node.zygotes.zygote import Zygote, begun
+from homeport.node.zygotes.zygote import Zygote, first_message
 
 log = logging.getLogger(__name__)
 
@@ -56,37 +56,39 @@ class Bases:
         """Return every base, whether its zygote runs or not."""
         return [*self._alike.values(), *self._bares.values()]
 
-    def warm(self, made: Made, environ: dict[str, str]) -> None:
+    def warm(self, image: Made, environ: dict[str, str]) -> None:
         """Start a base zygote before the first container is asked for."""
-        base = self._of(made, environ)
+        base = self._of(image, environ)
         if base.current is not None:
             base.current.touch()
         self._begin(base)
 
-    def _of(self, made: Made, environ: dict[str, str]) -> Base:
+    def _of(self, image: Made, environ: dict[str, str]) -> Base:
         """Return the base whose imports read the same values as this container's variables."""
-        reads = self._reads.setdefault(made.key, set())
-        key = likeness.key(made, environ, reads)
+        reads = self._reads.setdefault(image.key, set())
+        key = likeness.key(image, environ, reads)
         if key not in self._alike:
-            self._alike[key] = Base(made, likeness.plain(environ, reads))
-        self._alike[key].made = made  # for its next zygote: a layer of compiled files may have come
+            self._alike[key] = Base(image, likeness.plain(environ, reads))
+        self._alike[
+            key
+        ].made = image  # for its next zygote: a layer of compiled files may have come
         return self._alike[key]
 
-    async def ready(self, made: Made, environ: dict[str, str]) -> Zygote:
+    async def ready(self, image: Made, environ: dict[str, str]) -> Zygote:
         """Return a base zygote for containers with these variables; `Unforkable` if none can be made."""
         while True:
-            base = self._of(made, environ)
+            base = self._of(image, environ)
             zygote = await self._started(base)
-            if self._of(made, environ) is base:  # else its imports read a variable that differs
+            if self._of(image, environ) is base:  # else its imports read a variable that differs
                 return zygote
 
-    async def bare(self, made: Made, environ: dict[str, str]) -> Zygote:
+    async def bare(self, image: Made, environ: dict[str, str]) -> Zygote:
         """Return a zygote for containers with a fresh interpreter; `Unforkable` if none can be made."""
         for base in self._alike.values():
-            if base.made.key == made.key and base.current is not None and not base.current.gone:
+            if base.made.key == image.key and base.current is not None and not base.current.gone:
                 return base.current
         environ = likeness.plain(environ, ())
-        base = self._bares.setdefault(made.key, Base(made, environ, bare=True))
+        base = self._bares.setdefault(image.key, Base(image, environ, bare=True))
         return await self._started(base)
 
     async def _started(self, base: Base) -> Zygote:
@@ -117,7 +119,7 @@ class Bases:
                 {"modules": modules, "apart": base.apart, "runner_path": base.made.runner_path},
                 self._sandbox(base.made),
             )
-            word = await begun(zygote)
+            word = await first_message(zygote)
             if "ready" in word:
                 break
             base.failure = word.get("failure", "")

@@ -51,25 +51,25 @@ class Functions:
         """Return the function of a pool, if one of its containers was asked for."""
         return self._of_pool.get(pool)
 
-    def of(self, launch: Launch, made: Made, environ: dict[str, str]) -> Function:
+    def of(self, launch: Launch, image: Made, environ: dict[str, str]) -> Function:
         """Return the function of a container, which its pool has from now on."""
         order = launch.order
-        learned = self._learned(order, made)
-        key = likeness.identity(order, made, environ, learned.avoid(order.pool.revision))
+        learned = self._learned(order, image)
+        key = likeness.identity(order, image, environ, learned.avoid(order.pool.revision))
         function, nobody = self._alike.get(key), likeness.nobody(launch)
         if function is None:
             shared = likeness.shared(order.function, environ)
-            function = self._alike[key] = Function(nobody, made, shared, learned)
-        function.launch, function.made = nobody, made
+            function = self._alike[key] = Function(nobody, image, shared, learned)
+        function.launch, function.made = nobody, image
         if self._of_pool.get(order.pool) is not function:
             # A variable may have changed, for example a secret, which the imports may have read.
             self.forget(order.pool)
         self._of_pool[order.pool], function.pools[order.pool] = function, nobody
         return function
 
-    def _learned(self, order: StartOrder, made: Made) -> Learned:
+    def _learned(self, order: StartOrder, image: Made) -> Learned:
         app = order.pool.app if order.within == MAIN else f"{order.within}/{order.pool.app}"
-        path = Learned.place(self._root, made.key, app, order.pool.function)
+        path = Learned.place(self._root, image.key, app, order.pool.function)
         records = (f.learned for f in self._alike.values() if f.learned.path == path)
         return next(records, None) or Learned.of(path)
 

@@ -18,7 +18,7 @@ PLAIN = (*INHERITED, "PATH", "VIRTUAL_ENV", "PYTHONUNBUFFERED")
 
 
 def identity(
-    order: StartOrder, made: Made, environ: Mapping[str, str], avoid: Iterable[str]
+    order: StartOrder, image: Made, environ: Mapping[str, str], avoid: Iterable[str]
 ) -> str:
     """Return a key that is the same for all containers of one function zygote.
 
@@ -27,7 +27,7 @@ def identity(
     """
     function = order.function
     parts = [
-        *(made.key, str(order.within), order.pool.app, order.pool.function),
+        *(image.key, str(order.within), order.pool.app, order.pool.function),
         sorted(shared(function, environ).items()),
         *(sorted(avoid), own(function), function.image.workdir, function.block_network),
     ]
@@ -56,10 +56,10 @@ def plain(environ: Mapping[str, str], reads: Iterable[str]) -> dict[str, str]:
     return {k: v for k, v in environ.items() if k in PLAIN or _matters(k, reads)}
 
 
-def key(made: Made, environ: Mapping[str, str], reads: Iterable[str]) -> str:
+def key(image: Made, environ: Mapping[str, str], reads: Iterable[str]) -> str:
     """Return a key that is the same for all containers of one base zygote."""
     values = sorted((k, v) for k, v in environ.items() if _matters(k, reads))
-    return json.dumps([made.key, values])
+    return json.dumps([image.key, values])
 
 
 def _matters(name: str, reads: Iterable[str]) -> bool:

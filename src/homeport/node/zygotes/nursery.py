@@ -29,7 +29,7 @@ from homeport.node.zygotes import likeness
 from homeport.node.zygotes.bases import Base, Bases
 from homeport.node.zygotes.functions import Function, Functions
 from homeport.node.zygotes.snapshots import Snapshots, Unforkable
-from homeport.node.zygotes.zygote import Forked, Gone, Stale, Zygote, begun
+from homeport.node.zygotes.zygote import Forked, Gone, Stale, Zygote, first_message
 
 TRIES = 3  # a zygote that has just ended is replaced, and a stale one is not used
 SPARES = 8  # how many zygotes keep a forked child ahead: the most recently used
@@ -45,11 +45,11 @@ class Zygotes:
     """
 
     def __init__(
-        self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[StartOrder, str], None]
+        self, root: Path, lib: Path, limit_mib: int, *, on_line: Callable[[StartOrder, str], None]
     ) -> None:
         self.cells: Cells | None = None  # set if containers are isolated
         self._limit_mib = limit_mib
-        self._said = said
+        self._said = on_line
         self._bases = Bases(lib, sandbox=self._sandbox, used=self._used)
         self._functions = Functions(root, retire=self._retire)
         self._snapshots = Snapshots(root.parent / "run" / "snapshots")
@@ -59,7 +59,7 @@ class Zygotes:
         ] = {}  # log lines that were written already, by function
 
     async def fork(
-        self, launch: Launch, made: Made, environ: dict[str, str], descriptors: Descriptors
+        self, launch: Launch, image: Made, environ: dict[str, str], descriptors: Descriptors
     ) -> Forked:
         """Fork a container's processes with these descriptors.
 
@@ -69,7 +69,7 @@ class Zygotes:
             raise Unforkable("forking is off")
         why = "its zygotes end before they have forked"
         for _ in range(TRIES):
-            zygote = await self._parent(launch, made, environ, descriptors.output)
+            zygote = await self._parent(launch, image, environ, descriptors.output)
             try:
                 forked = await self._forked(zygote, launch, environ, descriptors)
             except Gone:
@@ -84,7 +84,7 @@ class Zygotes:
         raise Unforkable(why)
 
     async def fresh(
-        self, launch: Launch, made: Made, environ: dict[str, str], descriptors: Descriptors
+        self, launch: Launch, image: Made, environ: dict[str, str], descriptors: Descriptors
     ) -> Forked:
         """Start a container's processes in a cell, in an interpreter that has imported nothing yet.
 
@@ -93,7 +93,7 @@ class Zygotes:
         """
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
-                zygote = await self._bases.bare(made, environ)
+                zygote = await self._bases.bare(image, environ)
                 forked = await self._forked(zygote, launch, environ, descriptors, fresh=True)
                 return dataclasses.replace(forked, origin="fresh")
         raise Unforkable("its zygotes end before they have forked")
@@ -119,10 +119,10 @@ class Zygotes:
         storage = zygote.sandbox.storage / forked.storage
         return dataclasses.replace(forked, storage=str(storage))
 
-    def warm(self, made: Made, environ: dict[str, str]) -> None:
+    def warm(self, image: Made, environ: dict[str, str]) -> None:
         """Start a base zygote before the first container is asked for."""
         if self._limit_mib:
-            self._bases.warm(made, environ)
+            self._bases.warm(image, environ)
 
     def learn(self, pool: PoolKey, modules: tuple[str, ...]) -> None:
         """Record the modules that a ready container has imported."""
@@ -181,22 +181,22 @@ class Zygotes:
     # which one forks a container
 
     async def _parent(
-        self, launch: Launch, made: Made, environ: dict[str, str], output: int
+        self, launch: Launch, image: Made, environ: dict[str, str], output: int
     ) -> Zygote:
         if launch.function.enable_memory_snapshot:
             try:
                 return await self._snapshots.of(
-                    launch.order.pool, lambda: self._snap(launch, made, environ, os.dup(output))
+                    launch.order.pool, lambda: self._snap(launch, image, environ, os.dup(output))
                 )
             except Unforkable as why:
                 text = f"no memory snapshot: {why}; each container starts on its own"
                 self._say_once(launch.order, text)
-        return await self._plain_parent(launch, made, environ)
+        return await self._plain_parent(launch, image, environ)
 
-    async def _plain_parent(self, launch: Launch, made: Made, environ: dict[str, str]) -> Zygote:
+    async def _plain_parent(self, launch: Launch, image: Made, environ: dict[str, str]) -> Zygote:
         """Return the function's zygote if there is one with these variables, else the base zygote."""
-        function = self._functions.of(launch, made, environ)
-        base = await self._bases.ready(made, environ)
+        function = self._functions.of(launch, image, environ)
+        base = await self._bases.ready(image, environ)
         if why := function.learned.objection(launch.order.pool.revision, base.holds):
             raise Unforkable(why)
         if function.current is not None and not function.current.gone:
@@ -238,7 +238,7 @@ class Zygotes:
                     zygote = base.function({**request, **cell.request}, cell.descriptors)
             except Gone:
                 return
-            word = await begun(zygote)
+            word = await first_message(zygote)
             if "stale" in word:
                 self._end_stale(base, word["stale"])
             if failure := word.get("failure"):
@@ -259,8 +259,8 @@ class Zygotes:
                 self._retire(before)
             await self._used(zygote)
 
-    def _sandbox(self, made: Made) -> Sandbox | None:
-        return None if self.cells is None else self.cells.sandbox(made)
+    def _sandbox(self, image: Made) -> Sandbox | None:
+        return None if self.cells is None else self.cells.sandbox(image)
 
     def _handed(
         self, launch: Launch, parent: Zygote, *, writes: bool
@@ -272,12 +272,12 @@ class Zygotes:
         return self.cells.for_zygote(launch, parent.pid, writes=writes, rooted=rooted)
 
     async def _snap(
-        self, launch: Launch, made: Made, environ: dict[str, str], output: int
+        self, launch: Launch, image: Made, environ: dict[str, str], output: int
     ) -> Zygote:
         """Return a zygote with the user's state."""
         try:
             for _ in range(TRIES):
-                parent = await self._plain_parent(launch, made, environ)
+                parent = await self._plain_parent(launch, image, environ)
                 with self._handed(launch, parent, writes=True) as cell:
                     inner = self.cells.inside(launch) if self.cells else launch
                     zygote, word = await self._snapshots.make(parent, inner, environ, output, cell)
@@ -333,7 +333,7 @@ class Zygotes:
 
     def _all(self) -> list[Zygote]:
         """Return all zygotes, the least recently used first."""
-        zygotes = [each.current for each in self._owners()]
+        zygotes = [owner.current for owner in self._owners()]
         zygotes += self._snapshots.all()
         alive = [zygote for zygote in zygotes if zygote is not None and not zygote.gone]
         return sorted(alive, key=lambda zygote: zygote.used_at)

@@ -318,7 +318,7 @@ class Zygote:
             self.sandbox.release()
 
 
-async def begun(zygote: Zygote) -> dict[str, Any]:
+async def first_message(zygote: Zygote) -> dict[str, Any]:
     """Return a zygote's message after its imports; with `failure` if it has ended."""
     try:
         async with asyncio.timeout(READY_S):

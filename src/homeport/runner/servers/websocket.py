@@ -28,7 +28,7 @@ REFUSAL = "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text
 @functools.cache
 def protocol() -> Any:
     """Return a protocol class for uvicorn; None if the user's packages have no library for WebSockets."""
-    base = _found()
+    base = _implementation()
     if base is None:
         return None
     _raise_limits()
@@ -99,12 +99,14 @@ class Informs(_Base):  # type: ignore[misc]
         (self.transport.abort if at_once else self.transport.close)()
 
 
-def _found() -> Any:
+def _implementation() -> Any:
     for module, name in IMPLEMENTATIONS:
         with contextlib.suppress(ImportError, AttributeError):
-            found = getattr(importlib.import_module(f"uvicorn.protocols.websockets.{module}"), name)
-            if found is not None:
-                return found
+            implementation = getattr(
+                importlib.import_module(f"uvicorn.protocols.websockets.{module}"), name
+            )
+            if implementation is not None:
+                return implementation
     return None
 
 

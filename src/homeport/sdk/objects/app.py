@@ -153,10 +153,10 @@ class App:
 
     # decorators
 
-    def function(self, *args: Any, **given: Any) -> Callable[[Any], Function]:
+    def function(self, *args: Any, **keyword_arguments: Any) -> Callable[[Any], Function]:
         """Declare a function; see the keywords in `options.DEFAULTS`."""
         _no_positional("function", args)
-        options = keywords.read("function", given)
+        options = keywords.read("function", keyword_arguments)
 
         def wrap(target: Any) -> Function:
             partial = _as_partial(target)
@@ -178,10 +178,10 @@ class App:
 
         return wrap
 
-    def cls(self, *args: Any, **given: Any) -> Callable[[Any], Cls]:
+    def cls(self, *args: Any, **keyword_arguments: Any) -> Callable[[Any], Cls]:
         """Declare a class."""
         _no_positional("cls", args)
-        options = keywords.read("cls", given)
+        options = keywords.read("cls", keyword_arguments)
 
         def wrap(target: Any) -> Cls:
             concurrent = target if isinstance(target, PartialFunction) else None
@@ -204,12 +204,12 @@ class App:
 
         return wrap
 
-    def server(self, *args: Any, **given: Any) -> Callable[[Any], Cls]:
+    def server(self, *args: Any, **keyword_arguments: Any) -> Callable[[Any], Cls]:
         """Declare a class whose enter hooks start an HTTP server."""
         _no_positional("server", args)
         from homeport.sdk.objects import server as servers  # few scripts have one
 
-        declared = servers.declare(self, given)
+        declared = servers.declare(self, keyword_arguments)
 
         def wrap(target: Any) -> Cls:
             server: Cls = declared(target)
@@ -219,9 +219,11 @@ class App:
 
         return wrap
 
-    def _experimental_server(self, *args: Any, **given: Any) -> Callable[[Any], Cls]:
+    def _experimental_server(self, *args: Any, **keyword_arguments: Any) -> Callable[[Any], Cls]:
         """Declare a server as scripts of early 2026 do: the decorator and some of its keywords had other names."""
-        renamed = {EARLIER_KEYWORDS.get(name, name): value for name, value in given.items()}
+        renamed = {
+            EARLIER_KEYWORDS.get(name, name): value for name, value in keyword_arguments.items()
+        }
         return self.server(*args, **renamed)
 
     def local_entrypoint(self, *args: Any, name: str | None = None) -> Callable[[Any], Any]:
@@ -265,7 +267,9 @@ class App:
         """Return a deployed app, with its `app_id`; `NotFoundError` if none has the name. `Function.from_name` has its functions."""
         from homeport.sdk.objects import running
 
-        deployed = running.known(name, environment=environment_name or "", create=create_if_missing)
+        deployed = running.deployed_app(
+            name, environment=environment_name or "", create=create_if_missing
+        )
         app = App(deployed.name)
         app._app_id = deployed.app_id
         return app

@@ -264,7 +264,7 @@ class NamedCls(Varied):
 
         return flash_urls(dataclasses.replace(self._target, tag=f"{self._target.tag}.*"))
 
-    def _given(self) -> "Options | None":
+    def _options_so_far(self) -> "Options | None":
         return self._target.options
 
     def _varied(self, options: "Options") -> "NamedCls":

@@ -237,15 +237,15 @@ class SpawnMap(Spawn):
     def __call__(  # type: ignore[override]
         self, *iterables: Any, kwargs: "dict[str, Any] | None" = None
     ) -> FunctionCall | None:
-        made = self._operation()(_inputs(iterables, kwargs))
-        return made if self.tells else None
+        call = self._operation()(_inputs(iterables, kwargs))
+        return call if self.tells else None
 
     async def aio(  # type: ignore[override]
         self, *iterables: Any, kwargs: "dict[str, Any] | None" = None
     ) -> FunctionCall | None:
         """The same for `await`."""
-        made = await self._operation().aio(_inputs(iterables, kwargs))
-        return made if self.tells else None
+        call = await self._operation().aio(_inputs(iterables, kwargs))
+        return call if self.tells else None
 
 
 class SpawnMapTold(SpawnMap):

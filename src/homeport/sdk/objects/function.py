@@ -233,7 +233,7 @@ class Named(Function):
         """Return a call's target."""
         return self._target.varied(self._options)
 
-    def _given(self) -> "Options | None":
+    def _options_so_far(self) -> "Options | None":
         return self._options or self._target.options
 
 

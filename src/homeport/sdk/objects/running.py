@@ -44,7 +44,7 @@ class App(Protocol):
     def hydrate(self, session: "Hydrated | None") -> None: ...
 
 
-def known(name: str, *, environment: str, create: bool) -> Any:
+def deployed_app(name: str, *, environment: str, create: bool) -> Any:
     """Return what the server has of a deployed app, by its name or id; `NotFoundError` if it has none."""
     context.refuse_inside("App.lookup", "in a container, `Function.from_name` finds functions")
     if create:
@@ -91,7 +91,7 @@ class Running:
         self._session: _Session | None = None
 
     def __enter__(self) -> App:
-        session = self._begun()
+        session = self._new_session()
         try:
             served = session.ready.result()
         except BaseException:
@@ -106,12 +106,12 @@ class Running:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> bool:
-        session = self._left(error)
+        session = self._end_session(error)
         session.done.wait()
         return kind is KeyboardInterrupt  # as Modal: Ctrl-C ends the block, and the script goes on
 
     async def __aenter__(self) -> App:
-        session = self._begun()
+        session = self._new_session()
         try:
             served = await asyncio.wrap_future(session.ready)
         except BaseException:
@@ -126,11 +126,11 @@ class Running:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> bool:
-        session = self._left(error)
+        session = self._end_session(error)
         await asyncio.to_thread(session.done.wait)
         return kind is KeyboardInterrupt
 
-    def _begun(self) -> "_Session":
+    def _new_session(self) -> "_Session":
         check_here()
         reach = context.reach()
         if self._app.session is not None or (reach is not None and reach.app):
@@ -148,7 +148,7 @@ class Running:
         )
         return self._app
 
-    def _left(self, error: BaseException | None) -> "_Session":
+    def _end_session(self, error: BaseException | None) -> "_Session":
         assert self._session is not None
         self._app.hydrate(None)
         is_cut = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
@@ -274,8 +274,8 @@ def _translated(error: BaseException) -> BaseException:
         return error
     try:
         _raise(error)
-    except exception.Error as known:
-        return known
+    except exception.Error as translated:
+        return translated
 
 
 def _raise(failure: errors.Failure) -> NoReturn:

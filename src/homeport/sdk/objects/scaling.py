@@ -41,7 +41,7 @@ class Scaled:
     def stats(self) -> exchange.Steps[FunctionStats]:
         """Return the numbers of this moment."""
         yield from self._make_variant()
-        numbers = json.loads((yield self.asked()))
+        numbers = json.loads((yield self.request()))
         return FunctionStats(
             backlog=numbers["backlog"],
             num_total_runners=numbers["containers"],
@@ -52,7 +52,7 @@ class Scaled:
     @exchange.operation
     def url(self) -> exchange.Steps[str | None]:
         """Return its URL; None if it has none."""
-        return json.loads((yield self.asked()))["url"] or None
+        return json.loads((yield self.request()))["url"] or None
 
     @exchange.operation
     def update(
@@ -79,7 +79,7 @@ class Scaled:
         if "scaledown_window" in body:
             body["scaledown_window"] = float(body["scaledown_window"])
         yield from self._make_variant()
-        scaling = json.loads((yield self.asked("/scaling", body)))["scaling"]
+        scaling = json.loads((yield self.request("/scaling", body)))["scaling"]
         return AutoscalerSettings(**scaling)
 
     def _make_variant(self) -> exchange.Steps[None]:
@@ -89,7 +89,7 @@ class Scaled:
 
             yield from variants.make(self._target)
 
-    def asked(self, below: str = "", body: "dict[str, Any] | None" = None) -> Ask:
+    def request(self, below: str = "", body: "dict[str, Any] | None" = None) -> Ask:
         """Return the request for the function's numbers, or to a path below it."""
         target = self._target
         query = {

@@ -165,16 +165,16 @@ class Secret:
     @blocking.method
     def hydrate(self, client: Any = None) -> "Secret":  # noqa: ARG002
         """Look the secret up now; `NotFoundError` if the server has none of its name."""
-        self._found()
+        self._find()
         return self
 
     @blocking.method
     def info(self) -> SecretInfo:
         """Return the secret's name, and when it was created."""
-        stored = self._found()
+        stored = self._find()
         return SecretInfo.of(stored.name, stored.created_at)
 
-    def _found(self) -> Any:
+    def _find(self) -> Any:
         _refuse_inside("info")
         if self.name is None:
             raise InvalidError("the secret has no name: use `Secret.from_name`")

@@ -201,9 +201,9 @@ def http_server(
     return wrap
 
 
-def declare(app: Any, given: Mapping[str, Any]) -> Any:
+def declare(app: Any, keywords_given: Mapping[str, Any]) -> Any:
     """Return the decorator `@app.server(…)`."""
-    options, own = _read(given)
+    options, own = _read(keywords_given)
     config = _config(
         "app.server", own["port"], own["startup_timeout"], own["exit_grace_period"],
         requires_proxy_auth=not own["unauthenticated"],
@@ -263,10 +263,10 @@ def check(raw: type) -> None:
         )
 
 
-def _read(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(keywords_given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options that `@app.cls` has too, and the server's own."""
     allowed = [*SHARED, *DEFAULTS]
-    for key in given:
+    for key in keywords_given:
         if key not in allowed:
             near = difflib.get_close_matches(key, allowed, 1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
@@ -275,12 +275,12 @@ def _read(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             raise MisuseError(
                 f"`@app.server` got an unexpected keyword argument `{key}`{hint or '.'}"
             )
-    own = {**DEFAULTS, **{key: value for key, value in given.items() if key in DEFAULTS}}
+    own = {**DEFAULTS, **{key: value for key, value in keywords_given.items() if key in DEFAULTS}}
     _no_h2(own["h2_enabled"])
     for key in IGNORED:
         if own[key]:
             notices.say(f"`{key}` is accepted and has no effect here")
-    shared = {key: value for key, value in given.items() if key in SHARED}
+    shared = {key: value for key, value in keywords_given.items() if key in SHARED}
     startup = own["startup_timeout"]
     return keywords.read("cls", {**shared, "startup_timeout": startup}), own
 

@@ -12,7 +12,7 @@ def url_of(target: Target) -> "exchange.Steps[str | None]":
     """Return a server's URL: a container knows those of its own app; other processes ask the server."""
     if not target.is_named and (url := context.url_of(target.tag.removesuffix(".*"))):
         return url
-    return json.loads((yield Scaled(target).asked()))["url"] or None
+    return json.loads((yield Scaled(target).request()))["url"] or None
 
 
 def flash_urls(target: Target) -> "exchange.Operation[[], list[str]]":

@@ -43,24 +43,26 @@ class Varied:
         """Return the same with other options; its calls have containers of their own."""
         from homeport.sdk.objects import variants  # a script that only declares needs none of it
 
-        given = {
+        options = {
             name: value for name, value in locals().items() if name not in ("self", "variants")
         }
-        return self._varied(variants.with_options(self._given(), given))
+        return self._varied(variants.with_options(self._options_so_far(), options))
 
     def with_concurrency(self, *, max_inputs: int, target_inputs: "int | None" = None) -> "Self":
         """Return the same, of which a container takes so many inputs at once."""
         from homeport.sdk.objects import variants
 
-        return self._varied(variants.with_concurrency(self._given(), max_inputs, target_inputs))
+        return self._varied(
+            variants.with_concurrency(self._options_so_far(), max_inputs, target_inputs)
+        )
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> "Self":
         """Return the same with inputs gathered in batches, as by `@modal.batched`."""
         from homeport.sdk.objects import variants
 
-        return self._varied(variants.with_batching(self._given(), max_batch_size, wait_ms))
+        return self._varied(variants.with_batching(self._options_so_far(), max_batch_size, wait_ms))
 
-    def _given(self) -> "Options | None":
+    def _options_so_far(self) -> "Options | None":
         """Return the options so far."""
         return self._options
 

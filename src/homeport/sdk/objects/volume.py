@@ -78,13 +78,13 @@ class VolumeManager:
     ) -> _Volumes:
         """Return the volumes, the newest first."""
         _refuse_inside("objects.list")
-        found = _server().every(environment=environment_name)
-        kept = named.newest(
-            ((volume.name, volume.created_at) for volume in found),
+        volumes = _server().every(environment=environment_name)
+        volume_names = named.newest(
+            ((volume.name, volume.created_at) for volume in volumes),
             created_before=created_before,
             max_objects=max_objects,
         )
-        return [Volume.from_name(name, environment_name=environment_name) for name in kept]
+        return [Volume.from_name(name, environment_name=environment_name) for name in volume_names]
 
     @blocking.method
     def delete(

@@ -100,10 +100,10 @@ def stamp(path: str) -> Stamp | None:
 
 
 def stamps(paths: Iterable[str]) -> "array[int]":
-    found = array("q")
+    numbers = array("q")
     for path in paths:
-        found.extend(stamp(path) or (0, 0, 0))
-    return found
+        numbers.extend(stamp(path) or (0, 0, 0))
+    return numbers
 
 
 def names(entry: str) -> int:

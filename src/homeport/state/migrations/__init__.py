@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 
 def config(connection: Connection | None = None) -> Config:
     """alembic's settings; there is no `alembic.ini`."""
-    told = Config()
-    told.set_main_option("script_location", "homeport.state:migrations")
-    told.attributes["connection"] = connection
-    return told
+    settings = Config()
+    settings.set_main_option("script_location", "homeport.state:migrations")
+    settings.attributes["connection"] = connection
+    return settings
 
 
 def upgrade(connection: Connection, to: str = "head") -> None:

@@ -133,9 +133,9 @@ class Client:
             client.new_account(registration)
         except (
             errors.ConflictError
-        ) as known:  # the key has an account: its URL is all that is needed
+        ) as existing:  # the key has an account: its URL is all that is needed
             network.account = messages.RegistrationResource(
-                body=messages.Registration(), uri=known.location
+                body=messages.Registration(), uri=existing.location
             )
         return client
 

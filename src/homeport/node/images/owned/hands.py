@@ -54,7 +54,7 @@ async def _exceeded(storage: Path, bounds: Bounds, leader: int) -> str:
     return await bounds_of.exceeded(leader, storage, bounds)
 
 
-async def told(order: Mapping[str, Any]) -> dict[str, int]:
+async def counts(order: Mapping[str, Any]) -> dict[str, int]:
     """Run an order and return its answer; `ImageError` with the reason if it fails."""
     done = await ask(order)
     if done.code:

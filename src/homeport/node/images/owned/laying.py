@@ -77,8 +77,8 @@ def pack(
             place = target.strip("/")
             if os.path.isdir(real):
                 if is_directory or not place:
-                    for each in sorted(os.listdir(real)):
-                        add(f"{real}/{each}", f"{place}/{each}".lstrip("/"))
+                    for item in sorted(os.listdir(real)):
+                        add(f"{real}/{item}", f"{place}/{item}".lstrip("/"))
                 else:
                     add(real, place)
             else:

@@ -161,8 +161,8 @@ def _python_added(step: Step, force: Mapping[str, bool]) -> Iterator[Op]:
 def _micromamba(words: list[str], channels: list[str], *, spec: bool = False) -> str:
     listed = [*(["--file", "/run/homeport/given/spec.yaml"] if spec else []), *words]
     sources = [word for channel in channels for word in ("-c", channel)]
-    told = ["micromamba", "install", "--yes", "--name", "base", *sources, *listed]
-    return f"{shlex.join(told)} && micromamba clean --all --yes >/dev/null"
+    install = ["micromamba", "install", "--yes", "--name", "base", *sources, *listed]
+    return f"{shlex.join(install)} && micromamba clean --all --yes >/dev/null"
 
 
 def home(config: Config) -> str:

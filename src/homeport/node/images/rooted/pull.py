@@ -53,7 +53,7 @@ def unpacking(directory: Path, archive: Path) -> Callable[[Say], Awaitable[None]
     async def build(_tell: Say) -> None:
         files = directory / "files"
         hands.mkdir(files)
-        counted = await hands.told({"do": "unpack", "archive": str(archive), "into": str(files)})
+        counted = await hands.counts({"do": "unpack", "archive": str(archive), "into": str(files)})
         store.write(directory, {"layer": directory.name, "size_bytes": counted["bytes"]})
         await asyncio.to_thread(archive.unlink, missing_ok=True)
 

@@ -185,7 +185,7 @@ class Roots:
         """Return the bytes of the layer; of a pulled image, of all its layers."""
         files = directory / "files"
         if files.is_dir():
-            return (await hands.told({"do": "measure", "directory": str(files)}))["bytes"]
+            return (await hands.counts({"do": "measure", "directory": str(files)}))["bytes"]
         sizes = (store.read(self._store.root / name).get("size_bytes", 0) for name in after.lowers)
         return sum(sizes)
 

@@ -124,7 +124,7 @@ class Site:
             "archives": [[str(path), target] for path, target in archives],
             "owner": self._args.get("owner", ""),
         }
-        await hands.told(order)
+        await hands.counts(order)
         await self._keep()
 
     async def _take(
@@ -142,7 +142,7 @@ class Site:
             "mode": self._mode() if "mode" in self._args else None,
             "into": str(archive),
         }
-        await hands.told(order)
+        await hands.counts(order)
         await asyncio.to_thread(hands.empty, step)
         step.rmdir()
 
@@ -162,7 +162,7 @@ class Site:
 
     async def _unpack(self, archive: Path) -> None:
         hands.mkdir(self._files)
-        await hands.told({"do": "unpack", "archive": str(archive), "into": str(self._files)})
+        await hands.counts({"do": "unpack", "archive": str(archive), "into": str(self._files)})
 
     # in a cell
 

@@ -83,7 +83,7 @@ class Work(Site):
         if home is not None:
             self._report(f"Python {version} from {home.name}")
             order = {"do": "tree", "source": str(home), "place": python.PLACE}
-            await hands.told({**order, "without": python.MARKER, "into": str(self._files)})
+            await hands.counts({**order, "without": python.MARKER, "into": str(self._files)})
             await self._link_python()
             return
         if self._op.step.name == "debian_slim" and debian.PYTHONS.get(plan.DEBIAN) == version:
@@ -109,7 +109,7 @@ class Work(Site):
             script = self._build / "python"
             script.write_text('#!/bin/sh\nexec /usr/local/bin/python3 "$@"\n')
             files = [[str(script), f"{python.PLACE}/bin/python", 0o755]]
-            await hands.told({"do": "copy", "files": files, "into": str(self._files)})
+            await hands.counts({"do": "copy", "files": files, "into": str(self._files)})
 
     # commands
 
@@ -178,7 +178,7 @@ class Work(Site):
         archive = path.with_suffix(".tar")
         await self._take(mount["stage"], [mount["source"]], archive, "/", is_directory=True)
         hands.mkdir(path)
-        await hands.told({"do": "unpack", "archive": str(archive), "into": str(path)})
+        await hands.counts({"do": "unpack", "archive": str(archive), "into": str(path)})
         return Bind(str(path), target)
 
     async def _function(self) -> None:

@@ -83,8 +83,8 @@ def upgrade() -> None:
     op.drop_index("ix_endpoints_app", "endpoints")
     for name, items in tables().items():
         op.rename_table(name, f"{name}_0001")
-        made = op.create_table(name, *items)
-        columns = [f'"{column.name}"' for column in made.columns if column.name not in SCOPE]
+        x = op.create_table(name, *items)
+        columns = [f'"{column.name}"' for column in x.columns if column.name not in SCOPE]
         copied = ", ".join(columns)
         op.execute(
             f"INSERT INTO {name} (workspace, environment, {copied}) "  # noqa: S608 - our own names
