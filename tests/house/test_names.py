@@ -13,7 +13,22 @@ ROOT = Path(homeport.__file__).parent
 
 #: A reader would have to look up what these hold.
 VAGUE = frozenset(
-    ["asked", "begun", "each", "found", "given", "heard", "kept", "known", "made", "mine", "one", "rest", "said", "told"]
+    [
+        "asked",
+        "begun",
+        "each",
+        "found",
+        "given",
+        "heard",
+        "kept",
+        "known",
+        "made",
+        "mine",
+        "one",
+        "rest",
+        "said",
+        "told",
+    ]
 )
 #: Where such a name is the noun: file -> names.
 FITTING = {

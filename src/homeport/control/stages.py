@@ -131,9 +131,7 @@ async def open_fleet(
     ports = await state.store.local_ports()
     ingress = new_ingress(settings, tied, ports.values())
     pools = Pools(settings.max_parameter_pools)
-    pools.own_ports = bool(there := nodes.capacities()) and all(
-        capacity.own_ports for capacity in there
-    )
+    pools.own_ports = bool(there := nodes.capacities()) and all(node.own_ports for node in there)
     reconciler = Reconciler(
         pools,
         nodes,

@@ -4,7 +4,7 @@ Each is a file `home/certificates/NAME.pem` with its private key, mode 0600. A n
 `crt-list`, where HAProxy finds them through the link `certs` in its working directory. A running process gets a
 change by its Runtime API, without a reload.
 
-A change is staged in a file of its own, told to the process, and then put in place by a rename, which needs no room
+A change is staged in a file of its own, sent to the process, and then put in place by a rename, which needs no room
 on the disk. So an error at any step leaves the certificate before.
 """
 
@@ -58,7 +58,7 @@ class Certificates:
             try:
                 text = path.read_bytes()
                 pair = pairs.read(text)
-                if pair.pem != text:  # somebody else wrote it: HAProxy must not read his text
+                if pair.pem != text:  # another program wrote it: HAProxy must not read that text
                     raise BadRequest("homeport has not written it")
             except (OSError, BadRequest) as error:
                 log.error("the certificate %s is left out: %s", path, error)  # noqa: TRY400 - no fault of ours
@@ -112,7 +112,7 @@ class Certificates:
         self._change(name, None, undo)
 
     def settle(self, name: str) -> None:
-        """Delete what was kept for an undo: the change is done."""
+        """Delete the copy that was kept for an undo, because the change is done."""
         with contextlib.suppress(OSError):
             (self._directory / f"{name}.old").unlink(missing_ok=True)
 

@@ -352,7 +352,7 @@ def _backends(config: Config) -> list[str]:
                 "  balance leastconn",
                 *TIMEOUT_RULES,
                 *(UNSHARED_RULES if unshared else ()),
-                # No session belongs there, or it would never leave: each re-entry would lead back.
+                # No session may stick to the re-entry server, or each re-entry would be sent back there for ever.
                 f"{again} non-stick" if unshared else again,
             ]
             lines += [

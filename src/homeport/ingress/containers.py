@@ -90,7 +90,7 @@ class Containers(Publisher):
                 await runtime.ask(("shutdown", "session", session.id))
 
     async def drain(self, pool: PoolKey, container: str) -> None:
-        """Send the container no new request; its running and its queued requests go on."""
+        """Send the container no new request; its running and its queued requests continue."""
 
         async def change(undo: Undo) -> None:
             backend = self._picture.pools.get(pool)
@@ -181,7 +181,9 @@ class Containers(Publisher):
         }
 
     async def doze(self, pools: Collection[PoolKey]) -> None:
-        """Let park.lua tell the activator of the next request to each of these pools; a new process of HAProxy does not do it."""
+        """Let park.lua report the next request to each of these pools to the activator; a new process of HAProxy
+        does not do it.
+        """
         if (runtime := self._supervisor.runtime) is None:
             raise IngressError("HAProxy does not run")
         parameters_found = [

@@ -9,9 +9,11 @@ One entry has everything, so one command of the Runtime API changes it, with no 
 seconds since the epoch, COUNT, UNIT (`s` or `m`) and RETRY are a rate, or `0:-:0`. Of the requests to an endpoint with a canary, PART in 1,000 go on
 as requests to the endpoint OTHER. That is decided here because requests to other endpoints do not come here, and so pay nothing for it.
 
-A request with a right secret counts for its token; one that nobody refuses counts for the endpoint too. What is counted is the token's id in the map and the
-endpoint's own key, so nothing that a visitor writes (another case, another host, X-Forwarded-For, a field twice) makes another counter, and a wrong secret counts
-for nobody.
+A request with a right secret counts for its token; a request that no rule refuses counts for the endpoint too. The
+counters' keys are the token's id in the map
+and the endpoint's own key, so nothing that a visitor writes (another case, another host, X-Forwarded-For, a field
+twice) makes another counter, and a request
+with a wrong secret is not counted.
 """
 
 import re
@@ -100,7 +102,7 @@ def _secret() -> list[str]:
 
 
 def _limits() -> list[str]:
-    """Refuse a request over a rate. What has been let through is counted by `counted`."""
+    """Refuse a request over a rate. The rules of `counted` count the requests that are not refused."""
     return [
         "  # how often",
         SET.format("count", "var(txn.entry),field(5,:) if passed"),

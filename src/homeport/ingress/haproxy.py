@@ -61,7 +61,7 @@ class HAProxy(Containers, Tls):
         self._calls = Doorway(settings.calls_socket)
         self._urls = Doorway(settings.urls_socket)
         self._tied = tied
-        self.took_over = False  # True if it goes on with an earlier server's sockets and maps
+        self.took_over = False  # True if it continues with an earlier server's sockets and maps
         self._rings = Rings()
         self._heard = asyncio.Event()  # set when a listener for each request is added
         self._tasks = Tasks()
@@ -351,7 +351,7 @@ class HAProxy(Containers, Tls):
             more = self._read()
 
     def _read(self) -> bool:
-        """Read what is there of the log of requests; return whether more is waiting."""
+        """Read the waiting lines of the log of requests; return whether more are waiting."""
         lines, more = self._rings.read()
         self._requests.read(lines, more=more)
         return more

@@ -1,4 +1,4 @@
-"""Reads a certificate with its private key, and refuses what HAProxy could not start with.
+"""Reads a certificate with its private key, and refuses a pair with which HAProxy could not start.
 
 HAProxy ends at its start if one of its certificates is damaged, and every URL would end with it. So each is read here
 first, and written again by the library: no text of its author reaches HAProxy's files and commands.

@@ -131,7 +131,9 @@ class Picture:
         self.maps.put("guards", endpoint_id, self._guard(endpoint))
 
     def _method(self, endpoint: Endpoint) -> str | None:
-        """Return what the container learns of each request: its web method, and how to capture it (runner/servers/head.py)."""
+        """Return the entry that tells the container the web method of a request, and how to capture it
+        (runner/servers/head.py).
+        """
         method, order = _quoted(endpoint.method), self._captures.get(endpoint.id)
         return (f"{method}.{order}" if order else method) or None
 
@@ -264,7 +266,7 @@ def state(pool: Backend, server: str, wanted: str) -> Command:
 def leave(pool: Backend, server: str) -> Command:
     """Return the command by which a server gets no new request, while the pool has another one.
 
-    HAProxy goes on to send a session's requests to a server that drains, so the servers of a backend with
+    HAProxy continues to send a session's requests to a server that drains, so the servers of a backend with
     sessions are in maintenance instead.
     """
     return state(pool, server, "maint" if pool.backend.startswith(UNSHARED) else "drain")

@@ -134,7 +134,7 @@ class Ports:
         return port in self._sockets
 
     def give_back(self, port: int) -> None:
-        """Its endpoint has gone."""
+        """Take a port back, because its endpoint was removed."""
         if port in self._sockets and port not in self._free:
             self._free.append(port)
 

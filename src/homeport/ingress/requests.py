@@ -80,7 +80,7 @@ class Requests:
         self._clock = clock
         self._durations: dict[str, Durations] = {}
         self._unanswered: dict[str, bool] = {}  # container -> whether it has left meanwhile
-        self._entries: dict[str, Line] = {}  # request -> what is known of its further entries
+        self._entries: dict[str, Line] = {}  # request -> the line of its further entries
 
     def restart(self) -> None:
         """Another process answers from now on."""
@@ -160,7 +160,7 @@ class Requests:
 
 
 def _joined(words: Line, later: Line | None) -> Line:
-    """Return the line of a request, with what is known of its further entry if it has entered again."""
+    """Return the line of a request; if it has entered again, with the numbers of its further entry."""
     if words[CONTAINER] != AGAIN:
         return words
     joined = [*words]

@@ -1,7 +1,7 @@
 """Reads the log of requests from the rings in the memory of HAProxy's processes.
 
 A ring has two connections to its process's Runtime API. Over the first one the process writes each line at once, and
-it is read once a second or more often: what is not read yet waits in the socket and then in the ring. A process that
+it is read once a second or more often: unread lines wait in the socket and then in the ring. A process that
 retires ends when its last connection has ended, so the second one asks whether these two are the last.
 """
 
@@ -100,7 +100,7 @@ class Ring:
                 self._talk.send(ASK)
 
     def _fresh(self, lines: list[str]) -> list[str]:
-        """Leave out the lines that were read before; after the first other one there is none of them."""
+        """Leave out the lines that were read before; they end at the first line that was not."""
         for number, line in enumerate(lines):
             words = line.split(" ", 3)
             if len(words) == 4 and words[2] not in self.known:
@@ -173,7 +173,7 @@ def _connected(control: Path) -> socket.socket:
 
 
 def _received(connection: socket.socket | None) -> tuple[bytes, bool]:
-    """Return what has arrived, and whether the connection has ended."""
+    """Return the data that has arrived, and whether the connection has ended."""
     pieces = []
     if connection is None:
         return b"", False

@@ -10,7 +10,7 @@ from homeport.contract.sizes import MAX_BODY_BYTES
 from homeport.ingress import guards, remote, secure, traces, unusual
 
 BURST_S = 5
-QUIET = "quiet.map"  # backends whose next request park.lua tells the control plane of
+QUIET = "quiet.map"  # backends whose next request park.lua reports to the control plane
 HOPS = 100  # re-entries without a wait for a container
 AGAIN = "again"  # the server in every backend that sends requests to the re-entry frontend
 # In effect no limit. It must be one: `set maxconn` makes a server with a limit take its backend's queue.
@@ -216,7 +216,7 @@ def called() -> list[str]:
     Only the id of an endpoint for calls is one: a URL's may need a proxy token.
     """
     return [
-        # The variable is what is checked and used: a condition on the field holds if any one of several fits.
+        # The variable is checked and used: a condition on the field would be true if any one of several fields fits.
         "  http-request set-var(txn.asked_for) req.fhdr(x-homeport-call)",
         "  acl call var(txn.asked_for) -m reg ^call-[0-9a-f]{32}$",
         "  http-request set-var(txn.called) bool(true) if call",
@@ -289,7 +289,7 @@ def _seen_by_the_app(*, trusted: bool, tls: bool) -> list[str]:
 
 
 def method() -> list[str]:
-    """Tell a class with several methods which one the request is for."""
+    """Send a class with several methods the name of the method that the request is for."""
     return [
         *_set("method", "var(txn.endpoint),map_str(methods.map)"),
         "  acl several var(txn.method) -m found",

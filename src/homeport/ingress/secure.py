@@ -2,7 +2,7 @@
 
 a challenge of an ACME server (RFC 8555, 8.3)     answered on the HTTP port, for every host
 HTTP, and the host has a certificate              308 to HTTPS: the method and the body stay
-HTTP, and it has none yet                         answered, so that a new host is no dead end
+HTTP, and it has none yet                         answered, so that a new host can be reached
 HTTPS, and the certificate is not for Host        421 (RFC 9110, 15.5.20), so the client connects again
 """
 

@@ -1,6 +1,6 @@
 """The rules that continue a visitor's trace, or make one (contract/tracing.py); only where traces are exported.
 
-Each costs a request time, so nothing is made that the request's id does not tell anyway.
+Each rule costs a request time, so the ids are made from the request's own id.
 """
 
 from homeport.contract import tracing

@@ -4,7 +4,7 @@ HAProxy cannot jump over rules, but `tcp-request content accept` ends the list o
 look once at everything that an ordinary request lacks, and end for such a request. For others they set:
 
     txn.unusual     the rules for fields that few requests have must run
-    txn.refused     status and text of the answer, if the request may not go on
+    txn.refused     status and text of the answer, if the request is refused
     txn.proxied     a proxy sent it
     txn.ours, txn.metrics    it is for none of the endpoints: see `_own`
 

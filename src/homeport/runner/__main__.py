@@ -27,7 +27,7 @@ def main(descriptors: Descriptors, earlier: "dict[str, Any] | None" = None) -> i
     if earlier is None:
         launch = codec.loads(Launch, sys.stdin.readline())
         setup.confine(launch)
-    else:  # its limits and its /tmp are there
+    else:  # the node has set its limits and its /tmp already
         launch = codec.decode(Launch, earlier["launch"])
     setup.deafen()
     lines.install(earlier["shown"] if earlier else ((), ()))

@@ -33,7 +33,7 @@ class Door(socket.socket):
         self._is_shut = False
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept the next connection; `BlockingIOError` if there is none now, EINVAL if there will be none.
+        """Accept the next connection; `BlockingIOError` if none waits now, EINVAL if there will be no more.
 
         While `is_short`, the caller must close each connection after its response: the next connection
         needs its descriptor.

@@ -13,7 +13,7 @@ from typing import Any
 from homeport.contract.output import REQUEST, REQUEST_END
 from homeport.sdk import context
 
-MOST_SHOWN = 1000  # lines that a start may have printed before it begins again
+MOST_SHOWN = 1000  # lines that a start may have printed before it starts again
 
 
 def install(shown: Sequence[Sequence[str]] = ((), ())) -> None:
@@ -26,7 +26,7 @@ def install(shown: Sequence[Sequence[str]] = ((), ())) -> None:
 
 
 def remember(*, keep: bool) -> None:
-    """Begin to keep the printed lines, in case that the start begins again; or, with `keep=False`, stop."""
+    """Start to record the printed lines, in case the container starts again; or, with `keep=False`, stop."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, Lines):
             stream.printed = [] if keep else None

@@ -1,4 +1,4 @@
-"""The container's side of `modal.forward`: leads visitors of a tunnel's URL to a port of this container.
+"""The container's side of `modal.forward`: connects visitors of a tunnel's URL to a port of this container.
 
 The process makes a socket and sends it to the node with its report; the node listens at it, and the ingress
 connects there. A thread with an event loop of its own passes the bytes on, so a tunnel works in an enter hook
@@ -35,7 +35,7 @@ class Tunnels:
         self._open: dict[str, _Tunnel] = {}
 
     def open(self, port: int) -> str:
-        """Begin to lead visitors to the port; return the tunnel's name, by which the server knows its URL."""
+        """Start to connect visitors to the port; return the tunnel's name, by which the server knows its URL."""
         if os.getpid() != self._pid:
             raise InvalidError("`modal.forward` works only in the container's own process.")
         with self._lock:
@@ -58,13 +58,13 @@ class Tunnels:
             return name
 
     def serve(self, name: str) -> None:
-        """Accept connections: the server has said that the node listens."""
+        """Accept connections, because the server has reported that the node listens."""
         with self._lock:
             tunnel = self._open[name]
         self._run(tunnel.serve())
 
     def close(self, name: str) -> None:
-        """Lead nobody to the port any more; open connections end."""
+        """Connect no more visitors to the port; open connections end."""
         with self._lock:
             tunnel = self._open.pop(name, None)
         if tunnel is None or os.getpid() != self._pid:

@@ -1,8 +1,8 @@
-"""Leads a container that has a network of its own to the URLs of its homeport.
+"""Connects a container that has a network of its own to the URLs of its homeport.
 
-Such a container does not reach the machine's loopback, where these URLs lead. So the runner listens at the same
+Such a container does not reach the machine's loopback, to which these URLs resolve. So the runner listens at the same
 port of the container's own loopback, and passes bytes on to a socket of the ingress that the cell shows. The ingress
-treats these requests as a stranger's.
+treats these requests like those of strangers.
 """
 
 import asyncio

@@ -136,7 +136,9 @@ class Live:
 def domain_taken(
     domain: str, scope: Scope, theirs: Scope, app: str, tag: str, *, where: str = ""
 ) -> LabelTaken:
-    """Return the error for a user of `scope` who wants a domain of `theirs`; nothing of another workspace is told."""
+    """Return the error for a user of `scope` who wants a domain of `theirs`; it reveals nothing of another
+    workspace.
+    """
     if theirs.workspace != scope.workspace:
         return LabelTaken(f"the domain `{domain}` belongs to another workspace", where=where)
     at, option = "", ""
@@ -150,7 +152,7 @@ def domain_taken(
 
 
 def _shown(other: LiveApp, owner: Owner) -> str:
-    """Return what an app's owner may learn of another app."""
+    """Return the description of another app that an app's owner may see."""
     if other.scope.workspace != owner.scope.workspace:
         return "another workspace"
     if other.scope == owner.scope:

@@ -1,6 +1,7 @@
-"""Captures the requests of an endpoint for a while: says so to the ingress, and keeps what containers send.
+"""Captures the requests of an endpoint for a while: the ingress tells the containers, which send copies.
 
-A container is not trusted: it gets a token with each request that is to be captured, and what it sends with that token is
+A container is not trusted: it gets a token with each request that is to be captured, and the data that it sends with
+that token is
 bounded in size and number, belongs to the one endpoint, and is stored without credentials. A capture ends by itself, and
 with the server.
 """
@@ -90,7 +91,7 @@ class Capturing:
 
 
 class Captor:
-    """The endpoints that are captured now, and what was captured."""
+    """The endpoints that are captured now, and the requests that were captured."""
 
     def __init__(self, parts: Parts, captures: Captures, names: Collection[str]) -> None:
         """`names` are fields that are removed besides the usual ones."""
@@ -115,7 +116,7 @@ class Captor:
                 await self._end(capturing)
 
     async def every(self, scope: Scope) -> list[Captured]:
-        """Return what was captured in an environment, the oldest first."""
+        """Return the captured requests of an environment, the oldest first."""
         return await asyncio.to_thread(self.kept.every, scope)
 
     async def find(self, scope: Scope, request: str) -> Captured | None:
@@ -123,7 +124,7 @@ class Captor:
         return await asyncio.to_thread(self.kept.find, scope, request)
 
     def running(self, scope: Scope) -> list[Capturing]:
-        """Return what is captured in an environment."""
+        """Return the running captures of an environment."""
         return [capturing for capturing in self._running.values() if capturing.scope == scope]
 
     async def start(
@@ -151,7 +152,7 @@ class Captor:
         await self._begin(new)
         try:
             yield new
-        finally:  # the caller may be cancelled already, so this goes on without it
+        finally:  # the caller may be cancelled already, so this continues without it
             self._tasks.start("the end of a mirror", self._end(new))
 
     def _new(self, scope: Scope, app: str, tag: str, body_bytes: int) -> Capturing:
@@ -191,7 +192,7 @@ class Captor:
                 )
             if len(self._running) - len(before) >= MOST_AT_ONCE:
                 raise BadRequest(f"{MOST_AT_ONCE} endpoints are captured already")
-            # First known, then told: a container may send its first request at once.
+            # Register first, then tell the ingress: a container may send its first request at once.
             self._running[new.token] = new
             try:
                 await self._parts.ingress.capture(new.endpoint, new.order)
@@ -259,7 +260,7 @@ class Captor:
             await self._end(capturing)
 
     async def forget(self, scope: Scope, app: str) -> None:
-        """Delete what was captured of an app that was stopped."""
+        """Delete the captured requests of an app that was stopped."""
         with contextlib.suppress(NotFound):
             await self.stop(scope, app, "")
         await asyncio.to_thread(self.kept.remove_app, scope, app)
@@ -306,7 +307,9 @@ class Captor:
 
 
 def _copy(mirror: Capturing, captured: Captured) -> None:
-    """Give a mirror's command a copy, if the request is safe and had no credentials; the container may say what it likes."""
+    """Give a mirror's command a copy, if the request is safe and had no credentials; the container's word is not
+    trusted.
+    """
     if captured.method not in SAFE or HIDDEN in captured.target:
         return
     if not CREDENTIALS.isdisjoint(captured.removed):

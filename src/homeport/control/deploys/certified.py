@@ -18,7 +18,7 @@ _KINDS = {
 
 
 def states(keeper: Keeper | None) -> Callable[[str], tuple[str, str]]:
-    """Return what tells a host's certificate's state, and what is wrong with it; nothing without a keeper."""
+    """Return the function that gives the state of a host's certificate, and its error; empty texts without a keeper."""
 
     def state(host: str) -> tuple[str, str]:
         if keeper is None:
@@ -30,7 +30,7 @@ def states(keeper: Keeper | None) -> Callable[[str], tuple[str, str]]:
 
 
 def words(keeper: Keeper | None) -> Callable[[str], str]:
-    """Return what tells a host's certificate's state in a word."""
+    """Return the function that gives the state of a host's certificate as one word."""
     state = states(keeper)
     return lambda host: state(host)[0]
 

@@ -18,7 +18,7 @@ NEEDS = "jinja2"  # of the extra
 
 
 def manifest(version: str) -> Manifest:
-    """Return the manifest for a version of homeport: another version is another manifest, and so deployed anew."""
+    """Return the manifest for a version of homeport: another version has another manifest, so it is deployed again."""
     web = WebMethod(tag=FUNCTION, attribute=FUNCTION, kind=WebKind.ASGI, label="dashboard")
     spec = FunctionSpec(
         name=FUNCTION,
@@ -26,7 +26,7 @@ def manifest(version: str) -> Manifest:
         qualname=FUNCTION,
         web=(web,),
         max_containers=2,
-        max_inputs=200,  # most of them are logs that somebody follows
+        max_inputs=200,  # most of them are logs that a page follows
         scaledown_window_s=60.0,
         timeout_s=3600.0,
         exit_grace_s=1.0,  # pages ask again

@@ -156,7 +156,7 @@ class Deployer:
         """Replace a session's version; after a failure the old version serves on."""
         owner = Owner.session(scope, session)
         for change in self._changes.of(owner):
-            if change.kind == "reload":  # what was saved last counts
+            if change.kind == "reload":  # the newest save counts
                 change.end(BadRequest("a later version has taken this one's place"))
         return await self._changes.run("reload", owner, self._reload(owner, manifest))
 

@@ -19,11 +19,11 @@ MOST_BYTES = 256 * 1024  # of a file that is compared line by line
 MOST_LINES = 5_000  # likewise: the time grows with their square
 MOST_DIFF = 64 * 1024  # characters of one file
 MOST_DIFFS = 1024 * 1024  # of all files together
-#: Fields that say nothing of how a function runs, or that `_special` tells in other words.
+#: Fields that do not concern how a function runs, or that `_special` describes in other words.
 _OTHERS = {"name", "where", "image", "secrets", "build_secrets", "volumes", "build_volumes", "web", "calls"}  # fmt: skip
 _PASSWORD = re.compile(r"(\w+://)[^/\s@\"']+@")
 
-#: Returns a file's content by its hash; None if it is not there any more.
+#: Returns a file's content by its hash; None if the file was deleted.
 Read = Callable[[str], bytes | None]
 
 
@@ -85,7 +85,7 @@ def _diff(path: str, before: SourceFile | None, after: SourceFile | None, read: 
 
 
 def _lines(file: SourceFile | None, read: Read) -> list[str] | None:
-    """Return a text's lines; None for a binary file, a large one, and one that is gone."""
+    """Return a text's lines; None for a binary file, a large one, and a deleted one."""
     if file is None:
         return []
     if file.size_bytes > MOST_BYTES or (content := read(file.sha256)) is None or b"\0" in content:
@@ -135,7 +135,7 @@ def _steps(image: Image, images: bool) -> Iterator[str]:
 
 
 def _secret(ref: SecretRef) -> str:
-    """Return what to say of a secret: the name of one with values in the script tells nothing."""
+    """Return the description of a secret: the name of a secret with values in the script has no meaning for users."""
     if ref.name is None or "/" in ref.name:
         return "(in the script)"
     return f"{ref.environment}/{ref.name}" if ref.environment else ref.name
@@ -147,7 +147,7 @@ def _volume(mount: VolumeMount) -> str:
 
 
 def _fields(value: object, others: set[str]) -> Iterator[tuple[str, object]]:
-    """Yield the fields that differ from their defaults; a mapping of them is what a manifest says."""
+    """Yield the fields that differ from their defaults, as a manifest has them."""
     fields: dict[str, object] = codec.encode(value, brief=True)
     for name, item in fields.items():
         if name not in others:

@@ -179,9 +179,9 @@ class Domains:
 
 
 def verdict(domain: str, pointing: Pointing) -> tuple[str, str]:
-    """Return whether a domain leads here, and what is to be done about it.
+    """Return whether a domain's DNS leads here, and what the user has to change; empty if nothing.
 
-    >>> told("a.test", Pointing(found=("192.0.2.9",), expected=("192.0.2.1",)))[1]
+    >>> verdict("a.test", Pointing(found=("192.0.2.9",), expected=("192.0.2.1",)))[1]
     '`a.test` leads to 192.0.2.9: this server is 192.0.2.1, so it must be behind a proxy, or the record needs a change'
     """
     if pointing.found is None:

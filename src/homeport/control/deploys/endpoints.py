@@ -28,7 +28,7 @@ class _Routed:
 
 
 class Endpoints:
-    """What is routed now."""
+    """The endpoints that are routed now."""
 
     def __init__(self, ingress: Ingress, certificates: Covering | None = None) -> None:
         """`certificates` get hosts before these answer."""
@@ -37,7 +37,7 @@ class Endpoints:
         self._routed: dict[str, _Routed] = {}
         self._places: dict[
             str, Place
-        ] = {}  # also of endpoints that are gone: the last requests are told later
+        ] = {}  # also of removed endpoints: their last requests are reported later
         self._tasks = Tasks()
 
     def of(self, holder: Owner) -> list[str]:
@@ -45,12 +45,12 @@ class Endpoints:
         return [name for name, routed in self._routed.items() if routed.holder == holder]
 
     def holder(self, endpoint_id: str) -> Owner | None:
-        """Who has the endpoint; None where nobody has."""
+        """Return the owner that has the endpoint; None if no owner has it."""
         routed = self._routed.get(endpoint_id)
         return routed.holder if routed else None
 
     def endpoint(self, endpoint_id: str) -> Endpoint | None:
-        """Return the endpoint of that id; None where nobody has it."""
+        """Return the endpoint with that id; None if no owner has it."""
         routed = self._routed.get(endpoint_id)
         return routed.endpoint if routed else None
 

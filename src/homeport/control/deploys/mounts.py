@@ -1,4 +1,6 @@
-"""Resolves what a manifest names when it is deployed, its volumes and its files, and checks the volumes when it is restored."""
+"""Resolves the names of volumes and files in a manifest when it is deployed, and checks the volumes when it is
+restored.
+"""
 
 import contextlib
 
@@ -23,7 +25,8 @@ class Mounts:
     async def resolve(self, scope: Scope, manifest: Manifest) -> Manifest:
         """Return the manifest with the volumes that its names mean now, some of them new ones.
 
-        `ScriptError` for a name that is said to be of another environment; `NotFound` for a file that the workspace
+        `ScriptError` for a name that the script assigns to another environment; `NotFound` for a file that the
+        workspace
         has not uploaded itself.
         """
         self._blobs.check((*manifest.files, *manifest.build_files), scope.workspace)

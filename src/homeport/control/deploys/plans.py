@@ -195,7 +195,7 @@ class Plans:
                 protected=web.requires_proxy_auth,
                 realm=realm_of(revision.scope),
                 realms=(key_of(revision.scope, revision.app), own),
-                # A URL of an earlier version is no way around the limit; a session has none.
+                # The URL of an earlier version shares the limit, or it would evade it; a session has no limit.
                 limited="" if is_session(revision) else own,
                 parameters=tuple(p.name for p in spec.parameters),
                 timeout_s=spec.timeout_s,

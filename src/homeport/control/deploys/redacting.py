@@ -16,7 +16,7 @@ from homeport.hidden import HIDDEN, Hider
 EXACT = frozenset(
     ("authorization", "proxy-authorization", "cookie", "set-cookie", "modal-key", "modal-secret")
 )
-#: Names that tell of a credential: `X-Api-Key`, `X-Auth-Token`, `X-Amz-Security-Token`, `X-Hub-Signature`.
+#: Parts of names that show a credential: `X-Api-Key`, `X-Auth-Token`, `X-Amz-Security-Token`, `X-Hub-Signature`.
 TELLING = re.compile(
     r"api[-_]?key|token|secret|passw|auth|session|signature|credential|cookie|jwt|(^|[-_])key$",
     re.IGNORECASE,

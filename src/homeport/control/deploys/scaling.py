@@ -36,7 +36,7 @@ class Scaler:
         self._reconciler.wake()
 
     async def restore(self, revision: Revision) -> None:
-        """Set again what was set before the server ended."""
+        """Set again the values that were set before the server ended."""
         for row in await self._rows.of(revision.scope, revision.app, revision.id):
             self._set[row.pool] = row.scaling
             with contextlib.suppress(Failure):  # a value of a class parameter that no pool can have
@@ -48,7 +48,7 @@ class Scaler:
         self._set = {key: s for key, s in self._set.items() if (key.app, key.revision) in there}
 
     def _added(self, pool: Pool) -> None:
-        """A pool was removed while nobody used it, and is there again."""
+        """Apply the set values to a pool that was removed while it was not used, and is added again."""
         if (scaling := self._set.get(pool.key)) is not None:
             _apply(pool, scaling)
 

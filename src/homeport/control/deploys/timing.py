@@ -22,7 +22,9 @@ LONGEST_MONTH_DAYS = 31
 
 
 def check(manifest: Manifest, now: float) -> None:
-    """Raise `ScriptError` for a schedule that nobody can keep: a time zone or a cron text that makes no sense."""
+    """Raise `ScriptError` for a schedule that cannot be followed: an unknown time zone, or a cron text that is not
+    valid.
+    """
     for spec in manifest.functions:
         if (schedule := spec.schedule) is None:
             continue

@@ -91,7 +91,7 @@ class Trees:
         """Write the revision's source tree and build its images; return the tree."""
         tree = self.directory / revision.id
         async with self._building.setdefault(revision.id, asyncio.Lock()):
-            # `unbroken`: a cancelled thread would go on, and write a tree that was deleted meanwhile.
+            # `unbroken`: a cancelled thread would continue, and write a tree that was deleted meanwhile.
             await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
             await self._build(revision, tree, say)
         return tree
@@ -110,7 +110,7 @@ class Trees:
 
     async def _build(self, revision: Revision, tree: Path, say: Say) -> None:
         """Build the revision's images on every node that answers."""
-        build_files = tree.with_name(f"{tree.name}.build")  # what the images' steps read
+        build_files = tree.with_name(f"{tree.name}.build")  # the files that the images' steps read
         try:
             await unbroken(self._blobs.lay_out(revision.manifest.build_files, build_files))
             for spec in revision.manifest.functions:
@@ -154,7 +154,7 @@ def _delete(tree: str) -> None:
 
 
 class _Steps:
-    """Names the image in what a build tells of its steps, and tells of its end if there were any."""
+    """Adds the image's name to a build's reports of its steps, and reports its end if it had steps."""
 
     def __init__(self, image: str, say: Say) -> None:
         self._image, self._say = image, say

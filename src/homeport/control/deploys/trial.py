@@ -88,7 +88,7 @@ async def prove(
     """Start one container of each function, so that a broken import fails the deploy and not a visitor.
 
     A function without a URL beside one with a URL may fail: perhaps nothing calls it, or its model is not in the
-    volume yet. It is said, and the deploy goes on, unless the function started in the pool that is replaced.
+    volume yet. A warning is shown, and the deploy continues, unless the function started in the pool that is replaced.
     """
     tried = [pool for pool in pools if not _needs_parameters(pool)]
     has_url = any(pool.function.web for pool in tried)
@@ -102,7 +102,7 @@ async def prove(
                 may_fail = has_url and not pool.function.web and pool.function.name not in worked
                 group.create_task(_first_ready(pool, say, may_fail=may_fail))
     except ExceptionGroup as group:
-        # Not `except*`: Python 3.11.2 and 3.11.3 wrap what is raised in there in another group.
+        # Not `except*`: Python 3.11.2 and 3.11.3 wrap exceptions raised in there in another group.
         failures = group.subgroup(Failure)
         if failures is None:
             raise

@@ -1,4 +1,4 @@
-"""The changes of apps that go on now: who began them, and their progress, which several clients can follow.
+"""The running changes of apps: which user began them, and their progress, which several clients can follow.
 
 Of a change that has ended, the progress can be read for a while.
 """
@@ -17,7 +17,7 @@ BACKLOG = 5_000  # events that wait for a slow reader; further ones are lost for
 
 
 class Watched:
-    """One change, with what it has told so far."""
+    """One change, with the events up to now."""
 
     def __init__(self, scope: Scope, app: str, number: int | None) -> None:
         self.scope, self.app, self.number = scope, app, number
@@ -26,17 +26,17 @@ class Watched:
         self._readers: set[asyncio.Queue[events.DeployEvent]] = set()
 
     def say(self, text: str) -> None:
-        """Tell of progress."""
+        """Report progress."""
         self._tell(events.progress(text))
 
     def finish(self, end: events.Done | events.Error) -> None:
-        """Tell how it has ended."""
+        """Report how it has ended."""
         self.end = end
         self._tell(end)
 
     @contextlib.contextmanager
     def following(self) -> Iterator[asyncio.Queue[events.DeployEvent]]:
-        """Yield a queue with everything that was told, and is told from now on; the last event says how it ended."""
+        """Yield a queue with all events up to now, and those from now on; the last event says how it ended."""
         queue: asyncio.Queue[events.DeployEvent] = asyncio.Queue()
         for event in self._events:
             queue.put_nowait(event)
@@ -54,7 +54,7 @@ class Watched:
 
 
 class Underway:
-    """All changes that go on, and the last that have ended."""
+    """All running changes, and the last that have ended."""
 
     def __init__(self) -> None:
         self._all: deque[Watched] = deque()

@@ -1,8 +1,9 @@
-"""Makes variants of functions (contract/variants.py) when somebody calls one, and forgets them when they are idle.
+"""Makes variants of functions (contract/variants.py) when a caller calls one, and forgets them when they are idle.
 
-Called by the API, for `.remote()` and `.spawn()`, and by the dispatcher. A variant is in memory alone: each caller has
-the options, and asks again when its endpoint is gone. So a restart, a deploy or a stop of the app needs nothing here
-but that endpoints go with their pools.
+Called by the API, for `.remote()` and `.spawn()`, and by the dispatcher. A variant is only in memory: each caller has
+the options, and asks again when its endpoint was removed. So a restart, a deploy or a stop of the app only has to
+remove
+the endpoints together with their pools.
 """
 
 import asyncio
@@ -78,7 +79,7 @@ class Variants:
         """Return the variant's endpoint; make the variant if there is none.
 
         `NotFound` without such a function, `TooMany` if too many variants of it are in use, and the errors of a deploy
-        for options that nobody here can keep.
+        for options that no node can fulfil.
         """
         if (endpoint := self._existing(wanted)) is not None:
             return endpoint
@@ -92,7 +93,7 @@ class Variants:
         return routed.retries if routed is not None and is_variant else None
 
     def tidy(self) -> None:
-        """Remove the endpoints of variants whose revision serves no more: the next call makes them anew."""
+        """Remove the endpoints of variants whose revision no longer serves: the next call makes them again."""
         for key in list(self._made):
             pool = self._pools.get(key)
             if pool is None or pool.retired:
@@ -151,7 +152,7 @@ class Variants:
         return pool
 
     async def _checked(self, function: FunctionSpec, wanted: Wanted) -> FunctionSpec:
-        """Return the variant with its volumes; raise what a deploy of it would."""
+        """Return the variant with its volumes; raise the errors that a deploy of it would raise."""
         options = wanted.options
         spec = variants.varied(function, options)
         # The function's own secrets and volumes are the server's by now, and have other names than a script gives.
@@ -211,7 +212,9 @@ class Variants:
             async with Undo("forgetting a variant") as undo:
                 for variant in variants_made:
                     for endpoint_id, endpoint in variant.endpoints.items():
-                        if self._endpoints.endpoint(endpoint_id) is endpoint:  # not made anew
+                        if (
+                            self._endpoints.endpoint(endpoint_id) is endpoint
+                        ):  # it was not made again meanwhile
                             await self._endpoints.unroute(undo, variant.holder, endpoint_id)
                 undo.keep()
 

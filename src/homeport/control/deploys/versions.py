@@ -1,7 +1,7 @@
-"""Earlier versions of deployed apps: each keeps a URL of its own, and no container that nobody uses.
+"""Earlier versions of deployed apps: each keeps a URL of its own, but no container while it has no requests.
 
 `ada--shop-hello-v3.localhost` leads to version 3 for as long as it is kept; its containers start when
-somebody asks and go soon after. A `web_server`'s versions have none where they share one port of this machine.
+a request comes and end soon after. A `web_server`'s versions have no URL where they share one port of this machine.
 """
 
 import logging

@@ -1,7 +1,9 @@
 """Creates and deletes environments and workspaces, with everything in them.
 
-Called by the API. While an environment is being deleted no request finds it; if that fails, it is there again, perhaps
-without some of its apps, and can be deleted once more. A request that found it before may still write something when
+Called by the API. While an environment is being deleted no request finds it; if the deletion fails, requests find it
+again,
+perhaps without some of its apps, and it can be deleted once more. A request that found it before may still write
+something when
 everything is deleted: so a new environment is emptied before a request finds it.
 """
 
@@ -33,7 +35,7 @@ LOOK_S = 0.1
 
 
 class Worlds:
-    """All environments, and what is in each."""
+    """All environments, and their contents."""
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class Worlds:
         await self._parts.blobs.forget(workspace)
 
     async def _open(self, scope: Scope) -> None:
-        """Remove what is left of an environment of this name, and let requests find the new one."""
+        """Remove the rest of a deleted environment with this name, and let requests find the new one."""
         await self._forget([scope])
         await self._parts.secrets.of(scope).load()
         await self._parts.volumes.of(scope).load()

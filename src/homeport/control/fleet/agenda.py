@@ -25,7 +25,7 @@ class Agenda:
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
         self._noted: dict[PoolKey, None] = {}  # in the order in which they came
-        self._watched: set[PoolKey] = set()  # the ingress tells of the next request to these
+        self._watched: set[PoolKey] = set()  # the ingress will report the next request to these
         self._due: list[tuple[float, PoolKey]] = []  # a heap: when the others change by themselves
         self._whole_at = -math.inf
         pools.on_added.append(self.note)
@@ -40,16 +40,18 @@ class Agenda:
         self._whole_at = -math.inf
 
     def rouse(self, pool: Pool) -> None:
-        """Look at this pool: the ingress has told of a request, and does so once."""
+        """Look at this pool: the ingress has reported a request. It reports only the next one."""
         self._watched.discard(pool.key)
         self.note(pool)
 
     def watch(self, pools: Iterable[Pool]) -> None:
-        """The ingress tells of the next request to these pools. A request may have begun before, so the next pass looks at them."""
+        """Record that the ingress will report the next request to these pools. A request may have begun before, so
+        the next pass looks at them.
+        """
         self._watched |= {pool.key for pool in pools}
 
     def watch_none(self) -> None:
-        """The ingress does not answer, so it may tell of no request any more."""
+        """Record that the ingress may report no request any more, because it does not answer."""
         self._watched.clear()
         self.note_all()
 
@@ -74,14 +76,16 @@ class Agenda:
                 continue
             at = until(pool, now)
             if pool.members and at <= now:
-                self._watched.discard(pool.key)  # it has requests, so the ingress may have told
+                self._watched.discard(
+                    pool.key
+                )  # it has requests, so the ingress may have reported one
             if pool.asleep or (pool.key in self._watched and at > now):
                 self._noted.pop(pool.key, None)
                 if at < math.inf:
                     heapq.heappush(self._due, (at, pool.key))
 
     def quiet(self, now: float) -> list[Pool]:
-        """Return the pools that nobody watches and that need no further look before their next request."""
+        """Return the pools that the ingress does not watch and that need no further look before their next request."""
         return [
             pool
             for pool in self._pools_noted()

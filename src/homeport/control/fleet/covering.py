@@ -1,17 +1,17 @@
-"""What gives hosts a certificate before their URL answers. Without TLS nothing does."""
+"""Gives hosts a certificate before their URL answers. Without TLS, nothing does this."""
 
 from collections.abc import Collection
 from typing import Protocol
 
 
 class Covering(Protocol):
-    """Certificates of hosts, as those see them that make hosts answer."""
+    """Certificates of hosts, for the modules that make hosts answer."""
 
     async def cover(self, hosts: Collection[str]) -> None:
         """Return when these hosts have certificates, if they can have them at once."""
 
     def wake(self) -> None:
-        """Hear that hosts have come or gone."""
+        """Look again, because hosts were added or removed."""
 
 
 class Uncovered:

@@ -59,7 +59,7 @@ class Mirror:
         gone_s: float = GONE_S,
     ) -> None:
         self.name = node.name
-        self.health = Health.SUSPECT  # until it has told its list
+        self.health = Health.SUSPECT  # until it has sent its list
         self.capacity: Capacity | None = None  # None: it has never answered
         self.drained = False  # it gets no new containers
         self.containers: dict[str, Container] = {}
@@ -256,7 +256,7 @@ class Mirror:
         return await self._long(self._node.execute(container, order, environ))
 
     async def usage(self) -> Mapping[str, Usage]:
-        """Return what each container there uses."""
+        """Return the resources that each container there uses."""
         return await self._answer(self._node.usage())
 
     async def confirm_held(self, container: str, held: int) -> None:
@@ -264,7 +264,7 @@ class Mirror:
         await self._short(self._node.confirm_held(container, held))
 
     async def forget(self, pool: PoolKey) -> None:
-        """Release what was kept for the pool's next container."""
+        """Release the resources that are kept for the pool's next container."""
         self._warm.pop(_function(pool), None)
         await self._short(self._node.forget(pool))
 
@@ -284,7 +284,7 @@ class Mirror:
         return await self._answer(self._node.environments())
 
     async def build_log(self, key: str) -> str | None:
-        """Return what the build of a layer has told there."""
+        """Return the output of a layer's build there."""
         return await self._answer(self._node.build_log(key))
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:

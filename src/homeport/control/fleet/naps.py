@@ -1,4 +1,4 @@
-"""Says how long the control loop sleeps between two passes, and has the ingress tell of requests meanwhile."""
+"""Decides how long the control loop sleeps between two passes, and makes the ingress report requests meanwhile."""
 
 import logging
 

@@ -117,7 +117,7 @@ class Nodes:
         return await mirror.execute(container, order, environ)
 
     async def usage(self) -> dict[str, Usage]:
-        """Return what each container uses, by its id, of the nodes that answer."""
+        """Return the resources that each container uses, by its id, of the nodes that answer."""
         usages: dict[str, Usage] = {}
         for mirror in self.ready():
             with contextlib.suppress(NodeLost):  # the mirror has noted it
@@ -169,7 +169,7 @@ class Nodes:
         return [layer for mirror in self.ready() for layer in await mirror.environments()]
 
     async def build_log(self, key: str) -> str | None:
-        """Return what the build of a layer has told, on the first node that has it."""
+        """Return the output of a layer's build, from the first node that has it."""
         for mirror in self.ready():
             if (text := await mirror.build_log(key)) is not None:
                 return text

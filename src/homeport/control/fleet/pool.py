@@ -212,7 +212,7 @@ class Pool:
         return sum(member.stage in stages for member in self.members.values())
 
     def idle(self) -> list[Member]:
-        """Return the containers that take requests and have none, and no program of the user's."""
+        """Return the containers without a request and without a program of the user's."""
         return [
             member
             for member in self.members.values()

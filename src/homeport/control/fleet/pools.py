@@ -142,7 +142,9 @@ class Pools:
         if base is None:
             raise NotFound("app for invoked web endpoint is stopped")
         if base.variant and base.retired:
-            raise NotFound("these options are not in use any more")  # the caller asks for them anew
+            raise NotFound(
+                "these options are not in use any more"
+            )  # the caller asks for them again
         base.used_at = now()
         if base.retired or not base.function.parameters:
             return base
@@ -158,7 +160,7 @@ class Pools:
     def take_in(self, order: StartOrder) -> None:
         """Add the pool of a variant's container that an earlier server has started, for the requests inside.
 
-        Its options came with a call, and nobody has called yet: so no container of it starts, and idle ones end.
+        Its options came with a call, and no call has come since: so no container of it starts, and idle ones end.
         """
         key = dataclasses.replace(order.pool, parameters="")
         base = dataclasses.replace(key, function=variants.origin(key.function))

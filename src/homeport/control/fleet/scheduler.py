@@ -28,7 +28,7 @@ class Room:
     limit: int  # how many containers it may run
     memory_mib: int = 0  # memory that is not reserved
     accelerators: tuple[Accelerator, ...] = ()  # accelerators that are free
-    has_image: bool = True  # the image of the container that looks for a place is there
+    has_image: bool = True  # the node has the image of the container that needs a place
     is_warm: bool = False  # a container of its function was ready there, so a zygote may be
 
 

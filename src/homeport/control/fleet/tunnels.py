@@ -54,7 +54,7 @@ class _Route:
     def label(self) -> str:
         """The first label of its URL, which is the name of its endpoint and of its server too.
 
-        A hash, so that no container can have the URL of another one's tunnel, and nobody who knows the URL can
+        A hash, so that no container can have the URL of another one's tunnel, and knowing the URL is not enough to
         close the tunnel.
         """
         text = f"{self.container}/{self.tunnel.name}"
@@ -121,7 +121,7 @@ class Tunnels:
         return TunnelInfo(scheme=scheme, host=self._host(route), port=port)
 
     async def close(self, within: Scope, name: str) -> None:
-        """Take the URL of an environment's tunnel away; return when it is gone."""
+        """Remove the URL of an environment's tunnel; return when it is removed."""
         key = (within, name)
         route = self._routes.get(key)
         if route is None:
@@ -182,7 +182,7 @@ class Tunnels:
             route.opened.set()
 
     def _begin_closing(self, key: _Key) -> asyncio.Future[None]:
-        """Start to close a tunnel; return a future that is done when its URL is gone."""
+        """Start to close a tunnel; return a future that is done when its URL is removed."""
         route = self._routes.pop(key)
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

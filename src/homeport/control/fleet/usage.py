@@ -1,4 +1,4 @@
-"""Looks every 15 seconds at what containers use, while there is one; a server without containers is not woken."""
+"""Measures every 15 seconds what containers use, while there is one; without containers it does not wake the server."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ _Whose = tuple[Scope, str, str]
 
 
 class Sampler:
-    """Adds up what the containers of each function use, and how many have started."""
+    """Adds up the use of the containers of each function, and counts their starts."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Sampler:
         keep: Callable[[float, float, Mapping[Scope, Sequence[Sample]]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`keep` gets the time, the seconds since the look before, and what was used; it is called in a thread."""
+        """`keep` gets the time, the seconds since the look before, and the use in them; it is called in a thread."""
         self._nodes = nodes
         self._pools = pools
         self._keep = keep
@@ -37,7 +37,9 @@ class Sampler:
         self.failed: Callable[[], None] = lambda: None  # called when containers did not start
         self._wanted = asyncio.Event()
         self._looked_at = 0.0
-        self._cpu_s: dict[str, float] = {}  # container -> what it had used at the last look
+        self._cpu_s: dict[
+            str, float
+        ] = {}  # container -> the seconds that it had used at the last look
         self._starts: dict[PoolKey, tuple[int, int]] = {}  # cold and failed ones, likewise
         self._tasks = Tasks()
 
@@ -60,7 +62,7 @@ class Sampler:
         """Look once."""
         containers = self._nodes.containers()
         if not containers:
-            self._wanted.clear()  # this is the last look: some may have come and gone since the one before
+            self._wanted.clear()  # this is the last look: containers may have started and ended since the one before
         used = await self._nodes.usage() if containers else {}
         now = self._clock()
         span_s = now - self._looked_at
