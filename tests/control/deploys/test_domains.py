@@ -8,7 +8,7 @@ import pytest
 from homeport.contract.errors import BadRequest, LabelTaken, NotFound, ScriptError
 from homeport.contract.scope import MAIN, Scope
 from homeport.control.certificates.resolving import Pointing
-from homeport.control.deploys.domains import Domains, told
+from homeport.control.deploys.domains import Domains, verdict
 from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest
 from tests.waiting import virtually
@@ -226,8 +226,8 @@ def test_where_a_domain_leads_is_told_with_the_record_to_add():
         "unknown": Pointing(found=None, expected=here),
     }
     for state, pointing in cases.items():
-        assert state == told("a.test", pointing)[0]
+        assert state == verdict("a.test", pointing)[0]
 
-    assert "add `a.test. A 203.0.113.5`" in told("a.test", cases["missing"])[1]
-    assert "192.0.2.9" in told("a.test", cases["elsewhere"])[1]
-    assert "public_addresses" in told("a.test", Pointing(found=here, expected=()))[1]
+    assert "add `a.test. A 203.0.113.5`" in verdict("a.test", cases["missing"])[1]
+    assert "192.0.2.9" in verdict("a.test", cases["elsewhere"])[1]
+    assert "public_addresses" in verdict("a.test", Pointing(found=here, expected=()))[1]

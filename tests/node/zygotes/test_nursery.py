@@ -385,7 +385,7 @@ async def test_the_log_says_once_that_a_function_has_no_zygote(house, monkeypatc
         zygote.end()
         return {"failure": "the zygote did not start: no room"}
 
-    monkeypatch.setattr(nursery, "begun", begun)
+    monkeypatch.setattr(nursery, "first_message", begun)
     house.install("heavy", "x = 1")
     house.write("import heavy\ndef say(): return heavy.x")
     for _ in range(2):
