@@ -53,7 +53,7 @@ def begin(words: Sequence[str]) -> None:
     if not words or words[0] not in SERVED or HELP.intersection(words):
         return
     environ = dict(os.environ)
-    with contextlib.suppress(OSError):  # then the command starts one itself, and says what is wrong
+    with contextlib.suppress(OSError):  # then the command starts one itself, and reports the error
         if words[0] in COMMANDS:
             cwd = os.getcwd()  # noqa: PTH109 - pathlib is not imported yet
             process, answers = start("--ahead")
@@ -112,7 +112,7 @@ def start(*words: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def _control_plane(environ: Mapping[str, str]) -> Server | None:
-    """Start a process of the control plane if no server listens; without one, the command says what is wrong."""
+    """Start a process of the control plane if no server listens; if that fails, the command reports the error."""
     from homeport import settings as all_settings  # the loader's process imports meanwhile
     from homeport.cli import control
     from homeport.contract.errors import Failure

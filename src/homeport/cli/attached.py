@@ -85,7 +85,7 @@ async def _quietly(work: "asyncio.Future[None] | object") -> None:
 
 
 async def _copy(running: "Running") -> int:
-    """Write what the program writes; return its exit code."""
+    """Write the program's output; return its exit code."""
     async for where, data in running.outputs():
         if not where:
             return int(data)
@@ -128,7 +128,7 @@ async def _read(descriptor: int) -> bytes:
 def _raw() -> Iterator[None]:
     """Hand every key to the program, Ctrl-C too; at the end the terminal is as before."""
     before = termios.tcgetattr(0)
-    tty.setraw(0, termios.TCSANOW)  # what was typed meanwhile is not lost
+    tty.setraw(0, termios.TCSANOW)  # the input up to now is not lost
     try:
         yield
     finally:

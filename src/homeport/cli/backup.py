@@ -110,7 +110,7 @@ def restore(
 
 
 def _passphrase(file: str, *, new: bool) -> str:
-    """Return the passphrase: the first line of the file, or what is typed; it is not shown."""
+    """Return the passphrase: the first line of the file, or the user's hidden input."""
     if file == "-":
         return _first_line(sys.stdin.buffer.read(MAX_PASSPHRASE_BYTES), "standard input")
     if file:
@@ -130,7 +130,7 @@ def _passphrase(file: str, *, new: bool) -> str:
 
 
 def _confirm_unprotected(file: Path, *, yes: bool) -> None:
-    """Ask before anything is restored that may come from anybody: its settings can name commands, for example."""
+    """Ask before a file of unknown origin is restored: its settings can name commands, for example."""
     if not yes and not sys.stdin.isatty():
         raise BadRequest(
             f"{file} has no passphrase, so anybody may have written it, and there is no terminal to ask on",
@@ -201,7 +201,7 @@ async def _restore(settings: Settings, file: Path, passphrase: str, *, force: bo
 
 
 async def _status(settings: Settings) -> "Status | None":
-    """Return what the server of the home says of itself; None if none runs."""
+    """Return the status of the home's server; None if none runs."""
     from homeport.client import ServerSilent
 
     async with server.running(settings) as client:

@@ -162,7 +162,7 @@ async def _upload(
     builds: live.Builds | None = None,
     plain: bool = False,
 ) -> "Deployed":
-    """Deploy what a script has declared."""
+    """Deploy a script's manifest and files."""
     async with server.background(settings) as client:
         from homeport.contract.api.deploys import Deploy  # not earlier: the server starts meanwhile
 

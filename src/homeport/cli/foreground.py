@@ -1,8 +1,8 @@
 """`homeport up --foreground`: starts the server, and starts it again when it ends; what systemd and a container start.
 
     SIGTERM, SIGINT   end the server, its containers and HAProxy, whatever the server does at that moment
-    SIGHUP            start the server's code anew: the server finishes its changes and hands over; containers
-                      and HAProxy go on, and no request is lost. An upgrade is new code and this signal.
+    SIGHUP            start the server's code again: the server finishes its changes and hands over; containers
+                      and HAProxy continue, and no request is lost. An upgrade is new code and this signal.
     homeport down     ends the server, and this process with it
 
 This process is small and stays as it is over upgrades: all that it needs is imported at its start. systemd must
@@ -31,7 +31,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0  # before the server is started again
 GOOD_WHILE_S = 30.0  # a server that ran this long had started well
 END_S = 60.0  # how long it may take to end everything
 HAND_OVER_S = 60.0  # how long it may take to hand over; for its changes it waits half of that (control/main.py)
-LEFT_S = 20.0  # how long it may take to end what a server has left
+LEFT_S = 20.0  # how long it may take to end the processes that a server has left
 HAND_OVER = signal.SIGUSR2  # control/main.py
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 STANDBY, LEFT = "--standby", "--end"  # arguments of the server (control/main.py)
@@ -143,7 +143,7 @@ class Foreground:
         return child.returncode == Ending.DOWN
 
     def _hear(self, line: bytes) -> None:
-        """Note what a server says at its start, once: that it is ready, or why it is not."""
+        """Read a server's first line, once: that it is ready, or why it is not."""
         if not line:
             return
         with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -152,7 +152,7 @@ class Foreground:
                 failure = answer.error.failure()
                 if not self._was_ready and not self._is_standby:
                     raise failure
-                # Another server leads the home that this one has led, such as a standby.
+                # Another server leads the home now, such as a standby.
                 self._is_standby = self._is_standby or isinstance(failure, AlreadyExists)
                 _show(failure)
             elif answer.ready is not None:
@@ -162,7 +162,7 @@ class Foreground:
                 self._notify(f"READY=1\nSTATUS=serving, pid {answer.ready.pid}\n")
 
     def _obey(self, child: "subprocess.Popen[bytes]") -> bool:
-        """Do what the signals ask for; return whether this process is to end."""
+        """Do what the signals ask for; return whether this process has to end."""
         if {signal.SIGTERM, signal.SIGINT} & set(self._signals):
             self._notify("STOPPING=1\n")
             self._end(child)
@@ -260,13 +260,13 @@ class Foreground:
 
 
 def _show(message: str | Failure) -> None:
-    """Tell the user; the reader of standard error may have ended, and this process goes on without."""
+    """Show a message; the reader of standard error may have ended, and this process continues without it."""
     try:
         if isinstance(message, Failure):
             output.show_failure(message)
         else:
             output.say(message)
-    except (OSError, ValueError, SystemExit):  # rich ends a program whose output nobody reads
+    except (OSError, ValueError, SystemExit):  # rich ends a program whose output is not read
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
@@ -274,7 +274,7 @@ def _show(message: str | Failure) -> None:
 
 
 def notifier(address: str) -> Callable[[str], None]:
-    """Return the function that tells systemd something (man 3 sd_notify); without an address it does nothing."""
+    """Return the function that sends systemd a message (man 3 sd_notify); without an address it does nothing."""
 
     def tell(text: str) -> None:
         if not address:

@@ -1,6 +1,6 @@
 """Shows what takes long: on a terminal one live line for each thing, elsewhere plain lines.
 
-A line appears when its thing has lasted a moment, and it is gone when the thing is done. Rich draws it, in a thread of
+A line appears when its work has lasted a moment, and disappears when the work is done. Rich draws it, in a thread of
 its own, and writes what is printed meanwhile above it. The cursor is never hidden, so a command that is killed
 leaves the terminal as it was.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from homeport.contract.api import events
 
-DELAY_S = 0.4  # what is over before has no line
+DELAY_S = 0.4  # shorter work has no line
 BIG_BYTES = 8 * MIB  # an upload or a download of so much has a line elsewhere than on a terminal
 KEPT_LINES = 2_000  # of a build, to show when it fails
 BAR = 20
@@ -38,13 +38,13 @@ def is_live() -> bool:
 class Line:
     """A live line: a spinner with a text, or a bar if it is known how much there is to do.
 
-    There is one at a time: a thing that is a part of another has none.
+    There is one at a time: work that is a part of other work has none.
     """
 
     _open: "Line | None" = None
 
     def __init__(self, what: str, *, plain: bool = False, at_once: bool = False) -> None:
-        """With `plain` there is none: the command prints JSON."""
+        """With `plain` nothing is shown: the command prints JSON."""
         self._lock = threading.RLock()
         self._state: dict[str, Any] = {"what": what, "done": None, "total": None, "detail": ""}
         self._progress: Progress | None = None
@@ -57,7 +57,7 @@ class Line:
             self._timer.start()
 
     def sized(self, done: int, total: int) -> None:
-        """Show how many of these bytes are there."""
+        """Show how many of these bytes have arrived."""
         if not self._is_told and total >= BIG_BYTES:
             output.say(f"{self._state['what']}: {_size(total)}")
             self._is_told = True
@@ -112,11 +112,11 @@ def line(what: str, *, plain: bool = False) -> Iterator[Line]:
 class Builds:
     """Shows the progress of a deploy: a live line for each image that is built, with its steps.
 
-    Where lines do not move, and if all lines are wanted, it prints what the builds print.
+    Where lines do not move, and if all lines are wanted, it prints the output of the builds.
     """
 
     def __init__(self, what: str = "", *, every: bool = False, plain: bool = False) -> None:
-        """`what` goes on between the builds; `every`: print each line of a build."""
+        """`what` is shown between the builds; `every`: print each line of a build."""
         self._what, self._plain = what, plain
         self._is_live = is_live() and not every and not plain
         self._between: Line | None = None
@@ -124,7 +124,7 @@ class Builds:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
 
     def begin(self) -> Self:
-        """Show that something goes on."""
+        """Show that work continues."""
         if self._is_live and self._what and self._between is None and self._image is None:
             self._between = Line(self._what)
         return self
@@ -216,7 +216,7 @@ def _drawn() -> "Progress":
         transient=True,
         refresh_per_second=8,
         expand=True,
-        # What goes elsewhere than to the terminal must not be taken for talk.
+        # Output to a file or a pipe must not be mixed with messages.
         redirect_stdout=sys.stdout.isatty(),
     )
 

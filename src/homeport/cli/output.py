@@ -53,7 +53,7 @@ def err() -> "Console":
 
 
 def prepare() -> None:
-    """Import what a command prints and asks the server with, while it waits for another process."""
+    """Import the modules for printing and for asking the server, while the command waits for another process."""
     importlib.import_module("homeport.client")
     importlib.import_module("rich.console")
     importlib.import_module("rich.text")

@@ -116,7 +116,7 @@ class Run:
         self._detach = detach
         self._app = ""  # the app's name, once it is known
         self._interrupts = 0
-        self._runs = False  # True once the script was told to go on
+        self._runs = False  # True once `Go` was sent to the script
         self._work: asyncio.Task[int] | None = None
         self._show = show
 
@@ -133,7 +133,7 @@ class Run:
             code = 1
         except Failure as failure:
             self._show.builds.end()
-            if self._interrupts:  # what was interrupted says that it did not end well
+            if self._interrupts:  # the user has interrupted the script, so its failure is not shown
                 self._aborted()
                 return 1
             self._show.shown.shorten(failure)
@@ -196,7 +196,7 @@ class Run:
                 await asyncio.wait({going})
 
     async def _go(self, declared: Declared, session: sessions.Session | None) -> int:
-        """Let the script go on; return how it ended."""
+        """Send `Go` to the script; return its exit code."""
         self._show.builds.end()
         self._runs = True
         settings = self._settings
@@ -268,7 +268,7 @@ class _Child:
         await self.wait()
 
     async def answer(self) -> Answer:
-        """Return what it says about the script; an empty answer if it has ended without one."""
+        """Return the loader's answer about the script; an empty one if it has ended without an answer."""
         assert self._reader is not None
         return script.read(await self._reader.readline())
 

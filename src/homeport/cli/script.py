@@ -63,7 +63,7 @@ class Declarer:
             self._loader = loader
         if answer.declared is not None:
             self.watch = answer.watch
-        else:  # what was not reached this time still counts
+        else:  # files that were not reached this time still count
             self.watch |= answer.watch
         declared = _declared(self._ref, answer, code)
         self._unsafe.update(declared.unlike)

@@ -209,7 +209,7 @@ async def _greeted(
     if background:
         process.stdin.close()
         process.stdout.close()
-        process.returncode = 0  # it goes on without us: nothing to warn about
+        process.returncode = 0  # it continues without this command: no warning is needed
     return True
 
 
@@ -236,7 +236,7 @@ async def _leave(process: "subprocess.Popen[str]", client: "Client") -> None:
         status = await _status(client)
         if status is not None and any(app.state == "serving" for app in status.apps):
             output.say("the server stays for another session")
-            process.returncode = 0  # it goes on without us: nothing to warn about
+            process.returncode = 0  # it continues without this command: no warning is needed
     await asyncio.to_thread(_end, process)
 
 

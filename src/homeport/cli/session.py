@@ -1,4 +1,4 @@
-"""An app's session on the server, and what is shown of it: for `homeport run` and for `app.run()` in a script."""
+"""An app's session on the server, and its output: for `homeport run` and for `app.run()` in a script."""
 
 import asyncio
 import contextlib

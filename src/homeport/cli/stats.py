@@ -77,7 +77,7 @@ def function(series: FunctionSeries) -> tuple[str, ...]:
 
 
 def chart(counts: Sequence[int]) -> str:
-    """PURE: return a line of bars, of which the highest stands for the largest number.
+    """PURE: return a line of bars; the highest is the largest number.
 
     >>> chart([0, 1, 4, 8])
     ' ▁▄█'

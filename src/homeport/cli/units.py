@@ -34,7 +34,7 @@ class Service:
     units: Path = UNITS
 
     def __post_init__(self) -> None:
-        """Raise `BadRequest` for what a unit, a shell or useradd would read as something else."""
+        """Raise `BadRequest` for text that a unit, a shell or useradd would read in another way."""
         if not self.user.isascii() or not self.user.replace("-", "").replace("_", "").isalnum():
             raise BadRequest(f"`{self.user}` cannot be a user's name")
         if self.user[0] in "-0123456789" or self.user == "root":
@@ -93,7 +93,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Delete a file or a directory, if it is there."""
+    """Delete a file or a directory, if it exists."""
 
     path: Path
 
@@ -105,7 +105,7 @@ def unit(service: Service) -> str:
     """Return the unit's text.
 
     The server is started again by `homeport up --foreground` and not by systemd, so that containers outlive it
-    (see cli/foreground.py). If that process ends, `KillMode=mixed` ends everything, and systemd begins anew.
+    (see cli/foreground.py). If that process ends, `KillMode=mixed` ends everything, and systemd starts it again.
 
     It does not wait for network-online.target, which takes two minutes where networkd manages no interface: what
     cannot be reached at boot is tried again.
@@ -270,7 +270,7 @@ def free_subordinates(*files: str) -> int:
 
 
 def installed(text: str, units: Path = UNITS) -> Service:
-    """PURE: return the service that a unit's text describes; `BadRequest` if it was written by somebody else."""
+    """PURE: return the service that a unit's text describes; `BadRequest` if homeport did not write it."""
     values: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition("=")

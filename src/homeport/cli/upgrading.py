@@ -2,9 +2,9 @@
 
     1  the new version is installed beside the others, and migrates a copy of the database
     2  the link moves, and the server hands over to the new version; a server that is down is started
-    3  the new server has to serve, with no app broken that was not before, and to go on for PROVE_S
+    3  the new server has to serve, with no app broken that was not before, and to run for PROVE_S
 
-Whatever else happens, a signal included, leads back: the link, the unit, the server and its database.
+Any failure, a signal included, restores the link, the unit, the server and its database.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, Failure, NotFound
 
 HEALTHY_S = 120.0  # how long a new version may take until it serves
-PROVE_S = 10.0  # how long it has to go on
+PROVE_S = 10.0  # how long it has to run
 LOOK_S = 0.25
 BEGINS_S = 15.0  # how long a server that begins, or hands over, may take to answer
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one: the terminal is closed
 
 Status = dict[str, Any]
-#: Returns what the server says of itself; None if it does not answer.
+#: Returns the server's status; None if it does not answer.
 Ask = Callable[[], Status | None]
 
 
@@ -49,7 +49,7 @@ class Upgrade:
 
     def run(self) -> None:
         """Upgrade; an error says which version serves after it."""
-        with alone(self.service.root), _signals(_end):  # each of them leads back
+        with alone(self.service.root), _signals(_end):  # each of them restores the version before
             try:
                 self._run()
             except BaseException as error:
@@ -87,7 +87,9 @@ class Upgrade:
         output.say(f"homeport {new['version']} serves; {was}")
 
     def _forward(self, text: str, state: str) -> list[Step]:
-        """Return the steps to the new version, with the unit that it needs; what somebody has stopped stays so."""
+        """Return the steps to the new version, with the unit that it needs; a service that was stopped stays
+        stopped.
+        """
         service = self.service
         steps: list[Step] = [Link(service.root / "current", f"versions/{self.version}")]
         if text != units.unit(service):
@@ -96,13 +98,13 @@ class Upgrade:
                 Run(("systemctl", "daemon-reload")),
             ]
         if state != "inactive":
-            # Also a server that cannot start may have left HAProxy and containers, which go on over a reload.
+            # Also a server that cannot start may have left HAProxy and containers, which continue over a reload.
             verb = "reload" if state == "active" else "restart"
             steps.append(Run(("systemctl", verb, service.unit)))
         return steps
 
     def _proved(self, old: Status | None) -> Status:
-        """Wait until the new server serves, and goes on; `Failure` if it does not."""
+        """Wait until the new server serves, and continues to; `Failure` if it does not."""
         service, broken = self.service, _broken(old) if old else None
         old_pid = old["pid"] if old else 0
 
@@ -173,7 +175,7 @@ class Upgrade:
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Let nobody else install, upgrade or remove the service until the end of the block."""
+    """Lock the service until the end of the block, so that no other command installs, upgrades or removes it."""
     root.mkdir(parents=True, exist_ok=True, mode=0o755)
     with (root / "lock").open("a") as lock:
         try:
@@ -209,7 +211,7 @@ def healthy(
 
 
 def ask(service: Service) -> Status | None:
-    """Return what the server says of itself, asked as its user; None if it does not answer."""
+    """Return the server's status, asked as its user; None if it does not answer."""
     result = as_user(service, [str(service.python), "-m", "homeport", "status", "--json"])
     return None if result.returncode else _answer(result)
 
@@ -277,7 +279,7 @@ def is_user(name: str) -> bool:
 
 
 def note(service: Service, action: str, result: str, target: str) -> None:
-    """Write a row to the audit log of the service, as its user; who is behind `sudo` is in it.
+    """Write a row to the audit log of the service, as its user; the user of `sudo` is in it.
 
     An earlier homeport, to which an upgrade may have gone back, does not know this, and does nothing.
     """
@@ -316,7 +318,7 @@ def current(service: Service) -> str:
 
 
 def show(service: Service) -> dict[str, str]:
-    """Return what systemd knows of the unit; everybody may ask."""
+    """Return systemd's facts about the unit; every user may ask."""
     names = ("ActiveState", "SubState", "MainPID", "UnitFileState")
     words = ["systemctl", "show", service.unit, *(f"--property={name}" for name in names)]
     result = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -213,7 +213,7 @@ def _local_files(local: Path, path: str) -> list[tuple[Path, str]]:
 
 
 class _Went:
-    """How many bytes of all that an upload or a download has have gone."""
+    """The bytes of an upload or a download that were copied, and all of them."""
 
     def __init__(self, total: int) -> None:
         self.line: live.Line | None = None

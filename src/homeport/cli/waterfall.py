@@ -84,7 +84,7 @@ def bar(row: Row, total_ms: float, width: int = WIDTH) -> str:
 
 
 def _look(step: Step) -> tuple[str, str]:
-    """Return a part's colour, and what it is."""
+    """Return a part's colour, and its description."""
     if step.inner:
         return _OF_START[step.name]
     return _COLOURS.get(step.name, "white"), MEANINGS.get(step.name, "")

@@ -95,7 +95,7 @@ def _worlds(state: State, deploys: Deploys) -> Worlds:
 
 
 def _watcher(state: State, fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> Watcher:
-    """Open the loops that look at alerts and tell of them."""
+    """Open the loops that look at alerts and deliver their messages."""
     keeper = fleet.keeper
     watcher = Watcher(
         state.alerts,

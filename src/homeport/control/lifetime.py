@@ -26,7 +26,7 @@ async def begin(audit: Audit, why: Callable[[], str], opened: AsyncExitStack) ->
 
 
 async def end(audit: Audit, why: str) -> None:
-    """Write what has ended the server."""
+    """Record why the server has ended."""
     await _add(audit, "server stop", why)
 
 

@@ -44,7 +44,7 @@ OpenNodes = Callable[[Settings, bool, Callable[[LogLine], None], AsyncExitStack]
 
 KEPT, STANDBY, END = "--kept", "--standby", "--end"
 HAND_OVER = signal.SIGUSR2  # the server ends, and leaves HAProxy and the containers to the next one
-QUIET_S = 30.0  # how long a change may go on before that
+QUIET_S = 30.0  # how long a change may continue before that
 
 log = logging.getLogger("homeport")
 
@@ -52,7 +52,7 @@ log = logging.getLogger("homeport")
 def main(roles: "Roles | None" = None) -> int:
     """Run a control plane until it is asked to end; return an `Ending`.
 
-    With `--standby` it waits first; with `--end` it ends what an earlier server has left.
+    With `--standby` it waits first; with `--end` it ends the processes that an earlier server has left.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -95,7 +95,7 @@ def from_words(words: Sequence[str]) -> tuple[Settings, bool]:
 
 
 def read(line: str) -> tuple[Settings, bool]:
-    """Return what a command wrote: the settings, and whether the server is to outlive it."""
+    """Return the settings in a command's line, and whether the server is to outlive the command."""
     try:
         start = codec.loads(Start, line)
         return Settings.received(start.settings), start.kept
@@ -142,7 +142,7 @@ def locked(settings: Settings) -> Iterator[None]:
         try:
             yield
         finally:
-            # After a start that failed, isolated containers go on, and their doors are in there.
+            # After a start that failed, isolated containers continue, and their doors are in there.
             goes_on = any((settings.socket_dir / "doors").glob("*"))
             if settings.socket_dir != settings.run_dir and not goes_on:  # it is below /tmp
                 shutil.rmtree(settings.socket_dir, ignore_errors=True)
@@ -218,7 +218,7 @@ async def _nothing() -> None:
 
 
 def _collect_garbage() -> None:
-    """Begin to collect garbage, without a look at what the start has made (see `__main__`)."""
+    """Start to collect garbage, without a look at the objects that the start has made (see `__main__`)."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

@@ -253,7 +253,7 @@ def _calls(
     deployer: Deployer,
     opened: AsyncExitStack,
 ) -> Deploys:
-    """Make the objects that call what is deployed."""
+    """Make the objects that call deployed functions."""
     scaler = Scaler(parts, Scalings(state.store.database))
     variants = Variants(parts, deployer.mounts)
     opened.push_async_callback(variants.close)

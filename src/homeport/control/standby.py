@@ -8,7 +8,7 @@ looks every few seconds, hands over. A leader that does not (it hangs) is killed
 The lock's file has the leader's pid, and then what the leader does. Only one that LEADS has claimed the database: a
 leader that is still starting, or HANDS_OVER to the next server of its own, has not lost it.
 
-Then the standby begins again in a new interpreter, because homeport may have been installed anew while it waited,
+Then the standby starts again in a new interpreter, because homeport may have been installed again while it waited,
 and starts like every server after a kill: it adopts the containers and HAProxy.
 """
 
@@ -78,7 +78,7 @@ def is_waiting(home: Path) -> bool:
 
 @contextlib.contextmanager
 def led(path: Path) -> Iterator[bool]:
-    """Lock a home, and note who has the lock; yields False if another process has it."""
+    """Lock a home, and record who has the lock; yields False if another process has it."""
     with path.open("a+") as lock:
         if not _lock(lock):
             yield False
@@ -90,7 +90,7 @@ def led(path: Path) -> Iterator[bool]:
 
 
 def note(home: Path, what: str) -> None:
-    """Write down what the leader of a home, this process, does: LEADS or HANDS_OVER."""
+    """Write down the state of a home's leader, this process: LEADS or HANDS_OVER."""
     with contextlib.suppress(OSError):  # a full disk: a standby waits for the end of this process
         (home / LOCK).write_text(f"{os.getpid()}\n{what}\n")
 

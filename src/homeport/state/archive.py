@@ -121,7 +121,7 @@ def write(
 def unpack(source: Path, folder: Path, *, passphrase: str, volumes: Restored) -> Contents:
     """Unpack a backup into a new folder and check it; `BadRequest` says what is wrong with the file.
 
-    The private files are not written: they are in what this returns. The files of volumes go to `volumes`.
+    The private files are not written: the returned contents have them. The files of volumes go to `volumes`.
     """
     with _reading(source) as tar:
         return _Reader(tar, folder, passphrase, volumes).read()

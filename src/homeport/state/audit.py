@@ -1,6 +1,6 @@
 """The audit log: a row for each change of this server, or try of one. The API reads rows, and adds nothing by itself.
 
-A row that cannot be written goes to the server's log, whole; the command goes on. Most commands write to the same
+A row that cannot be written goes to the server's log, whole; the command continues. Most commands write to the same
 database, so they have failed already. One that stops something must not be refused because the disk is full.
 
 Rows older than the setting `audit_days` are deleted, and so are the oldest of a caller that has more than MOST_OF_ONE: a

@@ -103,7 +103,7 @@ class Blobs:
             part.unlink(missing_ok=True)
 
     def read(self, sha256: str) -> bytes | None:
-        """Return a file's content, None if it is gone; blocks. Give it the hashes of kept revisions alone."""
+        """Return a file's content, None if it was deleted; blocks. Call it only with the hashes of kept revisions."""
         with contextlib.suppress(OSError):
             return self._path(sha256).read_bytes()
         return None

@@ -1,4 +1,4 @@
-"""What a spawned call has in the database: its row, its states and its outcome."""
+"""The data of a spawned call in the database: its row, its states and its outcome."""
 
 from homeport.contract.dataclass import dataclass
 from homeport.state import tables

@@ -57,7 +57,7 @@ __all__ = [
 
 
 class Calls:
-    """The calls of all environments, for the dispatcher; `of` returns those of one, for everybody else.
+    """The calls of all environments, for the dispatcher; `of` returns those of one environment, for all other callers.
 
     One class, because each method is one short transaction on the same table.
     """

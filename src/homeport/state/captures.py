@@ -88,7 +88,7 @@ class Captures:
                 path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Delete what is a day old, or cannot be read."""
+        """Delete captured requests that are a day old, or cannot be read."""
         with self._turn:
             for path in self._root.rglob("*.json"):
                 with contextlib.suppress(OSError):

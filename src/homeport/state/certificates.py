@@ -1,4 +1,4 @@
-"""Certificates: those that the ingress has, the failed orders of hosts, and what was issued in the last week.
+"""Certificates: those that the ingress has, the failed orders of hosts, and the ones issued in the last week.
 
 The private keys are files: of certificates in the home's `certificates/`, of orders in `acme/`. A row says what is in a
 certificate, so that nothing must be read to decide about renewals.
@@ -75,7 +75,7 @@ class Certificates:
         return [TryRow(**{**row, "failed_at": tuple(json.loads(row["failed_at"]))}) for row in rows]
 
     async def issues(self, since: float) -> list[IssueRow]:
-        """Return what was issued since then."""
+        """Return the certificates that were issued since then."""
         query = select(_I).where(_I.c.at > since)
         rows = await self._database.read(lambda c: list(c.execute(query).mappings()))
         return [

@@ -134,7 +134,7 @@ class ColdStarts:
         return self._recent.get((scope, app), {}).get(container)
 
     def drop(self, scope: Scope) -> None:
-        """Drop what is in memory of an environment, before its rows are deleted."""
+        """Drop the starts of an environment from memory, before its rows are deleted."""
         self._recent = {app: starts for app, starts in self._recent.items() if app[0] != scope}
         for containers in (self._unanswered, self._unwritten):
             for container in [c for c, app in containers.items() if app[0] == scope]:

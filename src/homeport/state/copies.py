@@ -49,7 +49,7 @@ def keep_file(file: Path, number: str) -> None:
 def keep_tables(connection: Connection, number: str) -> None:
     """Copy the tables of a PostgreSQL, in the transaction that migrates them.
 
-    The right to make a schema may be missing: then the migration goes on, and there is no way back.
+    The right to make a schema may be missing: then the migration continues without a copy, and cannot be undone.
     """
     connection.execute(text("SET LOCAL statement_timeout = 0"))  # copies may be long
     place = _place(number)

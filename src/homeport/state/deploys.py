@@ -1,6 +1,6 @@
-"""Each try to change what an app serves: who, when, and how it ended. The newest ones of each app are kept.
+"""Each try to change what an app serves: its user, its time, and how it ended. The newest ones of each app are kept.
 
-A row that cannot be written is missing; the deploy goes on, and says itself if the database cannot be written.
+A row that cannot be written is missing; the deploy continues, and reports by itself if the database cannot be written.
 """
 
 import dataclasses

@@ -36,7 +36,7 @@ MAX_KEY_BYTES = 64 * 1024
 MAX_VALUE_BYTES = 100 * MIB
 MAX_ITEMS = 10_000  # of one update
 MAX_COUNT = 100_000  # the highest number that `len` returns
-PAGE, PAGE_BYTES = 500, 4 * MIB  # what is read at once: entries, and bytes of their values
+PAGE, PAGE_BYTES = 500, 4 * MIB  # the most that is read at once: entries, and bytes of their values
 _T = tables.dict_items
 
 # The statements of each operation are made once: to make one takes six times as long as to run it. Each is about one key,
@@ -64,7 +64,7 @@ class Dicts:
         self._last_place = 0
 
     async def get(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the value of each key; None for a key that is not there."""
+        """Return the value of each key; None for a key that does not exist."""
         places, now = [self._here(name, key) for key in keys], time.time()
         values_of_keys = await self._database.read_together(
             lambda c: [_VALUE.rows(c, here) for here in places]
@@ -79,7 +79,7 @@ class Dicts:
         return [rows[0][0] if rows else None for rows in values_of_keys]
 
     async def contains(self, name: str, key: bytes) -> bool:
-        """Return whether a key is there."""
+        """Return whether a key exists."""
         here = self._here(name, key)
         return bool(await self._database.read_together(lambda c: _IS_THERE.rows(c, here)))
 
@@ -102,7 +102,7 @@ class Dicts:
         return await self._database.together(work)
 
     async def pop(self, name: str, key: bytes) -> bytes | None:
-        """Remove an entry and return its value; None if it is not there."""
+        """Remove an entry and return its value; None if it does not exist."""
         here = self._here(name, key)
         removed = await self._database.together(lambda c: _POP.rows(c, here))
         return removed[0][0] if removed else None
@@ -174,8 +174,8 @@ class Dicts:
 def _upserts(dialect: str) -> tuple[Ready, Ready]:
     """Return two INSERTs of entries: one changes those that exist, the other leaves them.
 
-    An entry that has expired counts as none. Both return the places of what they wrote; a new entry has the place that
-    it was given, and another one keeps its own.
+    An entry that has expired counts as none. Both return the places of the entries that they wrote; a new entry has the
+    place of the call, and an existing one keeps its own.
     """
     query = insert_for(dialect, _T)
     key = [_T.c.dict, _T.c.digest]

@@ -53,7 +53,7 @@ class Domains:
         """Save a domain."""
         if row.domain in self._rows:
             raise AlreadyExists(f"the domain `{row.domain}` is attached already")
-        self._rows[row.domain] = row  # first, so that nobody else adds it meanwhile
+        self._rows[row.domain] = row  # first, so that no other request adds it meanwhile
         try:
             await self._database.write(lambda c: c.execute(insert(_T).values(**asdict(row))))
         except BaseException:

@@ -57,7 +57,7 @@ class Expiries:
         return min((expiry.expires_at for expiry in self._all.values()), default=None)
 
     async def deployed(self, app: AppKey, seconds: float | None, now: float) -> None:
-        """Note a deploy: the app lives for `seconds`; None: for as long as was said before; 0: for ever."""
+        """Record a deploy: the app runs for `seconds`; None: for as long as an earlier deploy set; 0: for ever."""
         earlier = self._all.get(app)
         if seconds is None:
             if earlier is None:

@@ -1,4 +1,4 @@
-"""Counts what files tell, by a key and by steps of time: the base of `traffic` and `usage`.
+"""Adds up the lines of files, by a key and by steps of time: the base of `traffic` and `usage`.
 
 Files that are only appended to are the history. A grid has what those of one environment tell since some time, in steps of
 one length. The first question reads the files, later ones only what was added since. A grid that nobody has asked for a
@@ -20,7 +20,7 @@ from homeport.state.scope import Scope
 STEPS_S = (10, 60, 300, 900, 3600)
 MOST_STEPS = 1_500  # of an answer
 MOST_CELLS = 50_000  # steps of all rows together
-IDLE_S = 120.0  # a grid is dropped when nobody has asked for so long
+IDLE_S = 120.0  # a grid is dropped when it was not used for so long
 MOST_GRIDS = 4
 HEAD_BYTES = 64 * 1024  # of a file, in which its first entry is
 BEGINNING_BYTES = 1024  # by which a file is known again: it has a time, or an id
@@ -79,7 +79,7 @@ def fitting(time_window: Window, rows: int) -> Window:
 
 
 class Reading(ABC):
-    """How a file is read: as far as it was read, and what the lines until there have said."""
+    """How a file is read: the position up to which it was read, and the values of the lines up to there."""
 
     def __init__(self, step_ms: int) -> None:
         self.step_ms = step_ms
@@ -88,14 +88,14 @@ class Reading(ABC):
 
     @abstractmethod
     def entries(self, line: str) -> Iterator[tuple[int, Key, Any]]:
-        """Yield what a line tells: the number of the step, whose it is, and what `Row.add` takes."""
+        """Yield the contents of a line: the number of the step, the key, and the argument of `Row.add`."""
 
     def is_of(self, path: Path) -> bool:
         """Return whether the file is the one that was read before, and not another one of its name."""
         return _beginning(path)[: len(self._beginning)] == self._beginning
 
     def added(self, path: Path) -> Iterator[tuple[int, Key, Any]]:
-        """Yield what the whole lines tell that were added since."""
+        """Yield the contents of the whole lines that were added since."""
         try:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size <= self._offset:
@@ -180,7 +180,7 @@ class Grids(Generic[R]):
             return work(wanted, loud)
 
     def drop_idle(self) -> None:
-        """Drop grids that nobody has asked for a while. It does not block: a question that goes on does the same."""
+        """Drop grids that were not used for a while. It does not block: a running question does the same at its end."""
         if self._lock.acquire(blocking=False):
             try:
                 self._drop_idle()
@@ -211,7 +211,7 @@ class Grids(Generic[R]):
 
 
 class _Grid(Generic[R]):
-    """What one environment's files tell, by key and step."""
+    """The sums of one environment's files, by key and step."""
 
     def __init__(
         self, time_window: Window, new_reading: Callable[[int], Reading], new_row: Callable[[], R]
@@ -222,7 +222,7 @@ class _Grid(Generic[R]):
         self._step_ms = time_window.step_s * 1000
         self._new_reading = new_reading
         self._new_row = new_row
-        self._spans: dict[int, float] = {}  # how far back somebody asked -> when
+        self._spans: dict[int, float] = {}  # how far back a question looked -> when
         self._files: dict[Path, Reading] = {}
 
     def is_of_others(self, paths: Sequence[Path]) -> bool:
@@ -233,7 +233,7 @@ class _Grid(Generic[R]):
         return not all(reading.is_of(path) for path, reading in read_files)
 
     def ask(self, time_window: Window, now: float) -> None:
-        """Note a question; forget steps that nobody has asked for lately, if they are many: each row changes."""
+        """Record a question; drop steps that no recent question needed, if they are many: each row changes."""
         self.asked_at = now
         newest = int(now * 1000 // self._step_ms)
         self._spans[newest - time_window.first] = now

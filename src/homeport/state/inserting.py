@@ -1,4 +1,4 @@
-"""INSERTs that say what happens if the row is there already: SQLAlchemy has them for each kind of database."""
+"""INSERTs that define what happens if the row exists already: SQLAlchemy has them for each kind of database."""
 
 from typing import TYPE_CHECKING
 

@@ -33,7 +33,7 @@ class Objects:
         *,
         scope: Scope = MAIN,
     ) -> None:
-        """`empty` deletes what else the database has of an object, in a transaction."""
+        """`empty` deletes the other data that the database has of an object, in a transaction."""
         self._database = database
         self._kind = kind
         self._empty = empty
@@ -113,7 +113,7 @@ class Objects:
         return renamed
 
     async def delete(self, name: str) -> ObjectRow:
-        """Delete an object, and return what it was."""
+        """Delete an object, and return its last row."""
         row = self.find(name)
 
         def work(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """Protects the private part of a backup by a passphrase: scrypt makes two keys, AES-256-GCM encrypts.
 
-The second key signs a digest of the whole backup, so nobody without the passphrase can change a part of it.
+The second key signs a digest of the whole backup, so a part of it cannot be changed without the passphrase.
 The costs of scrypt are OWASP's (Password Storage Cheat Sheet: N = 2^17, r = 8, p = 1: 128 MiB for one try).
 """
 
@@ -26,7 +26,7 @@ ABOUT = b"homeport backup"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """What a backup says of its passphrase: the salt in hex, and the costs."""
+    """The data about its passphrase in a backup: the salt in hex, and the costs."""
 
     salt: str
     n: int = COST

@@ -120,7 +120,7 @@ class Queues:
         return await self._database.read_together(lambda c: int(c.scalar(query, here) or 0))
 
     async def clear(self, name: str, *, partition: str = "", every: bool = False) -> None:
-        """Remove what is in a partition, or with `every` in all of them."""
+        """Remove the values of a partition, or with `every` of all of them."""
         queue = self.objects.find(name).id
 
         def work(connection: Connection) -> None:

@@ -34,7 +34,7 @@ class RateLimits:
         self._ingress = ingress
 
     async def publish(self) -> None:
-        """Tell the ingress all limits."""
+        """Send all limits to the ingress."""
         await self._ingress.rates(
             {
                 key_of(row.scope, row.app, row.tag): rates.parse(row.rate)

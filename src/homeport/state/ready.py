@@ -12,7 +12,9 @@ from sqlalchemy.sql.base import Executable
 
 
 class Ready:
-    """A statement with parameters that `bindparam` names, and without lists (`in_`); values are what the driver takes."""
+    """A statement with parameters that `bindparam` names, and without lists (`in_`); the driver must accept its
+    values.
+    """
 
     def __init__(self, statement: Executable, *columns: str) -> None:
         """`columns` are those that an INSERT is given."""

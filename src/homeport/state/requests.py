@@ -104,7 +104,8 @@ class Requests:
     ) -> None:
         """Keep the requests of these lines; a slow or full disk only loses them.
 
-        `place` returns whose an endpoint is, and `revision` what a container runs; both are called at once.
+        `place` returns the app and the function of an endpoint, and `revision` the revision of a container; both are
+        called at once.
         """
         self.added()
         is_full = self._queue.qsize() > QUEUED
@@ -293,7 +294,7 @@ class _File:
         self._directory = directory
         self._most_bytes = most_bytes
         self._descriptor = -1
-        self._places: dict[str, Place] = {}  # that the file tells already
+        self._places: dict[str, Place] = {}  # that the file has already
         self._revisions: dict[str, str] = {}
 
     def append(self, placed: Sequence[tuple[Line, Place]], revisions: dict[str, str]) -> None:
@@ -314,14 +315,14 @@ class _File:
             raise
 
     def close(self) -> None:
-        """Close it; the next lines tell everything again that a reader must know."""
+        """Close it; the next lines repeat all marks that a reader needs."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
         self._places, self._revisions = {}, {}
 
     def _marks(self, line: Line, place: Place, revision: str) -> Iterator[str]:
-        """Yield what a reader of the file must know before this line."""
+        """Yield the marks that a reader of the file needs before this line."""
         endpoint, container = line[ENDPOINT], line[CONTAINER]
         if self._places.get(endpoint) != place:
             self._places[endpoint] = place
@@ -353,14 +354,14 @@ class _File:
 
 
 class Marks:
-    """What the marks of a file have said until some line."""
+    """The contents of a file's marks up to some line."""
 
     def __init__(self) -> None:
         self.places: dict[str, tuple[str, str]] = {}  # endpoint -> app, tag
         self.revisions: dict[str, str] = {}  # of containers
 
     def take(self, line: str) -> bool:
-        """Return whether a line is a mark, and note what it says."""
+        """Return whether a line is a mark, and record its contents."""
         if line[:1] not in (ENDPOINT_MARK, CONTAINER_MARK):
             return False
         with contextlib.suppress(ValueError, TypeError):
@@ -375,7 +376,7 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A line of a file, with what the marks before it tell."""
+    """A line of a file, with the contents of the marks before it."""
 
     words: Line
     app: str

@@ -38,7 +38,7 @@ def unwrapped(folder: Path, home: Path, private: Mapping[str, bytes]) -> dict[Pa
 def put(files: Mapping[Path, Path], home: Path) -> None:
     """Move files to their places; the certificates that the home has beside them stay.
 
-    The rows are there by now, so an error undoes nothing: it names the file.
+    The rows are restored by now, so an error undoes nothing: it names the file.
     """
     failed: dict[Path, OSError] = {}
     for part, target in files.items():

@@ -32,7 +32,7 @@ class Scalings:
         self._database = database
 
     async def of(self, scope: Scope, app: str, revision: str) -> list[ScalingRow]:
-        """Return what was set since that revision was deployed."""
+        """Return the settings that were set since that revision was deployed."""
         columns = (_T.c.function, _T.c.parameters, _T.c.scaling)
         query = select(*columns).where(
             tables.here(_T, scope), _T.c.app == app, _T.c.revision == revision
@@ -47,7 +47,7 @@ class Scalings:
         ]
 
     async def save(self, scope: Scope, row: ScalingRow) -> None:
-        """Save settings; what was set for earlier revisions of the app goes."""
+        """Save settings; those of earlier revisions of the app are removed."""
         pool = row.pool
         digest = hashlib.sha256(pool.parameters.encode()).hexdigest()
         of_app = and_(tables.here(_T, scope), _T.c.app == pool.app)

@@ -39,7 +39,7 @@ class Placed:
 
 
 class Scoped(Generic[T]):
-    """One object for each scope, which has what the scope has in memory."""
+    """One object for each scope, which has the scope's data in memory."""
 
     def __init__(self, make: Callable[[Scope], T]) -> None:
         self._make = make

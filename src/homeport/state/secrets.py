@@ -101,7 +101,7 @@ class SecretBox:
             self._held.remove(fingerprint)
 
     def check(self, spec: FunctionSpec) -> None:
-        """Raise `SecretMissing`, with the command that would create it, if one is not there."""
+        """Raise `SecretMissing`, with the command that would create it, if one does not exist."""
         for ref in (*spec.secrets, *spec.build_secrets):
             self._values(ref)
 
@@ -121,7 +121,9 @@ class SecretBox:
         )
 
     def _bound(self, name: str) -> str:
-        """Return what the vault binds a secret's values to, and by which image layers that were built with it are found."""
+        """Return the name that the vault binds a secret's values to, and by which image layers built with it are
+        found.
+        """
         return f"{self._key}\0{name}" if self._key else name
 
     def _merged(self, refs: Iterable[SecretRef]) -> dict[str, str]:

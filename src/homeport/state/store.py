@@ -286,7 +286,7 @@ class Store:
     async def forget_inline(self, fingerprints: Collection[str]) -> list[str]:
         """Remove secrets that came with a manifest, except those of saved revisions and of these.
 
-        Returns the names of what was removed.
+        Returns the names of the removed secrets.
         """
         t, r = tables.secrets, tables.revisions
 

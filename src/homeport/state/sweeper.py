@@ -1,7 +1,7 @@
 """Removes what nothing refers to any more: uploaded files, and secrets that came with a manifest.
 
 Called at the start and after each change. A file is uploaded before the deploy that needs it is known,
-so a file is kept for an hour after it was uploaded or asked for; what a change under way refers to is
+so a file is kept for an hour after it was uploaded or asked for; the files that a change under way refers to are
 kept in any case.
 """
 

@@ -142,7 +142,7 @@ rate_limits = Table(
     PrimaryKeyConstraint("workspace", "environment", "app", "tag"),
 )
 
-#: Who changed what. Rows outlive what they tell of, also its environment.
+#: The changes, and who made them. Rows outlive the objects that they are about, also the environment.
 audit = Table(
     "audit",
     metadata,
@@ -170,7 +170,7 @@ deploys = Table(
     Column("app", String(64), nullable=False),
     Column("kind", String(16), nullable=False),  # deploy, rollback, stop
     Column("at", Float, nullable=False),
-    Column("ended_at", Float),  # null while it goes on
+    Column("ended_at", Float),  # null while it runs
     Column("version", Integer),  # that it made; null: none
     Column("tag", String(50), nullable=False),
     Column("by", String(16), nullable=False),
@@ -225,7 +225,7 @@ api_tokens = Table(
     Column("id", String(40), nullable=False),  # `ak-…`
     Column("workspace", String(64), nullable=False),
     Column("name", String(64), nullable=False),
-    Column("user", String(64), nullable=False),  # empty: nobody in particular
+    Column("user", String(64), nullable=False),  # empty: no user in particular
     Column("scopes", String(64), nullable=False),  # separated by commas
     Column("environments", Text, nullable=False),  # separated by commas; empty: all
     Column("secret_sha256", String(64), nullable=False),
@@ -246,7 +246,7 @@ volumes = Table(
     UniqueConstraint("workspace", "environment", "name"),
 )
 
-#: Dicts and queues: what containers share. Keys and values are pickles, which only containers read.
+#: Dicts and queues, which containers share. Keys and values are pickles, which only containers read.
 objects = Table(
     "objects",
     metadata,
@@ -412,12 +412,14 @@ certificate_tries = Table(
     Column("next_at", Float, nullable=False),
     Column("error", Text, nullable=False),
     Column("hint", Text, nullable=False),
-    Column("retry_at", Float, nullable=False, server_default="0"),  # of the CA; 0: it has not said
+    Column(
+        "retry_at", Float, nullable=False, server_default="0"
+    ),  # set by the CA; 0: it set no time
     Column("source", String(16), nullable=False, server_default=""),  # as in `certificates`
     PrimaryKeyConstraint("host"),
 )
 
-#: What a CA has issued in the last week, for its limits.
+#: The certificates that a CA has issued in the last week, for its limits.
 certificate_issues = Table(
     "certificate_issues",
     metadata,

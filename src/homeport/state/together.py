@@ -41,7 +41,7 @@ class Together:
         self._joining = threading.Lock()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run a work in the next group; return what it returns once the transaction has ended."""
+        """Run a work in the next group; return its result once the transaction has ended."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         new_work = _Work(work, done)
@@ -49,12 +49,13 @@ class Together:
             self._waiting.append(new_work)
             is_first = len(self._waiting) == 1
         if is_first:
-            # What else arrives in this turn of the loop joins. A thread that began now would fight for the interpreter's lock.
+            # Other works of this turn of the loop join. A thread that began now would compete for the interpreter's
+            # lock.
             loop.call_soon(self.begin)
         return await done
 
     def begin(self) -> None:
-        """Begin with the works that wait, so that they come before what the executor gets next."""
+        """Start with the waiting works, so that they come before the next ones of the executor."""
         with self._joining:
             if self._is_handed or not self._waiting:
                 return

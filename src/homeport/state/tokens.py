@@ -118,7 +118,7 @@ class Tokens:
             log.warning("when proxy tokens were used is not written: %s", error.message)
 
     async def publish(self) -> None:
-        """Tell the ingress what is valid. A damaged row is left out: that token opens nothing."""
+        """Send the valid tokens to the ingress. A damaged row is left out: that token opens nothing."""
         rows, now = await self._rows.every(), self._now()
         valid: dict[str, Pass] = {}
         damaged = 0
@@ -258,7 +258,7 @@ def _realms(scope: Scope, row: TokenRow) -> list[str]:
 
 
 def _pass(row: TokenRow) -> Pass:
-    """Return what the ingress has to know of a token; `ValueError` if the row is damaged."""
+    """Return the data of a token that the ingress needs; `ValueError` if the row is damaged."""
     if not (_ID.match(str(row.id)) and _HASH.match(str(row.secret_sha256))):
         raise ValueError(row.id)
     if row.former_sha256 and not _HASH.match(row.former_sha256):
@@ -293,7 +293,7 @@ def _check_expiry(expires_s: float | None) -> None:
 
 
 def check_rate(rate: str) -> str:
-    """Return a rate in its usual spelling; `BadRequest` if it is none."""
+    """Return a rate in its usual spelling; `BadRequest` if it is not a rate."""
     try:
         return str(rates.parse(rate))
     except ValueError as error:

@@ -56,7 +56,7 @@ def go_back(settings: Settings, patience_s: float = PATIENCE_S) -> dict[str, Any
     """Put the copy of this version's schema in the place of a database that a later version has migrated.
 
     It waits until no server has the home: the later one is ending, and this version's ends again until the database
-    is one that it can read. `StorageError` if there is no copy, or if a server goes on.
+    is one that it can read. `StorageError` if there is no copy, or if a server does not end.
     """
     database = Database(urls.of(settings.database, settings.home))
     try:

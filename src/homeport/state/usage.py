@@ -1,4 +1,4 @@
-"""Keeps what the containers of each function used, in files that are never larger together than a cap, and adds it up.
+"""Keeps the use of the containers of each function, in files that are never larger together than a cap, and adds it up.
 
 `usage/<number>.log` in the home has a line of JSON for each look at the containers (control/fleet/usage.py), the oldest
 first; other environments than `main` have a folder each. A file has at most a quarter of the cap: then another one begins,
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What the containers of one function used since the last look."""
+    """The use of the containers of one function since the last look."""
 
     app: str
     function: str
@@ -48,7 +48,7 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
 
 
 class Usages:
-    """What was used in all environments. Its methods block: call them in a thread."""
+    """The use in all environments. Its methods block: call them in a thread."""
 
     def __init__(
         self, root: Path, cap_bytes: int = CAP_BYTES, clock: Callable[[], float] = time.time
@@ -61,7 +61,7 @@ class Usages:
         self.drop_idle = self._grids.drop_idle
 
     def add(self, at: float, span_s: float, samples: Mapping[Scope, Sequence[Sample]]) -> None:
-        """Keep what was used in the `span_s` seconds before `at`; a full disk only loses it."""
+        """Keep the use in the `span_s` seconds before `at`; on a full disk it is lost."""
         try:
             with self._writing:
                 for scope, samples_of_scope in samples.items():
@@ -95,7 +95,7 @@ class Usages:
         return result
 
     def remove(self, scope: Scope) -> None:
-        """Remove what an environment has used that was deleted."""
+        """Remove the recorded use of a deleted environment."""
         with self._writing:
             if scope != MAIN:
                 shutil.rmtree(self._root / folder(scope), ignore_errors=True)
@@ -127,7 +127,7 @@ class Reading(grids.Reading):
     """How a file is read."""
 
     def entries(self, line: str) -> Iterator[tuple[int, Key, Sequence[float]]]:
-        """Yield what each function used, in each step that the time before the look is part of."""
+        """Yield the use of each function, in each step that the time before the look is part of."""
         with contextlib.suppress(ValueError, TypeError, IndexError):  # half a line
             at, span_s, rows = json.loads(line)
             end, span = int(at * 1000), max(int(span_s * 1000), 1)

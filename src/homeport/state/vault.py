@@ -48,7 +48,7 @@ class Vault:
         return self._known
 
     def digest(self, text: str) -> str:
-        """A keyed hash, so that what it covers cannot be guessed from the store alone."""
+        """A keyed hash, so that the hashed text cannot be guessed from the store alone."""
         return hmac.digest(self._key, text.encode(), "sha256").hex()
 
     def seal(self, name: str, values: dict[str, str]) -> bytes:

@@ -51,7 +51,7 @@ def add(root: Path, keys: Sequence[str], into: Add) -> int:
 def _add_one(tree: Tree, key: str, into: Add, ids: Ids | None) -> int:
     count = 0
     for entry in tree.entries(recursive=True):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it has gone meanwhile
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it was deleted meanwhile
             status = tree.status(entry.path)
             member = _member(key, entry.path, status, ids)
             if entry.kind == "symlink":
@@ -80,7 +80,7 @@ def _member(key: str, path: str, status: os.stat_result, ids: Ids | None) -> tar
 
 
 def _inside(rows: Sequence[tuple[int, int, int]], outside: int) -> int:
-    """Return the id that a container sees; 0 for what it does not have."""
+    """Return the id that a container sees; 0 for an id that it does not have."""
     for inside, first, count in rows:
         if first <= outside < first + count:
             return inside + outside - first
@@ -88,7 +88,7 @@ def _inside(rows: Sequence[tuple[int, int, int]], outside: int) -> int:
 
 
 def _outside(rows: Sequence[tuple[int, int, int]], inside: int) -> int:
-    """Return the id of the machine for one in containers; root's for what they do not have."""
+    """Return the id of the machine for one in containers; root's for an id that they do not have."""
     for start, first, count in rows:
         if start <= inside < start + count:
             return first + inside - start

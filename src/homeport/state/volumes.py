@@ -92,7 +92,7 @@ class Volumes:
         return dataclasses.replace(manifest, functions=tuple(functions))
 
     def check(self, spec: FunctionSpec) -> None:
-        """Raise `NotFound` if a volume is not there any more; see that those that are have a directory."""
+        """Raise `NotFound` if a volume was deleted; check that the others have a directory."""
         for mount in spec.volumes:
             row = self._objects.get(mount.key.rpartition("/")[2])
             if row is None:

@@ -1,1 +1,1 @@
-"""Alerts: looks at what they are about, and tells webhooks when something is wrong."""
+"""Alerts: measures the watched values, and sends webhooks a message when one is beyond its limit."""

@@ -19,7 +19,7 @@ CALM_S = 60.0  # for the other kinds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was found: the worst number that there is."""
+    """The worst number of those that an alert watches."""
 
     value: float
     what: str = ""  # the subject: `shop.price`, `www.example.com`
@@ -48,9 +48,9 @@ def is_bad(kind: str, limit: float, measured: Measured | None) -> bool:
 
 
 def after(before: State, *, bad: bool, calm_s: float, now: float) -> State:
-    """Return how an alert is after a look; another `state` than before is told.
+    """Return the state of an alert after a look; a message is sent if it is another one than before.
 
-    `calm_s` is how long nothing must be wrong until one that fires is over.
+    `calm_s` is how long the values must be good until an alert that fires is over.
     """
     if bad:
         if before.state == FIRING:

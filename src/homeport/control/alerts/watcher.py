@@ -1,4 +1,4 @@
-"""The two loops of alerts: one looks at what they are about, and one delivers their messages.
+"""The two loops of alerts: one measures the watched values, and one delivers the messages.
 
 Without an alert, neither is ever woken. Requests and starts are looked at only while there are some, or while an alert of them
 fires; the disk once a minute, certificates once an hour.
@@ -64,7 +64,7 @@ class Watcher:
         alerts.changed = self._changed
 
     def open(self) -> None:
-        """Begin to look, and to deliver what an earlier server has left."""
+        """Start to look, and to deliver the messages that an earlier server has left."""
         self._post.set()
         for name, loop in (("alerts", self._watch), ("webhooks", self._deliver)):
             self._tasks.start(name, supervised(name, loop, expected=StorageError))
@@ -89,7 +89,7 @@ class Watcher:
         return ""
 
     async def look(self, row: AlertRow) -> None:
-        """Look once at what an alert is about, and note what has changed."""
+        """Measure once the value that an alert watches, and record a change."""
         now = self._now()
         self._looked[row.key] = now
         measured = await asyncio.to_thread(self._measured, row, now)
@@ -115,10 +115,10 @@ class Watcher:
         if body is not None:
             self._post.set()
 
-    # what is looked at
+    # the watched values
 
     def _measured(self, row: AlertRow, now: float) -> Measured | None:
-        """Return the worst number that there is; None: there is none. It blocks."""
+        """Return the worst number; None if there is none. It blocks."""
         if row.kind == "disk":
             usage = shutil.disk_usage(self._home)
             # As df(1) counts: what only root may use is used.
@@ -245,7 +245,7 @@ def _worst(measures: Iterable[Measured], *, lowest: bool = False) -> Measured | 
 
 
 def _body(row: AlertRow, state: str, text: str, now: float) -> dict[str, object]:
-    """Return what a webhook gets, but for the id."""
+    """Return the message for a webhook, without its id."""
     return {
         "alert": row.name,
         "state": state,

@@ -28,7 +28,7 @@ class Undelivered(Exception):
 
 
 def check(url: str, *, trusted: bool) -> None:
-    """Raise `BadRequest` for what is no URL of a webhook; where its host leads is looked at when a message is sent."""
+    """Raise `BadRequest` for a URL that is not a webhook's; its host is resolved and checked when a message is sent."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname, parts.port

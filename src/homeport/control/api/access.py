@@ -1,4 +1,4 @@
-"""Checks who calls the API, and what the caller may do.
+"""Checks who calls the API, and which permissions the caller has.
 
 Each listener has a guard, which finds the caller. Every route first calls `allowed` with the permission that it
 needs, so a listener without a guard refuses every request.
@@ -53,7 +53,7 @@ class Caller:
         )
 
     def scope(self, name: str) -> Within:
-        """Return the environment of a request; `name` is what the request says, or nothing."""
+        """Return the environment of a request; `name` is the one that the request names, or empty."""
         if self.within is not None:
             if name not in ("", self.within.environment):
                 raise NotFound(
@@ -70,7 +70,7 @@ class Caller:
         return requested
 
     def sees(self, scope: Within) -> bool:
-        """Return whether the caller may know what is in an environment."""
+        """Return whether the caller may see an environment's contents."""
         if self.within is not None:
             return scope == self.within
         is_open_to_caller = self.environments is None or scope.environment in self.environments
@@ -91,7 +91,7 @@ class Caller:
             )
 
 
-#: What the code in a container may ask for; its listener has few routes beside that.
+#: The permissions of code in a container; its listener has few routes.
 OF_CONTAINERS = frozenset({Permission.READ, Permission.DEPLOY})
 
 
@@ -149,9 +149,10 @@ class Inside(Guard):
         *,
         dashboard: ASGIApp | None = None,
     ) -> None:
-        """`by_key` returns the environment that a key belongs to.
+        """`by_key` returns the environment with a key.
 
-        `dashboard` answers what the dashboard's container asks with a visitor's token; it has a guard of its own.
+        `dashboard` answers the requests that the dashboard's container makes with a visitor's token; it has a guard
+        of its own.
         """
         super().__init__(app, self._container)
         self._by_key = by_key

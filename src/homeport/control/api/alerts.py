@@ -96,7 +96,7 @@ class Alerts:
 
 
 def _check(body: NewAlert) -> float:
-    """Return the alert's limit; `BadRequest` for what is none."""
+    """Return the alert's limit; `BadRequest` if it is not a number in its range."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", body.name):
         raise BadRequest(
             f"`{body.name[:80]}` cannot be the name of an alert",

@@ -81,7 +81,7 @@ class ApiTokens:
 
 
 def _workspace(caller: Caller) -> str | None:
-    """Return the workspace whose tokens the caller manages; None: all, because nobody in another workspace can."""
+    """Return the workspace whose tokens the caller manages; None: all, because a token of one workspace cannot."""
     return None if caller.is_of_server else caller.workspace
 
 

@@ -1,4 +1,4 @@
-"""The route of the audit log. There is none that changes it."""
+"""The route of the audit log. No route changes it."""
 
 from homeport.contract.api.audit import AuditList, AuditQuery
 from homeport.contract.permissions import Permission

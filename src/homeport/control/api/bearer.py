@@ -63,7 +63,7 @@ class Bearer(Guard):
     ) -> None:
         """`first` is the token of the settings, an admin's; empty: there is none.
 
-        `refused` is called with the source of a wrong token, with what was given, and with the kind of the refusal.
+        `refused` is called with the source of a wrong token, the text of the token, and the kind of the refusal.
         """
         super().__init__(app, self._bearer)
         self._tokens, self._first = tokens, first

@@ -94,7 +94,7 @@ class Captures:
 
 
 class Captors:
-    """Takes what containers have captured."""
+    """Takes the requests that containers have captured."""
 
     def __init__(self, captor: Captor) -> None:
         self._captor = captor

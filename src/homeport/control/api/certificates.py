@@ -48,7 +48,7 @@ def _is_admin(caller: Caller) -> bool:
 
 
 def shown(state: HostState) -> Certificate:
-    """Return what the API tells of a host's certificate."""
+    """Return a host's certificate as the API has it."""
     return Certificate(
         host=state.host,
         source=state.source,

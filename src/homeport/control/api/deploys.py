@@ -167,7 +167,7 @@ class Deploys:
             yield event
 
     async def _events(self, watched: Watched) -> AsyncIterator[events.DeployEvent]:
-        """Yield what a deploy tells, and the lines that the app's containers print meanwhile."""
+        """Yield the events of a deploy, and the lines that the app's containers print meanwhile."""
         with (
             watched.following() as queue,
             self._logs.following(watched.scope, lambda line: line.app == watched.app) as lines,

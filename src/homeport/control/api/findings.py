@@ -1,4 +1,4 @@
-"""The route of what is wrong, as far as the server can know it. `homeport doctor` also looks at what a command needs."""
+"""The route of problems that the server can find. `homeport doctor` also checks the needs of commands."""
 
 import asyncio
 import shutil
@@ -21,7 +21,7 @@ LEAST_BYTES = GIB  # of free disk
 
 
 class Findings:
-    """Says what is wrong."""
+    """Finds problems."""
 
     def __init__(self, view: View, parts: Parts, alerts: Alerts) -> None:
         self._view, self._parts, self._alerts = view, parts, alerts

@@ -49,7 +49,7 @@ def tcp_socket(host: str, port: int) -> socket.socket:
     # Connections inherit it (man 7 tcp). asyncio sets it only where a socket names its protocol, and without it each
     # answer of two writes takes 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # So that the session of a machine that is gone without a word ends.
+    # So that the session of a machine that disappeared without a message ends.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in VANISHED.items():
         listener.setsockopt(socket.IPPROTO_TCP, option, value)

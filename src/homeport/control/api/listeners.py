@@ -29,9 +29,9 @@ async def inside(
     guarded: Callable[[Source], Bearer],
     opened: AsyncExitStack,
 ) -> None:
-    """Answer containers, whose requests the ingress passes on; `by_key` returns the environment that has a key.
+    """Answer containers, whose requests the ingress passes on; `by_key` returns the environment with a key.
 
-    One more of what is `guarded` answers the dashboard's container, when that asks with a visitor's token.
+    One more of the `guarded` apps answers the dashboard's container, when that asks with a visitor's token.
     """
     dashboard = guarded(bearer.address_from_dashboard)
     listener = unix_socket(settings.inside_socket)

@@ -23,7 +23,7 @@ class _Login:
 
 
 class Logins:
-    """The codes that nobody has used yet."""
+    """The codes that were not used yet."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
@@ -52,7 +52,7 @@ class Logins:
 
     def use(self, code: str) -> Caller:
         """Return the caller whose link has this code, once; `Unauthorized` for every other code."""
-        # A hash is looked up, so that the time of an answer tells nothing about a code.
+        # A hash is looked up, so that the time of an answer reveals nothing about a code.
         login = self._waiting.pop(_digest(code), None)
         if login is None or login.until <= self._now():
             raise Unauthorized("this login link was used already, or has expired", hint=HINT)

@@ -17,7 +17,7 @@ from homeport.contract import calls
 if TYPE_CHECKING:
     import httpx
 
-#: What a call's request says, and nothing else of it: never the token.
+#: The fields of a call's request that are passed on, and no others: never the token.
 ASKED = (calls.CALL, calls.PYTHON, calls.FORM, calls.PARENT, "Content-Type", "Content-Length")
 ANSWERED = (
     calls.OUTCOME, calls.RETRIES, calls.PYTHON, "X-Request-Id", "Content-Type", "Content-Length",
@@ -35,7 +35,7 @@ class Passing:
     def http(self) -> "httpx.AsyncClient":
         """Return the client; it is made when the first call comes, because its import takes long."""
         if self._http is None:
-            # Its command line, which nobody needs here.
+            # Its command line, which is not needed here.
             sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
             import httpx
 

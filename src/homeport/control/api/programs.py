@@ -128,7 +128,7 @@ class Programs:
         )
 
     async def _ready(self, pool: Pool) -> Member:
-        """Return a container that is ready; start one if there is none."""
+        """Return a container that is ready; start one if no container is."""
         before, pool.floor = pool.floor, 1
         try:
             while True:

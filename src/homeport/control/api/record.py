@@ -20,7 +20,7 @@ from homeport.control.api.access import Caller
 from homeport.state.audit import Audit
 
 OK, BEGUN, LEFT = "ok", "begun", "left"
-#: Fields of bodies and queries that name what a request changes.
+#: Fields of bodies and queries that name the target of a change.
 _NAMES = ("name", "domain", "path")
 
 
@@ -44,7 +44,7 @@ class Record:
         self._has_begun = self._has_ended = self._is_held = False
 
     def describe(self, path: str, parts: dict[str, Any], *more: Any) -> None:
-        """Take the app, and what is changed, from a route's path, the values in it, and from the body or the query."""
+        """Take the app and the target from a route's path, the values in it, and from the body or the query."""
         if self._audit is None:
             return
         target = ["/".join(map(str, parts.values()))] if parts else []
@@ -115,14 +115,14 @@ class Record:
 
 
 def result_of(error: BaseException) -> str:
-    """Return what a row says of an error: its kind."""
+    """Return the result of an error in a row: its kind."""
     if isinstance(error, asyncio.CancelledError):
         return LEFT
     return Fault.of(error).kind if isinstance(error, Exception) else type(error).__name__
 
 
 def action_of(method: str, path: str) -> str:
-    """Return the name of what a route does, as its command has it.
+    """Return the name of a route's action, as its command has it.
 
     >>> action_of("POST", "/v1/apps/{name}/stop"), action_of("DELETE", "/v1/proxy-tokens/{id}")
     ('app stop', 'proxy-token delete')

@@ -1,4 +1,4 @@
-"""Finds the route of a request, and answers requests that have none or that fail: the ASGI app behind each guard.
+"""Finds the route of a request, and answers requests that have no route or that fail: the ASGI app behind each guard.
 
 Starlette makes the requests and the answers. Its own router tries one regular expression after the other, below three
 layers of middleware, which took two thirds of the time of a container's request (docs/decisions.md).

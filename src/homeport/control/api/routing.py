@@ -51,7 +51,7 @@ class Described:
     text: str  # its docstring
     body: Any  # a dataclass, `AsyncIterator[bytes]`, or None
     query: Any  # a dataclass, or None
-    takes_caller: bool  # whether the handler wants to know who asks
+    takes_caller: bool  # whether the handler has the parameter `caller`
     takes_scope: bool  # whether it acts on one environment
     takes_record: bool  # whether the handler says more to the audit log
     audited: Audited  # whose requests make rows of the audit log
@@ -169,7 +169,9 @@ async def _called(
 
 
 def scope_of(request: HTTPConnection, caller: access.Caller) -> Scope:
-    """Return the environment that a request is for; `NotFound` if there is none, `Forbidden` if it is not the caller's."""
+    """Return the environment that a request is for; `NotFound` if it does not exist, `Forbidden` if it is not the
+    caller's.
+    """
     scope = caller.scope(access.header(request.scope, _ENVIRONMENT))
     environments: Environments = request.app.environments
     environments.find(scope, sees=caller.sees)

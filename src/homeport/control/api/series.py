@@ -18,7 +18,7 @@ LONGEST_S = 31 * 24 * HOUR_S
 
 
 class OverTime:
-    """Counts what has happened, by steps of time."""
+    """Counts past events, by steps of time."""
 
     def __init__(self, counted: Traffic, usages: Usages, store: Stores, deploys: Deploys) -> None:
         self._traffic = counted
@@ -81,7 +81,7 @@ class OverTime:
             self._forgetting.cancel()
 
     def _forget_later(self) -> None:
-        """Give the memory back when nobody asks any more."""
+        """Free the memory when it was not used for a while."""
         self.close()
         loop = asyncio.get_running_loop()
         self._forgetting = loop.call_later(grids.IDLE_S + 1, self._forget)

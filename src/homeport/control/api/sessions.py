@@ -107,7 +107,7 @@ class Sessions:
             # Until it succeeds, because nothing else stops the session later.
             name = f"ending {owner}"
             if detach and app is not None:
-                app.events = None  # nobody reads them any more
+                app.events = None  # no client reads them any more
                 self._tasks.start(name, self._outlive(name, owner, app))
             else:
                 ending = retried(name, partial(self._deployer.stop, owner))

@@ -1,4 +1,4 @@
-"""The routes by which a container learns the URL of its tunnel, and waits until the URL is gone."""
+"""The routes by which a container asks for the URL of its tunnel, and waits until the URL is removed."""
 
 from homeport.contract.api.tunnels import TunnelInfo
 from homeport.contract.scope import Scope

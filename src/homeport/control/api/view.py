@@ -56,7 +56,7 @@ class View:
     ) -> None:
         """Of a deployed app, `next_runs` returns function -> when its schedule is due next, `expires_at` when it stops.
 
-        `certificate` returns the state of a host's certificate, and what is wrong with it.
+        `certificate` returns the state of a host's certificate, and its error.
         """
         self._settings = parts.settings
         self._store = parts.store
@@ -326,7 +326,7 @@ def _container(container: Container) -> ContainerStatus:
 
 
 def missing(scope: Scope, name: str) -> str:
-    """Return what to say of an app that is not there."""
+    """Return the message for an app that does not exist."""
     where = "" if scope == MAIN else f" in the '{scope.environment}' environment"
     return f"No App with name '{name}' found{where}."
 
@@ -337,7 +337,7 @@ def _numbers(totals: Totals) -> dict[str, int]:
 
 
 def cold_start(start: ColdStart) -> coldstarts.ColdStart:
-    """Return a container's start as the API tells it."""
+    """Return a container's start as the API has it."""
     return coldstarts.ColdStart(
         at=start.at,
         app=start.app,

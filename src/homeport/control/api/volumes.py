@@ -91,7 +91,7 @@ class Volumes:
             with failing(_shown(query.path)):
                 return [entry for _, entry in zip(range(AT_ONCE), entries, strict=False)]
 
-        first = await asyncio.to_thread(some)  # a path that is not there is a 404
+        first = await asyncio.to_thread(some)  # a path that does not exist is a 404
 
         async def lines() -> AsyncIterator[FileEntry]:
             batch = first

@@ -79,7 +79,7 @@ class Dispatcher:
             self._tasks.start(name, supervised(name, loop, expected=StorageError))
 
     async def close(self) -> None:
-        """Stop sending; calls that containers have claimed go on."""
+        """Stop sending; calls that containers have claimed continue."""
         await self._tasks.close()
 
     def added(self, calls: Sequence[Waiting]) -> None:
@@ -139,7 +139,7 @@ class Dispatcher:
                 line.due(now)
                 raise
         if (most := line.wanted) > 0:
-            line.is_behind = False  # what is added meanwhile sets it again
+            line.is_behind = False  # calls that are added meanwhile set it again
             try:
                 waiting = await rows.due(line.endpoint, now, most)
             except BaseException:
@@ -213,7 +213,7 @@ class Dispatcher:
         await self._later(row, f"{answer.status}: {text}")
 
     async def _refuse(self, row: CallRow, why: str) -> None:
-        """End a call that nobody can run; one of an app that is being restored waits for it."""
+        """End a call that cannot be run; a call of an app that is being restored waits for it."""
         if self._is_away(Owner.app(row.scope, row.app)):
             await self._later(row, why)
             return

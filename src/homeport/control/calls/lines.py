@@ -45,7 +45,7 @@ class Line:
             self._ready[row.id, row.place] = row, body
 
     def take(self) -> Waiting | None:
-        """Return the next call to send; None if there is none, or too many are on their way."""
+        """Return the next call to send; None if none waits, or too many are on their way."""
         if not self._ready or len(self.flying) >= MOST:
             return None
         key = next(iter(self._ready))

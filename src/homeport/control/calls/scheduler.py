@@ -67,7 +67,7 @@ class Scheduler:
         self._is_stale = True  # the database has other rows
         self._revisions: dict[Owner, str] = {}  # app -> the revision whose schedules are saved
         self._waiting: set[tuple[Owner, str]] = set()  # functions whose last run has not begun
-        self._looked_at = float("inf")  # before the first look: as if the clock had gone back
+        self._looked_at = float("inf")  # before the first look: as if the clock had been set back
         self._soon = asyncio.Event()
         self._tasks = Tasks()
 
@@ -134,7 +134,7 @@ class Scheduler:
     async def _take(self, app: LiveApp, now: float) -> None:
         """Save the schedules of an app's new revision.
 
-        A Cron goes on as it was. A Period begins anew with each deploy, and goes on after a restart.
+        A Cron continues as it was. A Period starts again with each deploy, and continues after a restart.
         """
         before = self._apps.get(app.owner, {})
         rows: dict[str, ScheduleRow] = {}
@@ -205,7 +205,7 @@ class Scheduler:
             self._waiting.discard(function)
             self._spawned.sender.added([(call, NO_ARGUMENTS)])
         elif saved.last_call != call.id and function not in self._waiting:
-            self._waiting.add(function)  # said once, and not at each time
+            self._waiting.add(function)  # logged once, and not at each time
             self._log(row, f"was not run at {_utc(due_at)}: the run before has not begun yet")
 
     async def _went_back(self, row: ScheduleRow, now: float) -> None:
@@ -219,7 +219,7 @@ class Scheduler:
             self._keep(row, await self._rows.move(row, next_at))
 
     def _keep(self, before: ScheduleRow, row: ScheduleRow | None) -> None:
-        """Keep what the database has; None: it has another row by now, so read it again."""
+        """Keep the row that the database has; None: it has another row by now, so read it again."""
         if row is not None:
             self._apps[_owner(before)][before.function] = row
             return

@@ -144,12 +144,12 @@ class Spawned:
         self._wake(row.id, row.place)
 
     async def prepare(self, row: CallRow) -> None:
-        """Make the variant that a call is for, if it is gone; raise if it cannot be made."""
+        """Make the variant that a call is for, if it was removed; raise if it cannot be made."""
         if self._varied is not None:
             await self._varied.make(row)
 
     async def cancel(self, scope: Scope, call: str) -> list[CallRow]:
-        """Cancel a call of an environment; return what was cancelled."""
+        """Cancel a call of an environment; return the rows that were cancelled."""
         rows = self.rows.of(scope)
         await rows.find(call)
         cancelled = await rows.cancel(call)

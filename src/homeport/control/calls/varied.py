@@ -31,7 +31,7 @@ class Varied:
         )
 
     async def make(self, row: CallRow) -> None:
-        """Make the variant of a call that waits, if it has one and it is gone."""
+        """Make the variant of a call that waits, if it has one and it was removed."""
         if row.options is None:
             return
         saved = self._vault.open(_name(row), row.options)

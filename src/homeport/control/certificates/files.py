@@ -49,7 +49,7 @@ class Files:
     def __init__(self, directory: Path, *, look_s: float = LOOK_S) -> None:
         self._directory = directory
         self._look_s = look_s
-        self._looked_at = float("-inf")  # by the loop's clock, which nobody sets
+        self._looked_at = float("-inf")  # by the loop's clock, which cannot be set
         self._found: dict[str, Found] = {}
         self._read: dict[str, tuple[tuple[int, int, int], ...]] = {}  # name -> the stamp then
         self._missing: set[str] = set()  # held certificates that the last look did not find
@@ -59,7 +59,7 @@ class Files:
         """Do nothing: the first decision reads the directory."""
 
     async def decide(self, situation: Situation) -> Decision:
-        """Return which files have changed or gone since the last look; nothing if that was just now."""
+        """Return which files were changed or removed since the last look; nothing if that was a moment ago."""
         orders: list[Order] = []
         removed: set[str] = set()
         if (

@@ -15,7 +15,7 @@ def is_wildcard(name: str) -> bool:
 
 
 def registered(host: str) -> str:
-    """Return the domain that somebody has registered, for the limits of a certification authority.
+    """Return the domain that was registered with a registry, for the limits of a certification authority.
 
     A guess without the list of public suffixes. Where it is wrong, it takes two domains for one, so homeport orders
     more slowly than it might.

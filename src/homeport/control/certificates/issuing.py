@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Issuing:
-    """Signs certificates, which go when nobody wants their hosts."""
+    """Signs certificates, which are removed when their hosts are no longer wanted."""
 
     at_once = True
 
@@ -50,7 +50,7 @@ class Issuing:
         return tuple(orders.needed({host: Kind.MAIN}, self._policy))
 
     def refusal(self) -> str:
-        """Return nothing: everything can be signed anew."""
+        """Return nothing: every certificate can be signed again."""
         return ""
 
     async def issue(self, name: str, hosts: tuple[str, ...]) -> bytes:  # noqa: ARG002 - of every source

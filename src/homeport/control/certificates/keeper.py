@@ -34,7 +34,7 @@ from homeport.state.certificates import CertificateRow, Certificates, IssueRow, 
 from homeport.supervised import Tasks, supervised
 
 LONGEST_SLEEP_S = 3600.0  # the clock may be set
-UNNAMED = "acme"  # the source in rows of a homeport that did not tell CAs apart
+UNNAMED = "acme"  # the source in rows of a homeport that did not distinguish CAs
 
 #: Says which hosts want a certificate, and how important each is.
 Wanted = Callable[[], Mapping[str, Kind]]
@@ -84,7 +84,9 @@ class Keeper:
         self._forced: set[str] = set()
         self._running: dict[str, tuple[str, ...]] = {}  # name -> hosts
         self._waiting: Mapping[str, str] = {}
-        self._turn = asyncio.Lock()  # for decisions, and for orders of a source that needs nobody
+        self._turn = (
+            asyncio.Lock()
+        )  # for decisions, and for orders of a source that needs no other party
         self._changed = asyncio.Event()
         self._tasks = Tasks()
 
@@ -99,7 +101,7 @@ class Keeper:
         await self.cover(self._wanted())
 
     async def _load(self) -> None:
-        """Read the rows. A certificate whose file has gone is ordered again; a file without a row is used."""
+        """Read the rows. A certificate whose file was deleted is ordered again; a file without a row is used."""
         files = await asyncio.to_thread(self._stored)
         for row in await self._rows.all():
             if files is None or row.name in files:
@@ -125,11 +127,11 @@ class Keeper:
         self._tasks.start("certificates", supervised("certificates", self._loop))
 
     async def close(self) -> None:
-        """End the loop and the orders, which a later server goes on with."""
+        """End the loop and the orders; a later server continues the orders."""
         await self._tasks.close()
 
     async def cover(self, hosts: Collection[str]) -> None:
-        """Return when these hosts have certificates, if their source needs nobody. Never raises for a host."""
+        """Return when these hosts have certificates, if their source needs no other party. Never raises for a host."""
         if not self._source.at_once:
             return
         wanted = dict.fromkeys((host.lower() for host in hosts), Kind.MAIN)
@@ -154,7 +156,7 @@ class Keeper:
         return [*(self.state(host) for host in sorted(hosts)), *unread]
 
     def state(self, host: str) -> HostState:
-        """Return what is known about a host's certificate."""
+        """Return the state of a host's certificate."""
         row = self._best(host)
         names = [n for n in self._source.covering(host) if n != host] or [host]
         tried = self._failures.of(host, *names)
@@ -219,7 +221,7 @@ class Keeper:
                 pass
 
     async def _step(self) -> float:
-        """Compare, and start what is to be done; return when to look again."""
+        """Compare, and start the orders that are due; return when to look again."""
         async with self._turn:
             decision = await self._source.decide(self._situation(self._wanted()))
             self._waiting = decision.waiting
@@ -307,7 +309,7 @@ class Keeper:
     async def _count(self, order: Order, row: CertificateRow) -> None:
         """Save that the CA has issued this, before anything else: it counts, whatever becomes of it."""
         if any(issue.serial == row.serial for issue in self._issues):
-            return  # an interrupted order that goes on
+            return  # an interrupted order continues later
         now = self._clock()
         issue = IssueRow(
             name=order.name,

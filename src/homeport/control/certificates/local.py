@@ -24,7 +24,7 @@ from homeport import private
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, StorageError
 
-#: Names that nobody can own: RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`.
+#: Names that cannot be registered: RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`.
 RESERVED = ("localhost", "test", "home.arpa", "local", "internal")
 CA_DAYS = 3650
 DAYS = 90  # of a host's certificate; it is renewed after two thirds
@@ -103,7 +103,7 @@ class Local:
         return _text(key) + certificate.public_bytes(Encoding.PEM)
 
     def _read(self) -> _Ca | None:
-        """Return the CA in the home; None if there is none that can be used."""
+        """Return the CA in the home; None if there is no usable one."""
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
             key = serialization.load_pem_private_key(

@@ -10,7 +10,7 @@ Called by `keeper`, which carries a decision out. The rules:
 - A host whose order failed waits: a minute, then twice as long each time, at most 12 hours.
 - The limits of the CA are counted here, so that it is never asked for more. Earlier versions and `serve` sessions
   get only a part of them: a deploy of a new app must not wait because of their URLs.
-- A certificate that nobody wants is kept for a while (`Policy.kept_s`), and not renewed.
+- A certificate that no host needs is kept for a while (`Policy.kept_s`), and not renewed.
 - A certificate of another source, such as the CA before, stays until this one has replaced it.
 - A time that only a wrong clock can have set is not believed: nothing waits until it, and it counts for no limit.
 """
@@ -85,9 +85,10 @@ def renewed_at(held: Held) -> float:
 def after_failure(
     before: Tried | None, host: str, now: float, *, validated: bool, not_before: float = 0.0
 ) -> Tried:
-    """Return what to remember of a host whose order has failed.
+    """Return the record of a host whose order has failed.
 
-    `validated`: the CA has looked for the challenge, and counts the failure. `not_before`: the CA has said when to ask again.
+    `validated`: the CA has looked for the challenge, and counts the failure. `not_before`: the CA has set a time for
+    the next try.
     """
     failures = (before.failures if before else 0) + 1
     wait_s = min(FIRST_WAIT_S * 2.0 ** min(failures - 1, 20), LONGEST_WAIT_S)
@@ -181,7 +182,7 @@ class _Deciding:
         )
 
     def _is_over(self, held: Held) -> bool:
-        """Return whether a certificate that nobody wants has been kept long enough."""
+        """Return whether a certificate that no host needs has been kept long enough."""
         since = self._s.now if held.unwanted_since is None else held.unwanted_since
         return held.name not in self._s.running and self._s.now >= since + self._policy.kept_s
 
@@ -206,7 +207,7 @@ class _Deciding:
             host
             for held in self._s.held
             for host in held.hosts
-            # What has run out, or is of another source, is only good for the hosts with which it is renewed.
+            # A certificate that has expired, or is of another source, only serves the hosts with which it is renewed.
             if host in self._needed or not (held.foreign or held.not_after <= self._s.now)
         ]
         lacking = {h: k for h, k in self._needed.items() if not covers(have, h)}

@@ -1,4 +1,4 @@
-"""Why an order failed, in one sentence for the user, and what that means for the next try."""
+"""The reason why an order failed, in one sentence for the user, and its effect on the next try."""
 
 
 class OrderFailed(Exception):
@@ -20,11 +20,11 @@ class OrderFailed(Exception):
         self.hint = hint  # what to do
         self.hosts = hosts
         self.validated = validated  # the CA has looked for the challenge, and counts the failure
-        self.retry_at = retry_at  # the CA has said when to ask again; seconds since the epoch
+        self.retry_at = retry_at  # set by the CA for the next try; seconds since the epoch
         self.everywhere = everywhere
 
 
-#: Kind of an ACME problem (RFC 8555, 6.7) -> what the user can do.
+#: Kind of an ACME problem (RFC 8555, 6.7) -> the advice for the user.
 HINTS = {
     "dns": "add the DNS record that `homeport domain list` names, or wait until it is known everywhere",
     "connection": "let port 80 of this server be reached from the internet",
@@ -52,6 +52,6 @@ EVERYWHERE = frozenset(
 
 
 def shown(text: object, size: int = 300) -> str:
-    """Return what a CA or a DNS server wrote, in one line of printable characters."""
+    """Return the text of a CA or a DNS server, in one line of printable characters."""
     line = " ".join(str(text).split())
     return "".join(c if c.isprintable() else "?" for c in line)[:size].rstrip(". ")

@@ -1,4 +1,4 @@
-"""What a certificate says of itself, as the row that is kept of it."""
+"""Reads a certificate into the row that is kept of it."""
 
 from homeport.contract.hosts import is_name
 from homeport.control.certificates.problems import OrderFailed, shown

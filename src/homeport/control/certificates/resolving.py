@@ -1,4 +1,4 @@
-"""Asks DNS where a name leads, and compares that with this server's addresses."""
+"""Resolves a name by DNS, and compares its addresses with those of this server."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,10 @@ TIME_S = 5.0  # for a look-up, with the wait for its turn
 AT_ONCE = 64
 MOST = 1000  # answers that are kept
 LONGEST_S = 60.0  # how long a good answer is kept, if DNS allows it
-BAD_S = 5.0  # and a bad one: somebody may be about to add the record
+BAD_S = 5.0  # and a bad one: the user may be about to add the record
 HOSTS = Path("/etc/hosts")
 
-#: Empty: the name does not exist. None: nobody knows.
+#: Empty: the name does not exist. None: it is not known.
 Addresses = tuple[str, ...] | None
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointing:
-    """Where a name leads."""
+    """The addresses of a name, and those of this server."""
 
     found: tuple[str, ...] | None  # its addresses; None: DNS does not answer
     expected: tuple[str, ...]  # this server's public ones; empty: unknown
@@ -58,7 +58,7 @@ class Resolver:
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def pointing(self, name: str) -> Pointing:
-        """Return where a name leads; of a wildcard, where some name below it leads."""
+        """Return the addresses of a name; of a wildcard, those of some name below it."""
         expected = self._given or await asyncio.to_thread(_own_addresses)
         return Pointing(found=await self.addresses(name), expected=expected)
 
@@ -78,7 +78,7 @@ class Resolver:
     async def _ask(self, name: str) -> Addresses:
         addresses: Addresses = None
         cache_s = BAD_S
-        # Of a wildcard, some name that nobody has asked for.
+        # Of a wildcard, some name that was never looked up.
         host = f"{secrets.token_hex(6)}{name[1:]}" if is_wildcard(name) else name
         try:
             async with asyncio.timeout(TIME_S), self._free:

@@ -28,7 +28,7 @@ class Method(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a CA allows. The defaults are those of Let's Encrypt (https://letsencrypt.org/docs/rate-limits/)."""
+    """The limits of a CA. The defaults are those of Let's Encrypt (https://letsencrypt.org/docs/rate-limits/)."""
 
     per_domain: int = 50  # new certificates for a registered domain in 7 days
     per_set: int = 5  # certificates for exactly the same hosts in 7 days
@@ -42,12 +42,12 @@ UNLIMITED = Limits(per_domain=10**9, per_set=10**9)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the settings say."""
+    """The settings for orders."""
 
     domain: str  # homeport's own
     wildcards: bool  # certificates for `*.` can be had: by DNS-01, or from a CA of our own
     limits: Limits = Limits()
-    kept_s: float = WEEK_S  # how long a certificate stays that nobody wants
+    kept_s: float = WEEK_S  # how long a certificate stays that no host needs
 
     @property
     def shares(self) -> bool:
@@ -65,7 +65,7 @@ class Held:
     not_after: float
     serial: str = ""
     unwanted_since: float | None = None  # when the last of its hosts went; None: it is wanted
-    renew_now: bool = False  # somebody has asked for it
+    renew_now: bool = False  # a user has asked for it
     foreign: bool = False  # of another source than the present one
 
 
@@ -95,7 +95,7 @@ class Order:
     name: str
     hosts: tuple[str, ...]  # empty: those in the certificate
     renewal: bool = False  # the CA has issued one for exactly these hosts before
-    label: str = ""  # what it is called without hosts
+    label: str = ""  # its name for users if it has no hosts
 
     def __str__(self) -> str:
         return ", ".join(self.hosts) or self.label
@@ -121,7 +121,7 @@ class Decision:
 
     orders: tuple[Order, ...]
     removed: tuple[str, ...]  # certificates to remove
-    unwanted: tuple[str, ...]  # certificates that nobody wants any more
+    unwanted: tuple[str, ...]  # certificates that no host needs any more
     wanted_again: tuple[str, ...]
     waiting: Mapping[str, str]  # host -> why it is not ordered now
     look_at: float  # when something can change by itself; `inf` for never

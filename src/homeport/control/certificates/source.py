@@ -14,7 +14,9 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Return the word for lists; one of another word's certificates are replaced: `acme:1a2b3c4d`, `files`."""
+        """Return the name for lists; certificates of a source with another name are replaced: `acme:1a2b3c4d`,
+        `files`.
+        """
 
     async def open(self) -> None:
         """Get ready; a `Failure` ends the server's start."""
@@ -26,13 +28,13 @@ class Source(Protocol):
         """Return the names of the certificate that a host needs."""
 
     def refusal(self) -> str:
-        """Return why nobody can ask for a certificate; empty if one can be asked for."""
+        """Return why no certificate can be ordered; empty if one can be ordered."""
 
     async def issue(self, name: str, hosts: tuple[str, ...]) -> bytes:
         """Return a private key and the certificate's chain in PEM; `OrderFailed` says what to do.
 
-        `name` names the order: the next call with it goes on, and gives the same certificate until `forget`.
+        `name` names the order: the next call with it continues it, and gives the same certificate until `forget`.
         """
 
     def forget(self, name: str) -> None:
-        """Delete what is kept of an order, because its certificate is in use."""
+        """Delete the files of an order, because its certificate is in use."""

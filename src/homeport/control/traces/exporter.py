@@ -24,7 +24,7 @@ AT_ONCE = 200  # requests in one message
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LONGEST_ASKED_S = 600.0  # of the pause that a receiver asks for
 FLUSH_S = 3.0  # how long the end of the server waits
-TELL_EACH_S = 60.0  # lost requests are told of no more often
+TELL_EACH_S = 60.0  # lost requests are logged at most so often
 
 Line = Sequence[str]
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the server knows of requests; each function is called on the event loop."""
+    """The server's knowledge about requests; each function is called on the event loop."""
 
     place: Callable[[str], Place | None]  # of an endpoint
     revision: Callable[[str], str]  # of a container
@@ -54,7 +54,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """A request's line, with what was known when it was read."""
+    """A request's line, with the facts that the server had when it was read."""
 
     words: Line
     place: Place

@@ -1,6 +1,6 @@
 """Sends spans to a receiver of OTLP over HTTP, with OpenTelemetry's own exporter (`pip install homeport[otel]`).
 
-Its retries would keep a thread for long, log each failure, and forget what a receiver asks for (`Retry-After`). So each
+Its retries would keep a thread for long, log each failure, and ignore a receiver's `Retry-After`. So each
 response that is not a success ends them here, and `exporter` decides what happens next.
 """
 
@@ -140,7 +140,7 @@ def _session() -> Any:
 
 
 def _failure(status: int, retry_after: str | None, body: bytes) -> Exception | None:
-    """Return what an answer means; None for a success."""
+    """Return the failure in an answer; None for a success."""
     if status in AGAIN:
         return Unavailable(f"the receiver answers {status}", _seconds(retry_after))
     if not 200 <= status < 300:
@@ -149,7 +149,7 @@ def _failure(status: int, retry_after: str | None, body: bytes) -> Exception | N
 
 
 def _partly(body: bytes) -> Refused | None:
-    """Return what the receiver says if it took a part of the spans alone."""
+    """Return the receiver's message if it took only a part of the spans."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 

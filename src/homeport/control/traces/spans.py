@@ -3,7 +3,7 @@
     GET shop.web                 the request; the container's `traceparent` names it
       received                   the parts, as in `homeport request show`
       parked
-        scheduled, forked, …     what the container did that it waited for
+        scheduled, forked, …     the parts of the container's start that it waited for
       queued, connected, app, stream
 
 The app's own spans are below the request and not below its part `app`: that part ends with the first byte of the
@@ -49,7 +49,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A request that has ended, with what the server knows of it."""
+    """A request that has ended, with the server's facts about it."""
 
     request: RequestRecord
     trace: Trace
@@ -61,7 +61,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What is the same in all requests of a server."""
+    """The values that are the same in all requests of a server."""
 
     domain: str
     scheme: str
@@ -158,7 +158,7 @@ def _attributes(ended: Ended, server: Server) -> Iterator[tuple[str, Value]]:
     yield "homeport.function", place.tag
     yield "homeport.workspace", place.scope.workspace
     yield "homeport.environment", place.scope.environment
-    if request.kind == "visit":  # who knows the id of an endpoint for calls may call it
+    if request.kind == "visit":  # whoever knows the id of an endpoint for calls may call it
         yield "homeport.endpoint", request.endpoint
     yield "homeport.revision", ended.revision
     if ended.version:

@@ -10,7 +10,7 @@ from homeport.runner.servers.held import GRACE_S, Held
 TOO_LARGE = "homeport: the body is larger than 4 GiB"
 NO_BODY = (204, 304)  # RFC 9110, 6.4.1
 CLOSE = (b"connection", b"close")
-UNKNOWN = 1 << 62  # stands for the bytes that remain of a response without a length
+UNKNOWN = 1 << 62  # the bytes that remain of a response without a length
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -139,7 +139,7 @@ class Answer:
 
     def _keep(self, message: Message) -> None:
         if self._scope.get("method") == "HEAD" and message.get("more_body"):
-            return  # nobody reads it, and it may be large
+            return  # the visitor does not read it, and it may be large
         self._kept.append(message)
         if not self.is_kept:
             self.is_kept = True

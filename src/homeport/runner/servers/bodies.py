@@ -1,7 +1,7 @@
 """Limits how long a visitor may stop sending the body of a request.
 
 Every server of a container ends such a request with 408 (RFC 9110, 15.5.9): it holds a slot, and `timeout` may
-be hours. Each byte that arrives starts the time again, so a slow upload goes on. The time counts only while a
+be hours. Each byte that arrives starts the time again, so a slow upload continues. The time counts only while a
 byte could arrive, and only before the response begins: an app that does not read by itself, and a conversation
 in both directions, are limited by `timeout` alone.
 """
@@ -56,7 +56,7 @@ class Rest:
         self.is_complete = True
 
     def arrived(self, data: bytes, now: float) -> None:
-        """Read bytes of the request. What the parser cannot read counts as complete."""
+        """Read bytes of the request. Bytes that the parser cannot read count as complete."""
         self._heard_at = now
         if self.is_complete:
             return

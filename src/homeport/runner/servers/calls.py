@@ -147,7 +147,7 @@ class Calls:
             return calls.FAILED, reply.encode_error(error)
 
     async def call(self, args: Any, kwargs: Any) -> Any:
-        """Call the function, and return what it returns."""
+        """Call the function, and return its value."""
         function = self._function
         if inspect.iscoroutinefunction(function):
             return await function(*args, **kwargs)

@@ -32,7 +32,7 @@ _sender: "threading.Thread | None" = None
 
 
 class _Body:
-    """What is kept of a body."""
+    """The recorded part of a body."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -194,7 +194,7 @@ def _parsed(data: bytes) -> "tuple[str, Fields, bytes]":
 
 
 def _without_chunks(data: bytes) -> bytes:
-    """Return what the chunks hold (RFC 9112, 7.1), as far as they are chunks."""
+    """Return the content of the chunks (RFC 9112, 7.1), up to the first bytes that are not a chunk."""
     content, at = bytearray(), 0
     while (chunk := _CHUNK.match(data, at)) is not None and (size := int(chunk[1], 16)):
         content += data[chunk.end() : chunk.end() + size]

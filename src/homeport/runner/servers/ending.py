@@ -10,7 +10,7 @@ class Ending:
         self.asked = asyncio.Event()
         self.cut = asyncio.Event()  # if set, requests in flight are cut
         self._signals = 0
-        self.failed = False  # True if it ends by itself, because it cannot go on
+        self.failed = False  # True if it ends by itself, because it cannot continue
 
     def ask(self) -> None:
         """Handle a signal. The first: finish requests in flight and end. The second: end now."""
@@ -24,6 +24,6 @@ class Ending:
         self.asked.set()
 
     def fail(self) -> None:
-        """End in the same way, and exit with a failure: the container cannot go on."""
+        """End in the same way, and exit with a failure, because the container cannot continue."""
         self.failed = True
         self.asked.set()

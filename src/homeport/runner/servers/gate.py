@@ -56,7 +56,7 @@ class Gate:
         self._settled.clear()
 
     def decided(self, connection: "Entering") -> None:
-        """Note that the connection has its server, or is gone."""
+        """Record that the connection has its server, or has ended."""
         self._undecided.discard(connection)
         if not self._undecided:
             self._settled.set()
@@ -108,7 +108,7 @@ class Entering(asyncio.Protocol):
         return False
 
     def connection_lost(self, _error: "Exception | None") -> None:
-        """The connection is gone."""
+        """The connection has ended."""
         self._gate.decided(self)
 
     def _decide(self, end: int) -> None:

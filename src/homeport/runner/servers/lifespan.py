@@ -70,7 +70,9 @@ class Lifespan:
 
     async def _fail(self, phase: str, message: dict[str, Any]) -> NoReturn:
         assert self._task is not None
-        await asyncio.wait({self._task}, timeout=1.0)  # most apps raise what they have reported
+        await asyncio.wait(
+            {self._task}, timeout=1.0
+        )  # most apps raise the error that they have reported
         lines = str(message.get("message") or "").strip().splitlines()
         text = f"ASGI lifespan {phase} failed" + (f": {lines[-1]}" if lines else "")
         raise LifespanFailed(text) from self._failure()

@@ -48,7 +48,7 @@ class Relay:
         return Visit(self, capture)
 
     async def close(self) -> None:
-        """Wait for the requests inside unless they must be cut; if the program is gone, not for long."""
+        """Wait for the requests inside unless they must be cut; if the program has ended, not for long."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ended(), GONE_S if self.gone.is_set() else None)
 
@@ -114,7 +114,7 @@ class Side(asyncio.Protocol):
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """No more bytes arrive here: tell the other end, which may continue to send."""
+        """No more bytes arrive here: signal that to the other end, which may continue to send."""
         if self.other is not None:
             with contextlib.suppress(OSError, RuntimeError):
                 self.other.transport.write_eof()
@@ -184,7 +184,7 @@ class Visit(Side, Stay):
             self._refuse("413 Content Too Large", "the body is larger than 4 GiB")
 
     def eof_received(self) -> bool:
-        """The visitor sends no more: the request is complete, or the visitor has gone."""
+        """The visitor sends no more: the request is complete, or the visitor has left."""
         self._ended = True
         if not self._has_begun or _is_closed(self.transport):
             self.transport.abort()
@@ -192,7 +192,7 @@ class Visit(Side, Stay):
         return super().eof_received()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The visitor has the whole response, or has gone."""
+        """The visitor has the whole response, or has left."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self.other is not None:

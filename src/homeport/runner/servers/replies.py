@@ -17,7 +17,7 @@ Receive = Callable[[], Any]
 
 
 class CallerLeft(Exception):
-    """Raised when the caller has gone before all of its arguments arrived."""
+    """Raised when the caller has left before all of its arguments arrived."""
 
 
 class Reply:

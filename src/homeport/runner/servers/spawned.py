@@ -26,7 +26,9 @@ Run = Callable[[], Awaitable[Outcome]]
 
 
 class Reports:
-    """Tells the server of attempts: what is told while a request is on its way goes together in the next one."""
+    """Sends reports of attempts to the server: those that come while a request is on its way go together in the
+    next one.
+    """
 
     def __init__(self) -> None:
         self.running: set[str] = set()  # the attempts that this container claims or runs
@@ -35,7 +37,7 @@ class Reports:
         self._alone: set[asyncio.Task[None]] = set()
 
     async def tell(self, which: str, body: bytes = b"") -> int:
-        """Tell the server something until it has taken or refused it; return the status.
+        """Send a report until the server has accepted or refused it; return the status.
 
         A cancellation of the caller does not end this, because an outcome must not be lost.
         """
@@ -104,7 +106,7 @@ class Reports:
 
 
 class _Report:
-    """What the server is told, and the status of its answer."""
+    """A report to the server, and the status of its answer."""
 
     def __init__(self, which: str, body: bytes) -> None:
         self.which, self.body = which, body

@@ -107,7 +107,7 @@ class Visit(Stay):
             asyncio.get_running_loop().call_at(self.deadline, self._cut_if_same)
 
     def hang_up(self) -> None:
-        """Note that the visitor has gone."""
+        """Record that the visitor has left."""
         connection = self._connection
         if connection is None or connection.is_answered or self._is_over or self.is_late:
             return
@@ -169,7 +169,7 @@ class Visit(Stay):
         try:
             text = f"homeport: {bodies.why()}"
             await asyncio.wait_for(self.answer.give_up(408, text, close=True), END_S)
-        except Exception:  # the visitor has gone
+        except Exception:  # the visitor has left
             self._cut(at_once=True)
 
     def _go_on(self) -> None:

@@ -49,7 +49,7 @@ class Informs(_Base):  # type: ignore[misc]
         await super().run_asgi()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The visitor has gone, or the app has closed."""
+        """The visitor has left, or the app has closed the connection."""
         super().connection_lost(exc)
         if self.visit is not None:
             self.visit.hang_up()

@@ -250,7 +250,7 @@ class _Counted:
 
 
 class _Read(_Counted):
-    """Tells what the app reads of a body."""
+    """Counts the bytes of a body that the app reads."""
 
     def __init__(self, stream: Any, tell: Callable[[bytes], None]) -> None:
         super().__init__(stream)

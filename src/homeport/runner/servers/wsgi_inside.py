@@ -80,7 +80,7 @@ class Inside:
             self._tell()
 
     def hold(self, request: One) -> None:
-        """Wait until no request is sent to this slot: its work goes on after the response."""
+        """Wait until no request is sent to this slot, because its work continues after the response."""
         if not (request.is_held or request.is_late):
             self._begin_to_hold(request)
         if request.confirmed is not None:
@@ -109,7 +109,7 @@ class Inside:
             self.is_slow = self._quick < QUICK
 
     async def watch(self, threads: Any) -> None:
-        """Enforce the deadlines, and do what a busy thread cannot: send last bytes, notice a hang-up."""
+        """Enforce the deadlines, and do the work of busy threads: send last bytes, notice a hang-up."""
         while True:
             await asyncio.sleep(min(LOOK_S, self._timeout_s / 10) if self._inside else IDLE_LOOK_S)
             now = time.monotonic()
@@ -128,7 +128,7 @@ class Inside:
                     self._serving.held.add()
 
     def _release(self, request: One) -> None:
-        """Send the last bytes of a response whose work goes on; its thread does not use the socket now."""
+        """Send the last bytes of a response whose work continues; its thread does not use the socket now."""
         if request.is_held and not request.is_last:
             return
 
@@ -168,7 +168,7 @@ class Inside:
         self._end(request, threads, _answer("408 Request Timeout", bodies.why()))
 
     def _end(self, request: One, threads: Any, answer: bytes | None) -> None:
-        """Answer instead of the app, close the connection, and abandon the thread if it goes on."""
+        """Answer instead of the app, close the connection, and abandon the thread if it continues."""
         request.is_late = request.request.sent_headers = True
         connection = request.request.conn.socket
         with contextlib.suppress(OSError):

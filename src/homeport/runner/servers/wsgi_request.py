@@ -12,7 +12,7 @@ from typing import Any
 
 from cheroot.server import HTTPRequest
 
-MAX_LINE_BYTES = 64 * 1024  # twice what HAProxy lets through for a whole head
+MAX_LINE_BYTES = 64 * 1024  # twice HAProxy's limit for a whole head
 CRLF = b"\r\n"
 PROTOCOLS = {b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
 SEPARATORS = {"HTTP_COOKIE": "; "}

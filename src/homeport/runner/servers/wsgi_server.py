@@ -51,7 +51,7 @@ class Request(wsgi_request.Request):
             self.close_connection = True  # no descriptor is left for another connection
         if not any(name.lower() == b"date" for name, _ in self.outheaders):
             self.outheaders.append((b"Date", _date.now()))
-        super().send_headers()  # reads what the app has left of the body first
+        super().send_headers()  # it first reads the part of the body that the app has not read
         self.has_begun = True
 
 
@@ -95,7 +95,7 @@ class Server(_Base):  # type: ignore[misc]
         return Connection(self, visitor)
 
     def refused(self, number: int) -> None:
-        """Tell the node that no connection can be accepted now, by an errno; 0: connections are accepted."""
+        """Report to the node that no connection can be accepted now, by an errno; 0: connections are accepted."""
         if self._serving.pulse is not None:
             self._serving.pulse.refused(number)
 
@@ -118,7 +118,7 @@ class Incoming(socket.SocketIO):
     is_stalled = False  # True once the request was ended because the body did not arrive
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read what has arrived. An app must not take half of a body for the whole one."""
+        """Read the bytes that have arrived. An app must not take half of a body for the whole one."""
         self.waits_since = time.monotonic()
         count = super().readinto(buffer)
         self.waits_since = math.inf

@@ -30,7 +30,7 @@ _Pool: Any = _workers.ThreadPool
 
 
 class Connections:
-    """The door and the idle connections; stands for cheroot's `ConnectionManager`."""
+    """The door and the idle connections, in place of cheroot's `ConnectionManager`."""
 
     def __init__(
         self, door: Door, connected: Callable[[socket.socket], Any], refused: Callable[[int], None]

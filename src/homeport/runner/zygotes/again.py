@@ -1,4 +1,4 @@
-"""Lets a forked container begin again in a fresh interpreter.
+"""Lets a forked container start again in a fresh interpreter.
 
 A container begins again if a preloaded module differs from what the script would import now
 (sdk/preload/shelf.py). The script has run as far as that import. execve(2) replaces the process, so pid, init,
@@ -24,7 +24,7 @@ SERVES = "serve"  # the report's phase once requests may be inside
 
 
 class Beginning:
-    """Everything that a container needs to begin again; make it before the user's code runs."""
+    """Everything that a container needs to start again; make it before the user's code runs."""
 
     def __init__(self, launch: Launch, descriptors: Descriptors, lib: str) -> None:
         self._launch = launch
@@ -38,11 +38,11 @@ class Beginning:
         os.umask(self._umask)
 
     def forget(self) -> None:
-        """Close the descriptors: from now on the container cannot begin again."""
+        """Close the descriptors: from now on the container cannot start again."""
         os.close(self._pulse)
 
     def once_more(self, report: Report, reason: str, modules: Sequence[str]) -> NoReturn:
-        """Report the reason, and begin again."""
+        """Report the reason, and start again."""
         report.again(reason, tuple(modules))
         _end_children()
         self.anew([lines.shown(stream) for stream in (sys.stdout, sys.stderr)])

@@ -32,7 +32,7 @@ LOOKS = 3  # how many containers it reads; it uses the one that has written to m
 
 @dataclass
 class Birth:
-    """In the child: what the child is to become."""
+    """In the child: the process that the child will become."""
 
     kind: str  # `fork`, `function` or `snapshot`
     request: int
@@ -160,7 +160,7 @@ class Zygote:
         first, self._looks = self._looks == LOOKS, self._looks - 1
         if first or self._written is None or pages.count > self._written.count:
             self._written = pages
-            self._drop(self._spares.pop(0))  # the next one that leads copies them
+            self._drop(self._spares.pop(0))  # the next spare in line copies these pages
         return None
 
     def _forget_latest(self) -> None:
@@ -295,7 +295,7 @@ class Zygote:
             if stale:
                 self.tell({"stale": stale})
             else:
-                self._drop_spares()  # what has ended this one may have ended all
+                self._drop_spares()  # the cause of this one's end may have ended all
             return bool(stale)
         self._children.add(spare.init)
         self._count(spare.init)

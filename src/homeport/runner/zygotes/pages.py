@@ -44,9 +44,9 @@ class Pages:
 
     @staticmethod
     def of(pidfd: int) -> "Pages | None":
-        """Return what a process has copied and mapped that was forked from this one; None if it has ended.
+        """Return the copied and the mapped pages of a process that was forked from this one; None if it has ended.
 
-        None also where this process may not look at it. Only memory that this process has too is looked at.
+        None also where this process may not look at it. Only memory that this process has too is read.
         """
         with contextlib.suppress(OSError, ValueError, IndexError):
             with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:  # noqa: PTH123
