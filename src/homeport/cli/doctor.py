@@ -131,7 +131,7 @@ def _isolation(settings: Settings) -> Finding:
     )
     setting = f"`isolation` is `{settings.isolation}`"
     if not answer.get("possible"):
-        why = f"{answer.get('why', 'the trial said nothing')} ({setting})"
+        why = f"{answer.get('why', 'the trial printed nothing')} ({setting})"
         return Finding(
             "isolation", False, why, answer.get("hint", ""), needed=settings.isolation == "on"
         )

@@ -89,7 +89,7 @@ class Bearer(Guard):
                 "too many wrong tokens came from this address", retry_after_s=math.ceil(wait_s)
             )
         if not headers:
-            raise Unauthorized("the server wants a token", hint=HINT)
+            raise Unauthorized("the server needs a token", hint=HINT)
         is_last = self._wrong.add(source)
         token_text = text.decode("latin-1")
         self._refused(source, token_text, (TooMany if is_last else Unauthorized).__name__)

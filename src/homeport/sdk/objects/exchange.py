@@ -243,5 +243,5 @@ def _away() -> exception.ConnectionError:
 
 def _unknown() -> exception.ServiceError:
     return exception.ServiceError(
-        "the connection to the homeport server ended before its answer came; nobody knows whether it was done"
+        "the connection to the homeport server ended before its answer came; it is not known whether it was done"
     )
