@@ -115,10 +115,10 @@ class Rooms:
         self, pool: Pool, counts: Counter[tuple[str, str, str]], share: int
     ) -> None:
         """Drain a busy container of a function with more than its share; its running requests finish."""
-        mine = counts[_function(pool)]
+        own_count = counts[_function(pool)]
         others = [(counts[_function(other)], other) for other in self._pools if other.members]
-        for theirs, other in sorted(others, key=lambda each: -each[0]):
-            if not scheduler.must_yield(mine, theirs, share):
+        for theirs, other in sorted(others, key=lambda counted: -counted[0]):
+            if not scheduler.must_yield(own_count, theirs, share):
                 continue
             ready = [m for m in other.members.values() if m.stage is Stage.READY]
             if ready:
