@@ -93,7 +93,7 @@ def _look(settings: Settings) -> dict[str, str]:
     finally:
         database.dispose()
     kind = "PostgreSQL" if database.postgres else "SQLite"
-    return {"storage_error": f"{kind} {version}, {urls.shown(url)}, schema {number or 'none yet'}"}
+    return {"told": f"{kind} {version}, {urls.shown(url)}, schema {number or 'none yet'}"}
 
 
 if __name__ == "__main__":
