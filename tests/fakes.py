@@ -80,7 +80,7 @@ class FakeNode(Recorded):
         """Return every container that has not ended."""
         return list(self._containers.values())
 
-    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], on_line: Callable[[LogLine], None]) -> None:
         self._changed = changed
 
     async def mark(self) -> Mark:

@@ -29,11 +29,11 @@ class FakeGuards:
         async with self._call("rates"):
             self.limits = dict(limits)
 
-    async def capture(self, endpoint_id: str, told: str | None) -> None:
+    async def capture(self, endpoint_id: str, order: str | None) -> None:
         async with self._call("capture", endpoint_id):
             self.captures.pop(endpoint_id, None)
-            if told is not None and endpoint_id in self.endpoints:
-                self.captures[endpoint_id] = told
+            if order is not None and endpoint_id in self.endpoints:
+                self.captures[endpoint_id] = order
 
     async def split(self, endpoint_id: str, part: Split | None) -> None:
         async with self._call("split", endpoint_id):
