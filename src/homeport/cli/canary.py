@@ -120,15 +120,15 @@ async def show(settings: Settings, name: str, *, json: bool) -> None:
     output.out().print("\n".join(_lines(canary, time.time())))
     rows = [
         (
-            each.tag,
-            each.old_requests,
-            each.old_failed,
-            each.old_p95_ms,
-            each.new_requests,
-            each.new_failed,
-            each.new_p95_ms,
+            endpoint.tag,
+            endpoint.old_requests,
+            endpoint.old_failed,
+            endpoint.old_p95_ms,
+            endpoint.new_requests,
+            endpoint.new_failed,
+            endpoint.new_p95_ms,
         )
-        for each in canary.endpoints
+        for endpoint in canary.endpoints
     ]
     old, new = f"v{canary.before}", f"v{canary.version}"
     columns = (

@@ -138,7 +138,7 @@ class View:
         if row is None:
             raise NotFound(missing(scope, name))
         rows = self._deployer.canaries.rows.of((scope, name))
-        states = {version: CanaryState(each.state) for version, each in rows.items()}
+        states = {version: CanaryState(canary.state) for version, canary in rows.items()}
         return History(
             revisions=tuple(
                 Version(

@@ -49,14 +49,14 @@ class Beside:
         """
         plan = self._plans.of(revision)
         own = {live.tag: live.endpoint for live in plan.of_version.values() if live.url}
-        found = {}
+        shared_ids = {}
         for name, live in current.endpoints.items():
             later = plan.endpoints.get(name)
             if later is None or not later.url or later.tag not in own:
                 continue
             if live.endpoint.protected == later.endpoint.protected:
-                found[name] = own[later.tag].id
-        return found
+                shared_ids[name] = own[later.tag].id
+        return shared_ids
 
     async def bring(
         self,

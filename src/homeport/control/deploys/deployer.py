@@ -265,8 +265,8 @@ class Deployer:
             await self.canaries.end(owner, current, "another version was deployed")
             async with self._revision(owner, sealed, fingerprint, tag) as revision:
                 if canary is not None and current is not None:
-                    begun = await self.canaries.begin(owner, revision, current, canary, say)
-                    return Deployed(app=current, canary=begun)
+                    canary_status = await self.canaries.begin(owner, revision, current, canary, say)
+                    return Deployed(app=current, canary=canary_status)
                 if canary is not None:
                     say(f"no version of `{owner.name}` serves, so this one serves all requests")
                 app = await self._rollout.bring(

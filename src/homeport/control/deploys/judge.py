@@ -144,8 +144,8 @@ def at_the_end(pairs: Mapping[str, Pair]) -> str:
 
 def cannot_start(starts: Mapping[str, Starts]) -> str:
     """Return which function's containers do not start, while those of the old version do; empty: none."""
-    for name, each in starts.items():
-        if each.new >= FAILED_STARTS and not each.old:
+    for name, counts in starts.items():
+        if counts.new >= FAILED_STARTS and not counts.old:
             return f"`{name}`: its containers do not start"
     return ""
 
@@ -165,13 +165,13 @@ def fisher(new_hits: int, new: int, old_hits: int, old: int) -> float:
         + _log_choose(total - hits, new - new_hits)
         - _log_choose(total, new)
     )
-    found = 0.0
+    probability = 0.0
     for hit in range(new_hits, most + 1):
-        found += term
+        probability += term
         term *= (hits - hit) * (new - hit) / ((hit + 1) * (total - hits - new + hit + 1))
-        if term < found * 1e-12:
+        if term < probability * 1e-12:
             break
-    return min(found, 1.0)
+    return min(probability, 1.0)
 
 
 def bound_ms(old: Counts) -> float | None:

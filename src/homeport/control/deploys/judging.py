@@ -60,7 +60,7 @@ class Judging:
     def open(self) -> None:
         """Begin to look."""
         self._changed()
-        self._tasks.start("canaries", supervised("canaries", self._look, told=StorageError))
+        self._tasks.start("canaries", supervised("canaries", self._look, expected=StorageError))
 
     async def close(self) -> None:
         """Look no more."""
@@ -138,14 +138,14 @@ class Judging:
     def _starts(self, running: Running) -> dict[str, Starts]:
         current = self._deployer.live.get(running.owner)
         revision = running.revision
-        found = {}
+        starts = {}
         for spec in revision.manifest.functions:
             new = self._pools.get(PoolKey(revision.app, spec.name, revision.id))
             old = current and self._pools.get(PoolKey(revision.app, spec.name, current.revision.id))
             # A function without a URL may fail at a deploy, too (trial.py).
             if new is not None and spec.web:
-                found[spec.name] = Starts(new=new.failures, old=old.failures if old else 0)
-        return found
+                starts[spec.name] = Starts(new=new.failures, old=old.failures if old else 0)
+        return starts
 
     async def _read_again(self, running: Running) -> None:
         """Count the requests since the canary's begin that an earlier server has kept."""
@@ -155,11 +155,11 @@ class Judging:
             return line[ENDPOINT] in running.sides and int(line[ENDED]) >= since * 1000
 
         scope = running.owner.scope
-        kept = await asyncio.to_thread(self._requests.search, scope, READ, wants, since)
+        records = await asyncio.to_thread(self._requests.search, scope, READ, wants, since)
         late, running.late = running.late or [], None
-        ids = {each.request.id for each in kept}
-        for each in kept:
-            self._count(running, each.request, each.revision)
+        ids = {record.request.id for record in records}
+        for record in records:
+            self._count(running, record.request, record.revision)
         for request, revision in late:
             if request.id not in ids:
                 self._count(running, request, revision)
