@@ -96,16 +96,16 @@ async def _token(settings: Settings, listen: str, *, json: bool) -> None:
     from homeport.contract.api.nodes import NewNodeToken
 
     async with server.running(settings) as client:
-        made = await client.nodes.token(NewNodeToken(listen=listen))
+        token = await client.nodes.token(NewNodeToken(listen=listen))
     if json:
-        output.show_json(made)
+        output.show_json(token)
         return
-    is_any = made.host in ("0.0.0.0", "::")  # noqa: S104 - all addresses
-    host = "ADDRESS-OF-THIS-MACHINE" if is_any else made.host
+    is_any = token.host in ("0.0.0.0", "::")  # noqa: S104 - all addresses
+    host = "ADDRESS-OF-THIS-MACHINE" if is_any else token.host
     host = f"[{host}]" if ":" in host else host
     output.say("on the other machine, within an hour:")
     output.out().print(
-        f"homeport node join {host}:{made.port} --token {made.token}", soft_wrap=True
+        f"homeport node join {host}:{token.port} --token {token.token}", soft_wrap=True
     )
 
 
@@ -117,13 +117,13 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     table = [
         (
-            each.name,
-            "drained" if each.drained else each.health,
-            str(each.containers),
-            "?" if each.cores is None else str(each.cores),
-            "?" if each.memory_mib is None else f"{each.memory_mib} MiB",
+            node.name,
+            "drained" if node.drained else node.health,
+            str(node.containers),
+            "?" if node.cores is None else str(node.cores),
+            "?" if node.memory_mib is None else f"{node.memory_mib} MiB",
         )
-        for each in nodes
+        for node in nodes
     ]
     columns = ("Node", "State", "Containers", "Cores", "Memory")
     output.show_table(columns, table, empty="no other machine has joined")

@@ -74,8 +74,8 @@ class Nodes:
         row = NodeRow(name=name, id=id, joined_at=self._clock())
 
         def work(connection: Connection) -> None:
-            mine = _TOKENS.c.digest == digest, _TOKENS.c.expires_at > row.joined_at
-            if not connection.execute(delete(_TOKENS).where(*mine)).rowcount:
+            conditions = _TOKENS.c.digest == digest, _TOKENS.c.expires_at > row.joined_at
+            if not connection.execute(delete(_TOKENS).where(*conditions)).rowcount:
                 raise Unauthorized("the token is unknown, was used, or is too old")
             if connection.execute(select(_T.c.name).where(_T.c.name == name)).first() is not None:
                 raise AlreadyExists(

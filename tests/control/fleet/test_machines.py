@@ -22,7 +22,7 @@ ANY = Listens(host="127.0.0.1", port=0)
 
 @pytest.fixture
 async def nodes():
-    made = Nodes([FakeNode(0.01)], said=lambda _line: None)
+    made = Nodes([FakeNode(0.01)], on_line=lambda _line: None)
     await made.open()
     yield made
     await made.close()
@@ -68,7 +68,7 @@ async def test_the_port_is_open_again_after_a_restart_and_the_machines_are_known
     await machines.drain("a", on=True)
     _, listens = await machines.token(None)
     await machines.close()
-    again_nodes = Nodes([], said=lambda _line: None)
+    again_nodes = Nodes([], on_line=lambda _line: None)
     again = Machines(tmp_path, again_nodes, Rows(database))
     try:
         await again.open()
@@ -99,7 +99,7 @@ async def test_a_port_that_is_taken_is_an_error_and_another_can_be_named(machine
 
 async def test_a_server_starts_without_its_port_for_nodes(machines, tmp_path, database, caplog):
     _, listens = await machines.token(ANY)  # and it stays open
-    nodes = Nodes([], said=lambda _line: None)
+    nodes = Nodes([], on_line=lambda _line: None)
     again = Machines(tmp_path, nodes, Rows(database))
     await again.open()
     (tmp_path / "cluster" / "listens.json").write_text("{")

@@ -44,7 +44,7 @@ class Machines:
     def __init__(self, home: Path, nodes: Nodes, joined: rows.Nodes) -> None:
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
-        self._told = self._directory / "listens.json"
+        self._address_file = self._directory / "listens.json"
         self._remotes: dict[str, RemoteNode] = {}
         self._authority: Authority | None = None
         self._listener: Listener | None = None
@@ -117,8 +117,8 @@ class Machines:
             ) from None
         self._authority, self._listener = authority, listener
         self._listens = Listens(host=listens.host, port=port)
-        told = json.dumps({"host": listens.host, "port": port}).encode()
-        await asyncio.to_thread(private.write, self._told, told)
+        data = json.dumps({"host": listens.host, "port": port}).encode()
+        await asyncio.to_thread(private.write, self._address_file, data)
         for row in self.rows.all():
             self._add(row.name, drained=row.drained)
         log.info("nodes connect at %s:%d", listens.host, port)
@@ -137,14 +137,14 @@ class Machines:
 
     def _is_elsewhere(self, name: str, container: str) -> bool:
         mirrors = self._nodes.mirrors.values()
-        return any(each.name != name and container in each.containers for each in mirrors)
+        return any(mirror.name != name and container in mirror.containers for mirror in mirrors)
 
     def _read(self) -> Listens | None:
         try:
-            told = json.loads(self._told.read_text())
-            return Listens(host=str(told["host"]), port=int(told["port"]))
+            address = json.loads(self._address_file.read_text())
+            return Listens(host=str(address["host"]), port=int(address["port"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
-            log.error("no node can connect: %s is damaged", self._told)  # noqa: TRY400 - the text says all
+            log.error("no node can connect: %s is damaged", self._address_file)  # noqa: TRY400 - the text says all
             return None
