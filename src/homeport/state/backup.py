@@ -81,7 +81,7 @@ def make(
 ) -> Summary:
     """Write a backup of the home; `AlreadyExists` for an existing file, without `force`.
 
-    `volumes` are the names of those whose files are added; None: all. Without a passphrase, whoever has the file
+    `volumes` are the names of those whose files are added; None: all. Without a passphrase, anyone who has the file
     has the secrets.
     """
     archive.refuse_existing(target, force=force)

@@ -158,7 +158,7 @@ def _attributes(ended: Ended, server: Server) -> Iterator[tuple[str, Value]]:
     yield "homeport.function", place.tag
     yield "homeport.workspace", place.scope.workspace
     yield "homeport.environment", place.scope.environment
-    if request.kind == "visit":  # whoever knows the id of an endpoint for calls may call it
+    if request.kind == "visit":  # anyone who knows the id of an endpoint for calls may call it
         yield "homeport.endpoint", request.endpoint
     yield "homeport.revision", ended.revision
     if ended.version:
