@@ -67,7 +67,7 @@ async def test_what_may_be_done_twice_is_asked_again_if_the_server_ends_meanwhil
 
 
 async def test_what_must_not_be_done_twice_is_not_asked_again_then(asking):
-    with pytest.raises(exception.ServiceError, match="nobody knows"):
+    with pytest.raises(exception.ServiceError, match="it is not known"):
         await asking(ENDED, OK, repeats=False)
 
 
