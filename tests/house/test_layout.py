@@ -103,12 +103,18 @@ def prose(path: Path) -> Iterator[str]:
             yield token.string
 
 
+def pages() -> list[Path]:
+    """Return all pages in Markdown."""
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def test_the_prose_has_plain_words():
-    said = [
+    texts = [(path, text) for path in sources("src") for text in prose(path)]
+    texts += [(path, path.read_text()) for path in pages()]
+    words = [
         f"{path.relative_to(ROOT)}: {match[0]}"
-        for path in sources("src")
-        for text in prose(path)
+        for path, text in texts
         for match in WORDS.finditer(text)
     ]
 
-    assert [] == said
+    assert [] == words
