@@ -70,7 +70,7 @@ def test_a_child_of_a_stale_zygote_ends_before_the_user_s_code_runs():
 
 #: A zygote whose container writes to 2,000 pages, and the memory of its own that the next child has then.
 NEXT = """
-import ctypes, json, mmap, os, socket, sys, time
+import ctypes, json, mmap, os, select, socket, sys, time
 from homeport.runner.zygotes import pages
 from homeport.runner.zygotes.forking import Zygote
 
@@ -131,6 +131,7 @@ while most < PAGES and time.monotonic() < deadline:
             for runner in children(init):
                 most = max(most, own_pages(runner))
 os.kill(children(forked)[0], 9)
+select.select([node], [], [])  # the report of its end, which this node does not read before it ends
 node.close()
 assert 0 == os.wait()[1]  # without its node a zygote ends in good order
 print("copied" if most >= PAGES else most)

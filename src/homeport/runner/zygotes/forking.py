@@ -169,7 +169,10 @@ class Zygote:
         self._latest = -1
 
     def _obey(self) -> Birth | None:
-        message, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
+        try:
+            message, descriptors, *_ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
+        except ConnectionResetError:  # the node has ended and had not read all reports (man 7 unix)
+            message, descriptors = b"", []
         if not message:
             self._drop_spares()
             os._exit(0)
