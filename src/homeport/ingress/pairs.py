@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from homeport import signing
 from homeport.contract import hosts as names
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
@@ -53,10 +54,10 @@ def read(pem: bytes, hosts: Collection[str] = ()) -> Pair:
             raise BadRequest(f"the certificate is not for {host!r}")
     if not names_found:
         raise BadRequest("the certificate is for no host name")
-    text = key.private_bytes(
-        Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return Pair(
+        pem=signing.pem(key) + b"".join(c.public_bytes(Encoding.PEM) for c in chain),
+        names=names_found,
     )
-    return Pair(pem=text + b"".join(c.public_bytes(Encoding.PEM) for c in chain), names=names_found)
 
 
 _Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

@@ -13,17 +13,16 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from homeport import private
+from homeport import private, signing
 from homeport.contract.errors import BadRequest, StorageError
 from homeport.link.identity import CONTROL, Identity
 
 CA_DAYS = 3650
 CONTROL_DAYS = 90
 NODE_DAYS = 14
-SKEW = dt.timedelta(hours=1)  # clocks differ
 MAX_CSR_CHARS = 4096
 
 
@@ -64,10 +63,10 @@ class Authority:
     def renew(self) -> dt.datetime:
         """Write a new key and certificate for the control plane; return when to do it again."""
         key = ec.generate_private_key(ec.SECP256R1())
-        until = _now() + dt.timedelta(days=CONTROL_DAYS)
+        until = signing.now() + dt.timedelta(days=CONTROL_DAYS)
         certificate = self._sign(key.public_key(), CONTROL, until, ExtendedKeyUsageOID.SERVER_AUTH)
-        private.write(self.pair, _text(key) + certificate)
-        return _now() + dt.timedelta(days=CONTROL_DAYS / 3)
+        private.write(self.pair, signing.pem(key) + certificate)
+        return signing.now() + dt.timedelta(days=CONTROL_DAYS / 3)
 
     def sign(self, csr: str, identity: Identity, days: float = NODE_DAYS) -> str:
         """Return a certificate for the key of a request, as PEM. What else the request says is ignored.
@@ -75,7 +74,7 @@ class Authority:
         `BadRequest` for a request that is damaged, or whose key is not of the kind that homeport makes.
         """
         key = _key_of(csr)
-        until = _now() + dt.timedelta(days=days)
+        until = signing.now() + dt.timedelta(days=days)
         return self._sign(key, identity.host, until, ExtendedKeyUsageOID.CLIENT_AUTH).decode()
 
     def _sign(
@@ -87,17 +86,16 @@ class Authority:
     ) -> bytes:
         assert self._ca is not None
         assert self._key is not None
-        issuer = self._key.public_key()
         certificate = (
-            _builder("homeport node", self._ca.subject, key, until)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False
+            signing.of_host(
+                signing.named("homeport node"),
+                key,
+                until,
+                issuer=self._ca.subject,
+                issuer_key=self._key.public_key(),
             )
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM)
@@ -121,17 +119,11 @@ class Authority:
 
     def _make(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        key = self._key.public_key()
-        name = f"homeport cluster {os.urandom(8).hex()}"
-        until = _now() + dt.timedelta(days=CA_DAYS)
-        self._ca = (
-            _builder(name, _named(name), key, until)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs_certificates=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        private.write(self._key_file, _text(self._key))
+        name = signing.named(f"homeport cluster {os.urandom(8).hex()}")
+        until = signing.now() + dt.timedelta(days=CA_DAYS)
+        builder = signing.of_ca(name, self._key.public_key(), until)
+        self._ca = builder.sign(self._key, hashes.SHA256())
+        private.write(self._key_file, signing.pem(self._key))
         private.write(self.certificate, self._ca.public_bytes(Encoding.PEM))
 
 
@@ -161,8 +153,8 @@ def _first(pem: str) -> x509.Certificate:
 def request() -> tuple[bytes, str]:
     """Return a new private key and a request for its certificate, both as PEM. The key stays where it was made."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = x509.CertificateSigningRequestBuilder().subject_name(_named("homeport node"))
-    return _text(key), builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    builder = x509.CertificateSigningRequestBuilder().subject_name(signing.named("homeport node"))
+    return signing.pem(key), builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 def certificate_of(pair: bytes) -> bytes:
@@ -173,7 +165,7 @@ def certificate_of(pair: bytes) -> bytes:
 def renew_after(certificate: bytes) -> dt.datetime:
     """Return when half of a certificate's time has passed."""
     parsed = x509.load_pem_x509_certificate(certificate)
-    begins, ends = parsed.not_valid_before_utc + SKEW, parsed.not_valid_after_utc
+    begins, ends = parsed.not_valid_before_utc + signing.SKEW, parsed.not_valid_after_utc
     return begins + (ends - begins) / 2
 
 
@@ -200,43 +192,3 @@ def _key_of(csr: str) -> ec.EllipticCurvePublicKey:
     if not is_signed or not isinstance(key, ec.EllipticCurvePublicKey) or not is_usual:
         raise BadRequest("the request for a certificate is not signed with a P-256 key")
     return key
-
-
-def _builder(
-    name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, until: dt.datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_named(name))
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(_now() - SKEW)
-        .not_valid_after(until)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _named(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _text(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)

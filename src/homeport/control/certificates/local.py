@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from homeport import private
+from homeport import private, signing
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, StorageError
 
@@ -28,7 +28,6 @@ from homeport.contract.errors import BadRequest, StorageError
 RESERVED = ("localhost", "test", "home.arpa", "local", "internal")
 CA_DAYS = 3650
 DAYS = 90  # of a host's certificate; it is renewed after two thirds
-SKEW = dt.timedelta(hours=1)  # clocks differ
 
 log = logging.getLogger(__name__)
 
@@ -84,23 +83,22 @@ class Local:
         assert self._ca is not None
         key = ec.generate_private_key(ec.SECP256R1())
         # A client refuses a certificate that outlives its CA's.
-        until = min(_now() + dt.timedelta(days=DAYS), self._ca.certificate.not_valid_after_utc)
-        ca_key = self._ca.key.public_key()
+        until = min(
+            signing.now() + dt.timedelta(days=DAYS), self._ca.certificate.not_valid_after_utc
+        )
         certificate = (
-            _builder(_name("homeport"), self._ca.certificate.subject, key, until)
+            signing.of_host(
+                signing.named("homeport"),
+                key.public_key(),
+                until,
+                issuer=self._ca.certificate.subject,
+                issuer_key=self._ca.key.public_key(),
+            )
             .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, hosts)), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key), critical=False
-            )
             .sign(self._ca.key, hashes.SHA256())
         )
-        return _text(key) + certificate.public_bytes(Encoding.PEM)
+        return signing.pem(key) + certificate.public_bytes(Encoding.PEM)
 
     def _read(self) -> _Ca | None:
         """Return the CA in the home; None if there is no usable one."""
@@ -117,7 +115,7 @@ class Local:
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not _belong(certificate, key):
             log.warning("the local CA in %s has another key", self._directory)
             return None
-        if certificate.not_valid_after_utc < _now() + dt.timedelta(days=DAYS):
+        if certificate.not_valid_after_utc < signing.now() + dt.timedelta(days=DAYS):
             log.warning("the local CA in %s ends soon", self._directory)
             return None
         if not _permits(certificate, self._domain):
@@ -128,25 +126,22 @@ class Local:
     def _make(self) -> _Ca:
         key = ec.generate_private_key(ec.SECP256R1())
         # Two CAs with one name would confuse a client that has both.
-        name = _name(f"homeport local CA {os.urandom(4).hex()}")
+        name = signing.named(f"homeport local CA {os.urandom(4).hex()}")
         trees = [x509.DNSName(tree) for tree in dict.fromkeys((self._domain, *RESERVED))]
         # Nor for any address: without this, a certificate for an address is not held back.
         nowhere = [
             x509.IPAddress(ipaddress.ip_network(network)) for network in ("0.0.0.0/0", "::/0")
         ]
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        until = signing.now() + dt.timedelta(days=CA_DAYS)
         certificate = (
-            _builder(name, name, key, _now() + dt.timedelta(days=CA_DAYS))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            signing.of_ca(name, key.public_key(), until)
             .add_extension(x509.NameConstraints(trees, nowhere), critical=True)
-            .add_extension(identifier, critical=False)
             .sign(key, hashes.SHA256())
         )
         log.warning("there is a new local CA: `homeport trust` says how browsers accept it")
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory.chmod(0o700)
-        private.write(self._directory / "ca.key", _text(key))
+        private.write(self._directory / "ca.key", signing.pem(key))
         private.write(self.certificate, certificate.public_bytes(Encoding.PEM))
         return _Ca(certificate=certificate, key=key)
 
@@ -174,45 +169,3 @@ def _belong(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> b
         certificate.verify_directly_issued_by(certificate)
         return bool(certificate.public_key() == key.public_key())
     return False
-
-
-def _builder(
-    name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, until: dt.datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(_now() - SKEW)
-        .not_valid_after(until)
-    )
-
-
-def _usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _text(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)

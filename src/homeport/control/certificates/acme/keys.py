@@ -7,16 +7,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from homeport import private
+from homeport import private, signing
 
 
 def new() -> bytes:
     """Return a new private key in PEM: P-256, which every client knows and which costs a handshake the least."""
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    return signing.pem(ec.generate_private_key(ec.SECP256R1()))
 
 
 def load_or_make(path: Path) -> bytes:
