@@ -4,6 +4,7 @@ A process that has ended may stay as a zombie until its parent takes note: pid 1
 `psutil.pid_exists` is true of it, and most other questions fail. `tests/house/test_processes.py` says where to ask.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -37,15 +38,27 @@ def with_word(word: str) -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["cmdline"]) if word in (p.info["cmdline"] or ())]
 
 
-def end_of(home: Path) -> None:
-    """Kill the processes that have this path in their environment, command line or working directory, but this one."""
-    ending = []
+def of_home(home: Path, command: str = "") -> list[psutil.Process]:
+    """Return the processes that have this path in their environment, command line or working directory, but this one.
+
+    With `command`, return only those that have this text in their command line.
+    """
+    processes = []
     for process in psutil.process_iter():
         try:
-            texts = [*process.environ().values(), *process.cmdline(), process.cwd()]
-            if process.pid != os.getpid() and any(str(home) in text for text in texts):
-                process.kill()
-                ending.append(process)
+            words = process.cmdline()
+            texts = [*process.environ().values(), *words, process.cwd()]
         except (psutil.Error, OSError):
             continue
+        if any(str(home) in text for text in texts) and command in " ".join(words):
+            processes.append(process)
+    return [process for process in processes if process.pid != os.getpid()]
+
+
+def end_of(home: Path) -> None:
+    """Kill the processes of a home, and wait for their end."""
+    ending = of_home(home)
+    for process in ending:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(ending, timeout=PATIENCE_S)

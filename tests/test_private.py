@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from homeport import private
+from homeport.contract.errors import StorageError
 
 
 def test_a_file_is_replaced_whole_and_only_its_owner_can_read_it(tmp_path):
@@ -53,3 +54,14 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
 
     assert b"of somebody" == (tmp_path / "elsewhere").read_bytes()
     assert b"mine" == (tmp_path / "key.pem").read_bytes()
+
+
+def test_a_directory_is_for_this_user_alone_and_a_link_is_refused(tmp_path):
+    own, link = tmp_path / "a" / "b", tmp_path / "link"
+    own.mkdir(parents=True, mode=0o755)
+    private.directory(own)
+    link.symlink_to(own)
+
+    assert 0o700 == own.stat().st_mode & 0o777
+    with pytest.raises(StorageError, match="is a link"):
+        private.directory(link)

@@ -76,6 +76,21 @@ def label(process: psutil.Process) -> str:
     return "zygote" if below else "container"
 
 
+def many(folder: Path, app: str, size: int, options: str) -> Path:
+    """Write a script with so many equal functions `f0`, `f1`…; return its path. `options`: those of each."""
+    function = """
+@app.function({options})
+@modal.concurrent(max_inputs=1000)
+@modal.fastapi_endpoint()
+async def f{number}(name: str = "World"):
+    return {{"message": f"Hello, {{name}}!"}}
+"""
+    script = folder / f"{app}.py"
+    functions = "\n".join(function.format(number=number, options=options) for number in range(size))
+    script.write_text(f'import modal\n\napp = modal.App("{app}")\n{functions}')
+    return script
+
+
 class Server:
     """Reads the status over the server's socket: a command would cost a Python start each time."""
 

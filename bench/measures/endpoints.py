@@ -1,11 +1,10 @@
 """Many endpoints: what each costs while nobody asks, and whether the others feel it."""
 
 import time
-from pathlib import Path
 
 from bench import load, processes
 from bench.contenders.base import answered
-from bench.contenders.home import Server, home, label
+from bench.contenders.home import Server, home, label, many
 from bench.contenders.uvicorn import Uvicorn
 from bench.figures import Spread, differences, number, spread
 from bench.plan import Plan
@@ -13,14 +12,7 @@ from bench.results import Limit, Table
 
 COUNTS = (1, 100, 1000)
 APP = 50  # functions of one app
-HEAD = 'import modal\n\napp = modal.App("{name}")\n'
-FUNCTION = """
-@app.function(scaledown_window=2, max_containers=1)
-@modal.concurrent(max_inputs=1000)
-@modal.fastapi_endpoint()
-async def f{number}(name: str = "World"):
-    return {{"message": f"Hello, {{name}}!"}}
-"""
+OPTIONS = "scaledown_window=2, max_containers=1"
 SETTLE_S = 5.0
 
 
@@ -41,7 +33,7 @@ def measure(plan: Plan) -> None:
             began = time.perf_counter()
             while there < count:
                 size = min(APP, count - there)
-                urls |= terminal.deploy(_script(folder, f"many{there}", size))
+                urls |= terminal.deploy(many(folder, f"many{there}", size, OPTIONS))
                 there += size
             deploy_s = time.perf_counter() - began
             memory_mib = _settled_mib(server)
@@ -119,10 +111,3 @@ def _warm(plan: Plan, reference: str, url: str, pid: int) -> tuple[str, str]:
         pairs.append((one.p50_us, own.p50_us))
     told = {part: took * 1e6 / requests for part, took in spent.items()}
     return str(differences(pairs)), ", ".join(f"{part} {number(us)}" for part, us in told.items())
-
-
-def _script(folder: Path, name: str, size: int) -> Path:
-    script = folder / f"{name}.py"
-    functions = "\n".join(FUNCTION.format(number=number) for number in range(size))
-    script.write_text(HEAD.format(name=name) + functions)
-    return script

@@ -1,14 +1,13 @@
 """What a server takes that nobody asks: memory with nothing deployed and with one app, CPU with many warm containers."""
 
 import time
-from pathlib import Path
 
 import httpx
 from tests.waiting import wait_for
 
 from bench import processes
 from bench.contenders.base import APPS, SETTLE_S, answered
-from bench.contenders.home import Server, home, label
+from bench.contenders.home import Server, home, label, many
 from bench.contenders.uvicorn import Uvicorn
 from bench.figures import number
 from bench.plan import Plan
@@ -18,14 +17,7 @@ from homeport.control.fleet.resting import AFTER_S
 WARM = 50
 PAUSE_S = 2.0  # between two requests to one of many warm containers
 SECONDS = 20
-HEAD = 'import modal\n\napp = modal.App("warm")\n'
-FUNCTION = """
-@app.function(min_containers=1, max_containers=1)
-@modal.concurrent(max_inputs=1000)
-@modal.fastapi_endpoint()
-async def f{number}(name: str = "World"):
-    return {{"message": f"Hello, {{name}}!"}}
-"""
+OPTIONS = "min_containers=1, max_containers=1"
 
 
 def measure(plan: Plan) -> None:
@@ -93,7 +85,7 @@ def _memory(plan: Plan) -> tuple[float, float]:
 def _many(plan: Plan) -> dict[str, dict[str, float]]:
     """The percent of a core by process: nobody asks, and one request now and then to one of the containers."""
     with home() as terminal, plan.folder() as folder, httpx.Client() as client:
-        url = terminal.deploy(_script(folder))["f0"]
+        url = terminal.deploy(many(folder, "warm", WARM, OPTIONS))["f0"]
         server = Server(terminal)
         wait_for(lambda: len(server.containers()) == WARM, f"{WARM} containers")
         answered(url)
@@ -113,9 +105,3 @@ def _share(cpu: processes.Cpu, plan: Plan) -> dict[str, float]:
     """Wait; return the percent of a core by process since then."""
     time.sleep(seconds := plan.times(SECONDS, 4))
     return {part: took / seconds * 100 for part, took in cpu.seconds().items()}
-
-
-def _script(folder: Path) -> Path:
-    script = folder / "warm.py"
-    script.write_text(HEAD + "\n".join(FUNCTION.format(number=number) for number in range(WARM)))
-    return script

@@ -1,10 +1,27 @@
-"""Writes files that nobody else may read: keys, certificates, backups. Each has mode 0600, and is written through to the disk."""
+"""Writes files that nobody else may read: keys, certificates, backups. Each has mode 0600, and is written through to the disk.
+
+Makes directories that nobody else may enter.
+"""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from homeport.contract.errors import StorageError
+
+
+def directory(path: Path) -> None:
+    """Make a directory that only this user may enter, or take the one that is there; `StorageError` if it is another user's."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Refuse links: below /tmp another user may have made one.
+    if path.is_symlink() or path.stat().st_uid != os.getuid():
+        raise StorageError(
+            f"{path} belongs to another user, or is a link",
+            hint="remove it, or name another directory in HOMEPORT_HOME",
+        )
+    path.chmod(0o700)
 
 
 def write(path: Path, content: bytes) -> None:

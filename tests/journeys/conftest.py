@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from homeport.settings import Settings
-from tests import commands, postgres, registries, terminals
+from tests import commands, postgres, processes, registries, terminals
 from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -186,16 +186,7 @@ class Terminal:
         With `command`, return only those that have this text in their command line. A process may end at any
         moment, also between two questions about it: a test asks here, where such a process is left out.
         """
-        processes = []
-        for process in psutil.process_iter():
-            try:
-                words = process.cmdline()
-                texts = [*process.environ().values(), *words, process.cwd()]
-            except psutil.Error:
-                continue
-            if any(str(self.home) in text for text in texts) and command in " ".join(words):
-                processes.append(process)
-        return [process for process in processes if process.pid != os.getpid()]
+        return processes.of_home(self.home, command)
 
     def close(self) -> None:
         """End everything that this terminal has started."""

@@ -32,7 +32,6 @@ Lasts = Annotated[
         show_default=False,
     ),
 ]
-DEFAULT_S = 600.0
 
 
 def wanted(percent: str, lasts: str) -> "Canary | None":
@@ -50,15 +49,10 @@ def wanted(percent: str, lasts: str) -> "Canary | None":
         return None
     if not (match := re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%?", percent.strip())):
         raise BadRequest(f"`--canary {percent}` is not a share", hint="write 10% or 0.5%")
-    from homeport.contract.api.deploys import Canary  # not earlier: the server starts meanwhile
+    from homeport.contract.api import deploys  # not earlier: the server starts meanwhile
 
-    share = float(match[1])
-    if not 0.1 <= share <= 99.9:
-        raise BadRequest(
-            f"a canary gets from 0.1% to 99.9% of the requests, not {share:g}%",
-            hint="without `--canary`, the new version serves all requests",
-        )
-    return Canary(percent=share, seconds=DEFAULT_S if seconds is None else seconds)
+    lasting = {} if seconds is None else {"seconds": seconds}
+    return deploys.checked(deploys.Canary(percent=float(match[1]), **lasting))
 
 
 def show_begun(name: str, canary: "CanaryStatus") -> None:

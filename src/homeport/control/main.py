@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NoReturn
 
+from homeport import private
 from homeport import settings as all_settings
 from homeport.contract import codec
 from homeport.contract.api.answers import Fault
@@ -128,14 +129,7 @@ def raise_open_files() -> None:
 def locked(settings: Settings) -> Iterator[None]:
     """Lock the home's directories for one server; `AlreadyExists` while another server has them."""
     for directory in (settings.home, settings.run_dir, settings.socket_dir):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Refuse links: below /tmp another user may have made one.
-        if directory.is_symlink() or directory.stat().st_uid != os.getuid():
-            raise StorageError(
-                f"{directory} belongs to another user, or is a link",
-                hint="remove it, or name another directory in HOMEPORT_HOME",
-            )
-        directory.chmod(0o700)
+        private.directory(directory)
     with standby.led(settings.home / standby.LOCK) as is_mine:
         if not is_mine:
             raise AlreadyExists(f"another server uses {settings.home}")

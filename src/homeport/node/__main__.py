@@ -16,8 +16,9 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+from homeport import private
 from homeport import settings as all_settings
-from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
+from homeport.contract.errors import AlreadyExists, BadRequest, Failure
 from homeport.node.agent import RUNNER, Agent
 from homeport.node.joined import dialing, place
 from homeport.node.joined.dialing import Dialer, Removed
@@ -103,11 +104,7 @@ def locked(settings: Settings) -> Iterator[None]:
     import fcntl
 
     for directory in (settings.home, settings.run_dir, settings.socket_dir):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Refuse links: below /tmp another user may have made one.
-        if directory.is_symlink() or directory.stat().st_uid != os.getuid():
-            raise StorageError(f"{directory} belongs to another user, or is a link")
-        directory.chmod(0o700)
+        private.directory(directory)
     with Path(settings.home / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,11 @@
 
 from homeport.contract.api.apps import CanaryStatus, EndpointStatus
 from homeport.contract.dataclass import dataclass
+from homeport.contract.errors import BadRequest
 from homeport.contract.manifest import Manifest
+
+PERCENT = (0.1, 99.9)  # of a canary
+SECONDS = (5.0, 30 * 86400.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +83,15 @@ class DeployList:
     """Deploys, rollbacks and stops, the newest first."""
 
     deploys: tuple[DeployRecord, ...]
+
+
+def checked(canary: Canary) -> Canary:
+    """Return a canary; `BadRequest` for a share or a time that none can have."""
+    if not PERCENT[0] <= canary.percent <= PERCENT[1]:
+        raise BadRequest(
+            f"a canary gets from {PERCENT[0]:g}% to {PERCENT[1]:g}% of the requests, not {canary.percent:g}%",
+            hint="without `--canary`, the new version serves all requests",
+        )
+    if not SECONDS[0] <= canary.seconds <= SECONDS[1]:
+        raise BadRequest("a canary runs for 5 seconds up to 30 days")
+    return canary

@@ -12,7 +12,7 @@ from dataclasses import field
 
 from homeport.contract import codec
 from homeport.contract.api.apps import CanaryEndpoint, CanaryState, CanaryStatus
-from homeport.contract.api.deploys import Canary
+from homeport.contract.api.deploys import Canary, checked
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.contract.traffic import RequestRecord
@@ -26,9 +26,6 @@ from homeport.control.fleet.owner import Owner
 from homeport.state import canaries
 from homeport.state.canaries import CanaryRow
 from homeport.state.rows import Revision
-
-PERCENT = (0.1, 99.9)
-SECONDS = (5.0, 30 * 86400.0)
 
 log = logging.getLogger(__name__)
 
@@ -239,13 +236,7 @@ class Canaries:
 
 def check(wanted: Canary, strategy: str) -> None:
     """Raise `BadRequest` for a share, a time or a strategy that a canary cannot have."""
-    if not PERCENT[0] <= wanted.percent <= PERCENT[1]:
-        raise BadRequest(
-            f"a canary gets from {PERCENT[0]:g}% to {PERCENT[1]:g}% of the requests, not {wanted.percent:g}%",
-            hint="without `--canary`, the new version serves all requests",
-        )
-    if not SECONDS[0] <= wanted.seconds <= SECONDS[1]:
-        raise BadRequest("a canary runs for 5 seconds up to 30 days")
+    checked(wanted)
     if strategy != "rolling":
         raise BadRequest(
             f"a canary runs beside the old version, and with the strategy `{strategy}` the old containers end first"
