@@ -1,4 +1,4 @@
-"""A control plane's end with its port on loopback, and agents as processes that join it."""
+"""A control plane's end with its port, on loopback or on a machine of its own, and agents as processes that join it."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import AlreadyExists, Unauthorized
@@ -14,7 +14,8 @@ from homeport.link import token
 from homeport.link.authority import Authority
 from homeport.link.listener import Listener
 from homeport.link.remote import RemoteNode
-from tests import processes
+from tests import namespaces, processes
+from tests.namespaces import Machine
 from tests.waiting import PATIENCE_S
 
 
@@ -40,12 +41,17 @@ class Registry:
 class Cluster:
     """The control plane's end, and the processes of its agents."""
 
-    def __init__(self, root: Path, sources: Path, runner: str = "") -> None:
+    def __init__(
+        self, root: Path, sources: Path, runner: str = "", first: Machine | None = None
+    ) -> None:
+        """`first`: the machine that has the port."""
         self.root, self.sources, self.runner = root, sources, runner
+        self.first = first
         self.authority = Authority(root / "control" / "cluster")
         self.registry = Registry()
         self.remotes: dict[str, RemoteNode] = {}
         self.agents: dict[str, asyncio.subprocess.Process] = {}
+        self._elsewhere: set[str] = set()  # agents on another machine
         self.port = 0
         self.listener = self._listener()
 
@@ -54,7 +60,9 @@ class Cluster:
 
     async def open(self) -> None:
         await asyncio.to_thread(self.authority.open)
-        self.port = await self.listener.open("127.0.0.1", self.port)
+        host = self.first.address if self.first else "127.0.0.1"
+        with self.first.inside() if self.first else contextlib.nullcontext():
+            self.port = await self.listener.open(host, self.port)
 
     async def open_again(self) -> None:
         """Close the port and all connections, and open the same port, as another control plane does."""
@@ -74,20 +82,32 @@ class Cluster:
         self.registry.tokens.add(digest)
         return text
 
-    async def start_agent(self, name: str, *, port: int = 0, wait: bool = True) -> None:
-        """Start an agent, which joins at its first start; return when it is connected."""
+    async def start_agent(
+        self,
+        name: str,
+        *,
+        port: int = 0,
+        wait: bool = True,
+        machine: Machine | None = None,
+        changes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start an agent, on this machine or another, which joins at its first start; return when it is connected."""
         remote = self.remote(name)
         environ = os.environ | {
             "HOMEPORT_HOME": str(self.root / name),
             "HOMEPORT_ISOLATION": "off",
             "HOMEPORT_CGROUP": "off",
+            **(changes or {}),
         }
         if name not in self.registry.nodes:
-            environ["HOMEPORT_NODE_JOIN"] = f"127.0.0.1:{port or self.port} {name}"
+            host = self.first.address if self.first else "127.0.0.1"
+            environ["HOMEPORT_NODE_JOIN"] = f"{host}:{port or self.port} {name}"
             environ["HOMEPORT_NODE_TOKEN"] = self.token()
+        if machine:
+            self._elsewhere.add(name)
+        words = [sys.executable, "-m", "homeport.node", *([self.runner] if self.runner else [])]
         self.agents[name] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "homeport.node"),
-            *([self.runner] if self.runner else []),
+            *(machine.words(*words) if machine else words),
             cwd=Path(__file__).parents[2],
             env=environ,
         )
@@ -97,7 +117,11 @@ class Cluster:
 
     async def end_agent(self, name: str, number: int = signal.SIGKILL) -> int:
         """End an agent by a signal; return its exit code."""
-        self.agents[name].send_signal(number)
+        agent = self.agents[name]
+        if name in self._elsewhere:
+            namespaces.child_of(agent.pid).send_signal(number)
+        else:
+            agent.send_signal(number)
         return await self.agents[name].wait()
 
     async def close(self) -> None:
@@ -111,9 +135,11 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(root: Path, runner: str = "") -> AsyncIterator[Cluster]:
+async def cluster(
+    root: Path, runner: str = "", first: Machine | None = None
+) -> AsyncIterator[Cluster]:
     """Yield a control plane's end whose port is open; its source trees are in `root/revisions`."""
-    made = Cluster(root, root / "revisions", runner)
+    made = Cluster(root, root / "revisions", runner, first)
     (root / "revisions").mkdir(parents=True, exist_ok=True)
     await made.open()
     try:
