@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -237,7 +238,7 @@ class Machines:
         """Join all machines again."""
         self.wire.heal()
 
-    def __enter__(self) -> "Machines":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

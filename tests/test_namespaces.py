@@ -4,7 +4,6 @@ import socket
 import sys
 import time
 
-import psutil
 import pytest
 
 from tests import namespaces, processes
@@ -100,12 +99,14 @@ def test_a_machine_that_is_off_has_no_process(machines, echo):
 
 def test_machines_see_neither_processes_nor_names_of_others(machines, tmp_path):
     machine = machines.add("worker-1")
-    code = "import os, socket; print(socket.gethostname(), len(os.listdir('/tmp')), os.getpid() < 100)"
+    code = (
+        "import os, socket; print(socket.gethostname(), len(os.listdir('/tmp')), os.getpid() < 100)"
+    )
     started = machine.start(sys.executable, "-c", code, environ={}, log=tmp_path / "log")
     started.wait(processes.PATIENCE_S)
 
     assert "worker-1 0 True\n" == (tmp_path / "log").read_text()
-    assert psutil.pid_exists(machine.pid)
+    assert processes.lives(machine.pid)
 
 
 @pytest.mark.skipif(not namespaces.FAKETIME.exists(), reason="libfaketime is not installed")
