@@ -15,6 +15,7 @@ import pytest
 from homeport.cell import host, report
 from homeport.cell.description import Cell, Ids, range_of_ids
 from homeport.contract import codec
+from tests import trees
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
@@ -146,6 +147,6 @@ def layers(account) -> tuple[str, str]:
     (upper / "etc").mkdir()
     (upper / "etc/os-release").write_text("NAME=above\n")
     owner = account.ids.users[0][1] if account.ids else account.user
-    for path in (lower, upper, *lower.rglob("*"), *upper.rglob("*")):
+    for path in (lower, upper, *trees.paths(lower), *trees.paths(upper)):
         os.chown(path, owner, owner, follow_symlinks=False)
     return str(lower), str(upper)

@@ -3,6 +3,8 @@
 import json
 import os
 
+from tests import trees
+
 WRITE = "os.makedirs('/opt/mine'); open('/opt/mine/big', 'wb').write(os.urandom(3 * 1024**2)); os.chmod('/opt/mine', 0); print(1)"
 LEAVE = "os.chown('/opt/mine', 1000, 1000)"
 KEEP = """
@@ -52,7 +54,7 @@ def test_files_are_added_at_their_places_beside_what_is_there(account):
     for name in ("assets/css/a.css", "usr/share/own/b", "etc/mine/c", "d", "opt/e/f"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(name)
-    for path in (tree, *tree.rglob("*")):
+    for path in (tree, *trees.paths(tree)):
         os.chown(path, account.user, account.user)
     code = """
 import json, os

@@ -14,6 +14,7 @@ from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.ingress import haproxy as module
 from homeport.ingress import picture
 from homeport.ingress.haproxy import HAProxy
+from tests import trees
 from tests.ingress.conftest import POOL, opened_by, routed
 from tests.waiting import turns, until
 
@@ -482,7 +483,7 @@ async def test_nothing_is_left_behind(make_settings):
 
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert [] == [p for p in settings.socket_dir.rglob("*") if p.is_socket()]
+    assert [] == trees.sockets(settings.socket_dir)
 
 
 async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, upstream, visitor):

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from homeport.settings import Settings
-from tests import commands, postgres, processes, registries, terminals
+from tests import commands, postgres, processes, registries, terminals, trees
 from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -243,7 +243,7 @@ class Terminal:
     def _tell(self) -> None:
         """Print what explains a failure; pytest shows it only then."""
         for path in sorted(self.home.glob("revisions/*")):
-            print(path, [str(each.relative_to(path)) for each in path.rglob("*")][:20])
+            print(path, [str(each.relative_to(path)) for each in trees.paths(path)][:20])
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 print(process.pid, process.ppid(), process.status(), *process.cmdline()[:6])

@@ -8,6 +8,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests import trees
 from tests.waiting import wait_for
 
 CHURN = """
@@ -142,7 +143,7 @@ def test_two_hundred_cold_starts_leave_nothing_behind(terminal, write):
         wait_for(lambda: not terminal.json("container", "list"), "no container")
 
     def held():
-        sockets = [p for p in terminal.home.rglob("*") if p.is_socket()]
+        sockets = trees.sockets(terminal.home)
         directories = list((terminal.home / "run" / "containers").iterdir())
         return (
             server.num_fds(),

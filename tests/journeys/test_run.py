@@ -11,6 +11,7 @@ import textwrap
 import psutil
 import pytest
 
+from tests import trees
 from tests.waiting import PATIENCE_S, wait_for
 
 SCRIPT = """
@@ -145,9 +146,7 @@ def test_help_and_wrong_options_start_no_server(terminal, path):
     assert "--dry-run, --no-dry-run" in told.stdout
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "invalid int value: 'x'" in wrong.stderr
-    assert [] == [
-        path for path in terminal.home.rglob("*") if path.stat().st_size and path.is_file()
-    ]
+    assert [] == [path for path, text in trees.files(terminal.home).items() if text]
 
 
 def test_a_script_may_come_from_standard_input_and_an_unknown_environment_is_refused(

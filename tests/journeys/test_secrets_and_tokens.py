@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tests import trees
+
 SECRET = """
     import os
     import modal
@@ -36,8 +38,9 @@ def test_a_secret_reaches_only_the_function_that_names_it(terminal, write, visit
     listed = terminal.run("secret", "list", "--json").stdout
     told = created.stdout + created.stderr + listed + (terminal.home / "server.log").read_text()
     assert "hunter2" not in told
-    everything = [p for p in terminal.home.rglob("*") if p.is_file()]
-    assert [] == [p for p in everything if b"hunter2hunter2" in p.read_bytes()]
+    everything = trees.files(terminal.home)
+    assert terminal.home / "server.log" in everything
+    assert [] == [path for path, text in everything.items() if b"hunter2hunter2" in text]
 
 
 def test_a_secret_from_a_file_and_by_force(terminal, tmp_path):
@@ -153,9 +156,8 @@ def test_tokens_have_scopes_an_expiry_a_rate_and_rotate(terminal, write, visitor
     assert 429 in [visitor.get(urls["open"]).status_code for _ in range(4)]
     terminal.run("rate-limit", "remove", "guarded.open", "-y")
     assert 200 == visitor.get(urls["open"]).status_code
-    readable = [p for p in terminal.home.rglob("*") if p.is_file()]
     secret = third["Authorization"].partition(".")[2]
-    assert [] == [p for p in readable if secret.encode() in p.read_bytes()]
+    assert [] == [p for p, text in trees.files(terminal.home).items() if secret.encode() in text]
 
 
 def test_nobody_without_a_token_starts_a_container(terminal, write, visitor):

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from tests import trees
 from tests.waiting import wait_for
 
 HELLO = """
@@ -44,7 +45,7 @@ def test_serve_answers_logs_and_leaves_nothing_behind(terminal, write, visitor):
     assert 0 == command.interrupt()
     assert "Traceback" not in command.output
     assert [] == terminal.processes()
-    assert [] == [p for p in terminal.home.rglob("*") if p.is_socket()]
+    assert [] == trees.sockets(terminal.home)
     with pytest.raises(httpx.ConnectError):
         visitor.get(url)
 

@@ -10,6 +10,7 @@ import pytest
 
 from homeport.cell import report
 from homeport.settings import Settings
+from tests import trees
 from tests.journeys import intruder
 from tests.journeys.conftest import PATIENCE_S, ROOT, Terminal, homes
 from tests.ports import free_port
@@ -124,7 +125,6 @@ def facts(terminal, visitor, api_port: int, globex: Tenant) -> dict[str, object]
     ]
     settings = Settings(home=terminal.home)
     volume = next(iter((terminal.home / "volumes/globex/main").iterdir()))
-    sockets = [p for d in (settings.socket_dir, settings.run_dir) for p in d.rglob("*")]
     places = [*homes(terminal.home), str(volume / "files")]
     return {
         **planted,
@@ -136,7 +136,7 @@ def facts(terminal, visitor, api_port: int, globex: Tenant) -> dict[str, object]
         "http_port": terminal.ask("/v1/status")["http_port"],
         "api_port": api_port,
         "places": places,
-        "sockets": [str(each) for each in sockets if each.is_socket()],
+        "sockets": [str(each) for each in trees.sockets(settings.socket_dir, settings.run_dir)],
     }
 
 

@@ -30,6 +30,7 @@ from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
+from tests import trees
 
 SCRIPT = b"print('hello')"
 DIGEST = hashlib.sha256(SCRIPT).hexdigest()
@@ -78,9 +79,9 @@ async def look(settings: Settings) -> dict[str, object]:
 def files_of(home) -> dict[str, bytes]:
     """Return every file except those that SQLite makes while a process reads."""
     return {
-        str(path.relative_to(home)): path.read_bytes()
-        for path in home.rglob("*")
-        if path.is_file() and not path.name.endswith(("-wal", "-shm")) and path.name != "lock"
+        str(path.relative_to(home)): content
+        for path, content in trees.files(home).items()
+        if not path.name.endswith(("-wal", "-shm")) and path.name != "lock"
     }
 
 

@@ -34,6 +34,7 @@ from homeport.state.captures import Captures
 from homeport.state.deploys import Deploys
 from homeport.state.requests import Place
 from homeport.state.usage import Sample
+from tests import trees
 from tests.control.api.served import api_of
 from tests.control.api.test_environments import client, deploy, of
 from tests.control.plane import Plane, function, manifest
@@ -211,9 +212,8 @@ async def held(server) -> dict[str, str]:
 
     found = await plane.database.read(rows)
     for folder in ("volumes", "blobs"):
-        for path in (plane.settings.home / folder).rglob("*"):
-            if path.is_file():
-                found[str(path)] = repr(path.read_bytes())
+        for path, content in trees.files(plane.settings.home / folder).items():
+            found[str(path)] = repr(content)
     for endpoint, served in plane.ingress.endpoints.items():
         found[f"endpoint {endpoint}"] = repr(served)
     for container in plane.nodes.containers():

@@ -14,7 +14,7 @@ from homeport.contract.image import Image
 from homeport.contract.supplies import BuildSecret, Supplies
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
-from tests import orders, processes
+from tests import orders, processes, trees
 from tests.link.cluster import Partition
 from tests.link.cluster import cluster as make_cluster
 from tests.node.test_agent import REPORT, Watched
@@ -69,11 +69,11 @@ async def test_a_secret_reaches_the_container_and_no_file_of_the_node(cluster, t
         Image(), str(cluster.sources / "rv-1"), supplies, lambda _line: None
     )
     process = psutil.Process(watched.containers[-1].pid)
-    searched = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    searched = trees.files(tmp_path / "a")
 
     assert SECRET == process.environ()["PASSWORD"]
     assert (tmp_path / "a" / "revisions" / "rv-1" / "script.py") in searched
-    assert [] == [path for path in searched if SECRET.encode() in path.read_bytes()]
+    assert [] == [path for path, content in searched.items() if SECRET.encode() in content]
 
 
 async def test_an_agent_that_is_killed_comes_back_with_its_containers(cluster):

@@ -10,6 +10,7 @@ from homeport.link.calls import Entry, Piece
 from homeport.link.offered import Offered
 from homeport.node.joined import trees as module
 from homeport.node.joined.trees import Trees
+from tests.trees import files as tree_files
 
 
 class Control:
@@ -55,9 +56,8 @@ async def test_a_tree_is_fetched_once_with_all_its_files_and_modes(trees, contro
     await trees.fetched(source)
 
     files = {
-        str(path.relative_to(trees.directory)): path.read_bytes()
-        for path in trees.directory.rglob("*")
-        if path.is_file()
+        str(path.relative_to(trees.directory)): content
+        for path, content in tree_files(trees.directory).items()
     }
     assert {
         "rv-1/script.py": b"name = 'rv-1'",
