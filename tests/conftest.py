@@ -13,7 +13,7 @@ import httpx
 import hypothesis
 import pytest
 
-from tests import litter
+from tests import isolation, litter
 from tests import postgres as postgres_server
 
 APPS = Path(__file__).parent / "apps"
@@ -53,7 +53,14 @@ def pytest_xdist_auto_num_workers(config):
     return 2 * (os.cpu_count() or 1)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    isolation.send(node.workerinput)
+
+
 def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        isolation.receive(config.workerinput)
     hypothesis.settings.load_profile("many" if config.getoption("--soak") else "few")
     # A shell starts what runs in its background without Ctrl-C, and the commands in the tests would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,7 +1,7 @@
 """Cells of every kind, run as root and as an ordinary user that exists only for the tests."""
 
-import contextlib
 import dataclasses
+import functools
 import json
 import os
 import secrets
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from homeport.cell import host, report
+from homeport.cell import host
 from homeport.cell.description import Cell, Ids, range_of_ids
 from homeport.contract import codec
-from tests import trees
+from tests import isolation, trees
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
@@ -72,8 +72,7 @@ class Account:
 @pytest.fixture(params=["root", "ordinary", "ranges"])
 def account(request, tmp_path_factory):
     """Root, an ordinary user, and an ordinary user with a range of ids in /etc/subuid, if the tests' own user may become these."""
-    if not report.report().possible:
-        pytest.skip(f"no cells here: {report.report().why}")
+    isolation.needed()
     if request.param == "ordinary" and os.getuid() != 0:
         yield Account("ordinary", os.getuid(), sys.executable, tmp_path_factory.mktemp("cell"))
         return
@@ -94,9 +93,11 @@ def account(request, tmp_path_factory):
 
 def _made_up(name: str, directory: Path) -> Account:
     words = _become(ORDINARY)
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv")
     python = next((p for p in (sys.executable, "/usr/bin/python3") if _usable(p)), None)
-    if python is None or shutil.which("setpriv") is None:
-        pytest.skip("an ordinary user has no Python here, or there is no setpriv")
+    if python is None:
+        pytest.skip("an ordinary user has no Python here")
     if name == "ordinary":
         return Account(name, ORDINARY, python, directory, None, tuple(words))
     if shutil.which("newuidmap") is None or shutil.which("unshare") is None:
@@ -124,12 +125,14 @@ def _become(user: int) -> list[str]:
     return ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "--", "env"]
 
 
+@functools.cache
 def _usable(python: str) -> bool:
     code = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import homeport.cell.kernel"
     words = [*_become(ORDINARY), python, "-c", code]
-    with contextlib.suppress(OSError):
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
-    return False
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    # 1: our code is hidden from the user, or too new for this Python; 126 and 127: the program is.
+    assert done.returncode in (0, 1, 126, 127), (done.returncode, done.stderr)
+    return done.returncode == 0
 
 
 @pytest.fixture

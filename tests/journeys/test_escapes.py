@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from homeport.cell import report
+from tests import isolation
 from tests.journeys.conftest import PROBES, homes
 
 #: Limits that are kept outside the cell: see tests/cell/test_escapes.py.
@@ -59,8 +59,7 @@ ROOTED = """
 @pytest.fixture(params=["root", "ordinary"])
 def isolated(request):
     user = request.getfixturevalue("terminal" if request.param == "root" else "ordinary")
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     user.environ["HOMEPORT_ISOLATION"] = "on"
     return user
 
@@ -86,9 +85,7 @@ def deploy(isolated, app: str, image: str = "") -> dict[str, str]:
 
 
 def test_no_probe_gets_out_of_a_container_with_another_network(isolated, probe):
-    told = report.report()
-    if not told.network:
-        pytest.skip("containers have no network of their own here")
+    isolation.needed("network")
     urls = deploy(isolated, APP)
 
     assert probe(urls["blocked"]) == OPEN

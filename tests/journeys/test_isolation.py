@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.cell import report
+from tests import isolation
 from tests.journeys.conftest import PROBES, homes
 from tests.waiting import wait_for
 
@@ -107,8 +107,7 @@ KINDS = [
 @pytest.fixture(params=KINDS, ids="-".join)
 def isolated(request):
     """The terminal of a user, whose containers start in one way."""
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     account, origin = request.param
     user = request.getfixturevalue(account)
     user.environ["HOMEPORT_ISOLATION"] = "on"

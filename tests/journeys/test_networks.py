@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from homeport.cell import report
+from tests import isolation
 from tests.waiting import wait_for
 
 APP = """
@@ -103,9 +103,7 @@ def user(request):
 
 @pytest.fixture
 def isolated(user):
-    told = report.report()
-    if not (told.possible and told.network):
-        pytest.skip(f"no cells with networks here: {told.why}")
+    isolation.needed("network")
     user.environ["HOMEPORT_ISOLATION"] = "on"
     return user
 

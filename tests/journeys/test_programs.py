@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from homeport.cell import report
+from tests import isolation
 from tests.journeys.conftest import PROBES, homes
 from tests.waiting import PATIENCE_S, wait_for
 
@@ -49,8 +49,7 @@ with socket.socket(socket.AF_UNIX) as calls:
 @pytest.fixture(params=["root", pytest.param("ordinary", marks=pytest.mark.soak)])
 def user(request):
     user = request.getfixturevalue("terminal" if request.param == "root" else "ordinary")
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     user.environ["HOMEPORT_ISOLATION"] = "on"
     return user
 

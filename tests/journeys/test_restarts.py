@@ -137,7 +137,7 @@ def test_a_cold_request_survives_a_restart_of_the_control_plane(terminal, write,
         "    app = modal",
     )
     url = terminal.deploy(write(script))["whole"]
-    for _ in range(3):
+    for _ in range(6):  # a busy machine may restart it too slowly
         wait_for(lambda: not terminal.containers(), "no container")
         go.unlink()
         with ThreadPoolExecutor(1) as pool:
@@ -151,7 +151,7 @@ def test_a_cold_request_survives_a_restart_of_the_control_plane(terminal, write,
         if restart_s < PARKS_AGAIN_S:
             break
     else:
-        pytest.skip(f"a restart takes {restart_s:.1f} s on this machine")
+        pytest.fail(f"a restart takes {restart_s:.1f} s on this machine")
 
     assert 200 == visit.result().status_code
     assert len(terminal.json("container", "list")) <= 1

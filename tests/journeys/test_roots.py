@@ -1,18 +1,15 @@
 """Images with a root file system of their own: from a registry, by a Dockerfile, and with Debian's packages."""
 
-import json
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from homeport.cell import report
-from tests import registries
+from tests import isolation, registries
 
 TOLD = """
 import os, platform, sys
@@ -56,11 +53,7 @@ APP = """
 
 @pytest.fixture
 def isolated(terminal):
-    # In a process of its own: this one may have threads.
-    words = [sys.executable, "-m", "homeport.cell.report"]
-    told = json.loads(subprocess.check_output(words))
-    if not told["possible"]:
-        pytest.skip(f"there are no cells here: {told['why']}")
+    isolation.needed()
     terminal.environ["HOMEPORT_ISOLATION"] = "on"
     return terminal
 
@@ -179,8 +172,7 @@ BUILT = """
 
 
 def test_an_ordinary_user_builds_an_image_in_steps(ordinary, visitor, small):
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     ordinary.environ["HOMEPORT_ISOLATION"] = "on"
     directory = ordinary.home.parent / "app"
     directory.mkdir()

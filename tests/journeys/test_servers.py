@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from homeport.cell import report
+from tests import isolation
 from tests.waiting import wait_for
 
 PROGRAM = """
@@ -132,9 +132,7 @@ def script(version: int) -> str:
 
 @pytest.fixture
 def isolated(terminal):
-    told = report.report()
-    if not (told.possible and told.network):
-        pytest.skip(f"no cells with networks here: {told.why}")
+    isolation.needed("network")
     terminal.environ["HOMEPORT_ISOLATION"] = "on"
     return terminal
 

@@ -8,9 +8,8 @@ import shutil
 import httpx
 import pytest
 
-from homeport.cell import report
 from homeport.settings import Settings
-from tests import trees
+from tests import isolation, trees
 from tests.journeys import intruder
 from tests.journeys.conftest import PATIENCE_S, ROOT, Terminal, homes
 from tests.ports import free_port
@@ -98,8 +97,7 @@ class Tenant:
 @pytest.fixture
 def tenants(terminal, write, tmp_path):
     """Return the server's terminal, acme and globex."""
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     port = free_port()
     terminal.environ |= {
         "HOMEPORT_API_PORT": str(port),

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from homeport.cell import report
+from tests import isolation
 from tests.waiting import wait_for
 
 APP = """
@@ -55,8 +55,7 @@ APP = """
 
 @pytest.fixture(params=["terminal", "ordinary"])
 def isolated(request):
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     user = request.getfixturevalue(request.param)
     user.environ["HOMEPORT_ISOLATION"] = "on"
     return user

@@ -6,12 +6,12 @@ import textwrap
 
 import pytest
 
-from homeport.cell import report
 from homeport.contract.container import State
 from homeport.contract.manifest import VolumeMount, WebKind, WebMethod
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 from homeport.state.volumes import _root_in_containers as root_in_containers
+from tests import isolation
 from tests.node.test_agent import Watched
 from tests.orders import order
 
@@ -66,8 +66,7 @@ SCRIPT = """
 @pytest.fixture
 async def node(tmp_path):
     """An agent that isolates containers, what it reports, and the source tree of the functions."""
-    if not (told := report.report(str(tmp_path))).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     (tmp_path / "app").mkdir()
     (tmp_path / "app/script.py").write_text(textwrap.dedent(SCRIPT))
     settings = Settings(home=tmp_path / "home", isolation="on")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.cell import identity, report
+from homeport.cell import identity
 from homeport.cell.report import Report
 from homeport.contract import codec
 from homeport.node.cells.gpus import Gpus
@@ -19,7 +19,7 @@ from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
 from homeport.node.limits import driver
 from homeport.node.limits.gpus import Files
-from tests import registries
+from tests import isolation, registries
 from tests.node.limits import libraries
 from tests.node.limits.libraries import ANSWER, VERSION
 
@@ -67,9 +67,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def cells(tmp_path):
     """Makes cells on a machine with this driver."""
-    told = report.report()
-    if not (told.possible and told.overlay):
-        pytest.skip(f"no cells with layers here: {told.why}")
+    told = isolation.needed("overlay")
     opened = []
 
     def make(folder: Path, told: Report = told) -> Cells:

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from homeport.cell import report
 from homeport.node.cells import networks
 from homeport.node.cells.networks import Networks
+from tests import isolation
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="root alone")
 def test_a_cable_that_another_server_has_just_laid_is_left_alone(tmp_path, monkeypatch):
-    told = report.report()
+    told = isolation.needed()
     both = [Networks(told), Networks(told)]
     if not both[0].connects:
         pytest.skip("no cables here")

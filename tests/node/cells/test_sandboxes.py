@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from homeport.cell import report
 from homeport.cell.report import Report
 from homeport.contract import codec
 from homeport.contract.errors import BadRequest
@@ -23,6 +22,7 @@ from homeport.node.cells.sandboxes import Cells, end_left, imported_from
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
 from homeport.node.limits.gpus import Files
+from tests import isolation
 from tests.orders import launch
 
 IMPOSSIBLE = Report(possible=False, why="the sysctl x is 0", hint="`sysctl -w x=1`")
@@ -189,8 +189,7 @@ print(json.dumps(found))
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may make a device")
 def test_a_container_with_a_gpu_opens_its_own_and_no_other(tmp_path):
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    told = isolation.needed()
     paths = {name: str(tmp_path / "dev" / name) for name in ("nvidiactl", "nvidia0", "nvidia1")}
     (tmp_path / "dev").mkdir()
     for minor, path in enumerate(paths.values(), 5):
@@ -238,8 +237,7 @@ def zygote():
 
 @pytest.mark.skipif(os.getuid() != 0, reason="root has the ids of the made-up zygote")
 def test_a_container_joins_its_cgroup_by_a_descriptor(tmp_path, zygote):
-    if not (told := report.report()).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    told = isolation.needed()
     for name in ("cells", "lib", "source", "group"):
         (tmp_path / name).mkdir()
     (

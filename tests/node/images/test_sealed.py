@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from homeport.cell import report
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
 from homeport.contract.supplies import Supplies
 from homeport.node.images import uv, wheels
 from homeport.node.images.environments import Environments
-from tests import packages
+from tests import isolation, packages
 
 SLIM = Step(name="debian_slim")
 #: Spoil each copy of a package's module that can be found; say where they were.
@@ -63,8 +62,7 @@ class House:
 
 @pytest.fixture(params=["overlay", pytest.param("copy", marks=pytest.mark.soak)])
 def house(request, tmp_path, monkeypatch):
-    if not report.report().possible:
-        pytest.skip("there are no cells here")
+    isolation.needed()
     house = House(tmp_path)
     house.images.has_overlay = request.param == "overlay"
     monkeypatch.setenv("UV_FIND_LINKS", str(house.index))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from homeport.cell import report
 from homeport.contract.container import State
 from homeport.node.images.made import Made
 from homeport.settings import Settings
+from tests import isolation
 from tests.node.zygotes.test_nursery import House
 
 #: Says where the process is, and whether it has loaded `heavy` itself.
@@ -29,8 +29,7 @@ HEAVY = "import os, time\nAT = time.monotonic_ns()\n"
 @pytest.fixture
 async def house(tmp_path):
     """An open house whose containers are in cells."""
-    if not (told := report.report(str(tmp_path))).possible:
-        pytest.skip(f"no cells here: {told.why}")
+    isolation.needed()
     settings = Settings(home=tmp_path / "home", isolation="on")
     settings.socket_dir.mkdir(parents=True)
     house = House(settings, tmp_path)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from homeport.cell import report
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
 from homeport.contract.supplies import BuildSecret, Supplies
 from homeport.node.images.environments import Environments
-from tests import registries
+from tests import isolation, registries
 
 WHERE = "app.py:7"
 
@@ -75,8 +74,7 @@ def commands(*told: str, **args) -> Step:
 
 @pytest.fixture(scope="session")
 def able() -> None:
-    if not report.report().possible:
-        pytest.skip("there are no cells here")
+    isolation.needed()
 
 
 @pytest.fixture
