@@ -21,10 +21,18 @@ UNITS = {
     "errors": {"%": 1.0, "": 1.0},
     "latency": {"ms": 1.0, "s": 1000.0},
     "starts": {"": 1.0},
+    "canary": {"": 1.0},
     "disk": {"%": 1.0, "": 1.0},
     "certificate": {"d": 1.0, "": 1.0},
 }
-SHOWN = {"errors": "%", "latency": "ms", "starts": "", "disk": "%", "certificate": "d"}
+SHOWN = {
+    "errors": "%",
+    "latency": "ms",
+    "starts": "",
+    "canary": "",
+    "disk": "%",
+    "certificate": "d",
+}
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The alert's name.")]
 
@@ -39,7 +47,10 @@ def list_(json: options.Json = False, environment: options.Environment = None) -
 def add(
     name: Name,
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="errors, latency, starts, disk or certificate.")
+        str,
+        typer.Argument(
+            metavar="KIND", help="errors, latency, starts, canary, disk or certificate."
+        ),
     ],
     webhook: Annotated[str, typer.Option(metavar="URL", help="Where it is told, by POST.")],
     of: Annotated[
@@ -55,7 +66,7 @@ def add(
     json: options.Json = False,
     environment: options.Environment = None,
 ) -> None:
-    """Tell a webhook when requests fail or are slow, containers do not start, the disk is full, or a certificate ends."""
+    """Tell a webhook when requests fail or are slow, containers do not start, a canary is rolled back, the disk is full, or a certificate ends."""
     from homeport.contract.api.alerts import NewAlert
 
     app_name, tag = parts(of)

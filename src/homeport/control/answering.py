@@ -96,13 +96,14 @@ def _worlds(state: State, deploys: Deploys) -> Worlds:
 
 def _watcher(state: State, fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> Watcher:
     """Open the loops that look at alerts and deliver their messages."""
-    keeper = fleet.keeper
+    keeper, canaries = fleet.keeper, deploys.deployer.canaries
     watcher = Watcher(
         state.alerts,
         state.requests,
         state.usages,
         home=deploys.parts.settings.home,
         certificates=lambda: [] if keeper is None else keeper.states(),
+        canaries=lambda scope: canaries.failed(scope, deploys.deployer.live.get),
     )
     state.requests.added = watcher.touched
     fleet.sampler.failed = watcher.touched

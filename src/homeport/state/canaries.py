@@ -60,6 +60,10 @@ class Canaries:
         rows = self._all.get(app)
         return rows[max(rows)] if rows else None
 
+    def latest(self, scope: Scope) -> list[CanaryRow]:
+        """Return the newest canary of each app of an environment that had one."""
+        return [rows[max(rows)] for app, rows in self._all.items() if app[0] == scope and rows]
+
     def of(self, app: AppKey) -> dict[int, CanaryRow]:
         """Return the canaries of an app, by version."""
         return dict(self._all.get(app, {}))

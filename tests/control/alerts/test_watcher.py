@@ -16,6 +16,7 @@ from homeport.control.alerts.webhook import Undelivered
 from homeport.control.api.access import Caller, Guard
 from homeport.control.api.findings import of_apps, of_server
 from homeport.state.alerts import Alerts
+from homeport.state.canaries import ROLLED_BACK, CanaryRow
 from homeport.state.requests import LEAST_BYTES, PARTS, Place, Requests
 from homeport.state.usage import Sample, Usages
 from tests import databases
@@ -26,6 +27,19 @@ from tests.fakes import InPlace
 from tests.recorded import words
 from tests.state.test_alerts import URL, row
 from tests.waiting import virtually
+
+CANARY = CanaryRow(
+    app="shop",
+    version=2,
+    revision="rv-2",
+    before=1,
+    per_mille=100,
+    began_at=10.0,
+    ends_at=20.0,
+    state=ROLLED_BACK,
+    ended_at=15.0,
+    reason="11 of 11 requests failed",
+)
 
 START = 1_700_000_000.0
 PLACES = {"price": Place(MAIN, "shop", "price"), "theirs": Place(Scope("acme"), "shop", "price")}
@@ -60,6 +74,7 @@ class House:
         self.alerts = Alerts(database, vault, self.now)
         self.hook = Hook()
         self.certificates: list = []
+        self.canaries: list[CanaryRow] = []
         self.looks = 0
         self.watcher = self._watcher(home)
         self.home = home
@@ -71,6 +86,7 @@ class House:
             self.usages,
             home=home,
             certificates=lambda: self.certificates,
+            canaries=lambda scope: self.canaries if scope == MAIN else [],
             webhooks=self.hook,
             now=self.now,
         )
@@ -190,6 +206,28 @@ def test_containers_that_do_not_start_are_told(tmp_path, tag, fires):
         await asyncio.sleep(20)
 
         assert ([("starts", "firing")] if fires else []) == house.hook.told
+
+    virtually(story(tmp_path, tell))
+
+
+@pytest.mark.parametrize(("app", "fires"), [("", True), ("shop", True), ("blog", False)])
+def test_a_canary_that_was_rolled_back_is_told_until_the_app_has_another_version(
+    tmp_path, app, fires
+):
+    async def tell(house):
+        await house.alerts.add(row("worse", kind="canary", threshold=1.0, app=app), URL)
+        await asyncio.sleep(70)
+        assert [] == house.hook.told
+        house.canaries = [CANARY]
+        await asyncio.sleep(70)
+        assert ([("worse", "firing")] if fires else []) == house.hook.told
+        house.canaries = []
+        await asyncio.sleep(200)
+
+        text = "shop v2: the canary was rolled back: 11 of 11 requests failed"
+        assert ([("firing", text), ("resolved", "")] if fires else []) == [
+            (each["state"], each["text"]) for each in house.hook.got
+        ]
 
     virtually(story(tmp_path, tell))
 
@@ -334,6 +372,7 @@ def plane_alerts(server):
         {"window_s": 10.0},
         {"window_s": 1e9},
         {"url": "ftp://a.test"},
+        {"kind": "canary", "app": "shop", "tag": "price"},
     ],
 )
 async def test_what_is_no_alert_is_refused(tmp_path, wrong):
@@ -356,6 +395,11 @@ async def test_what_is_wrong_comes_with_the_worst_first(tmp_path):
         assert ["database", "HAProxy", "disk"] == told
         assert [] == list(of_server(status, tmp_path, 2**40))
         assert [] == list(of_apps(status))
+        app = types.SimpleNamespace(
+            name="shop", state="deployed", version=1, canary=CANARY, endpoints=()
+        )
+        (finding,) = of_apps(types.SimpleNamespace(apps=(app,)))
+        assert "v2 of `shop` was rolled back: 11 of 11 requests failed" == finding.told
         kept = noun._alerts
         await kept.add(row("e", app="shop"), URL)
         await kept.become(dataclasses.replace(kept.find(MAIN, "e"), state="firing", told="x"), None)

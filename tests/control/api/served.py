@@ -124,7 +124,9 @@ async def api_of(plane: Plane, home: Path):
     proxy_tokens, limits = (k(plane.database, plane.ingress) for k in (Tokens, RateLimits))
     tokens, audit = ApiTokens(plane.database), Audit(plane.database, days=90)
     usages, alerts = Usages(home / "usage"), Alerts(plane.database, plane.vault)
-    watcher = Watcher(alerts, requests, usages, home=home, certificates=list)
+    watcher = Watcher(
+        alerts, requests, usages, home=home, certificates=list, canaries=lambda _scope: []
+    )
     kept = (shared, logs, proxy_tokens, limits, tokens, expiring.expiries, cold_starts, requests)
     backend = Backend(
         view=view_of(plane),

@@ -103,6 +103,7 @@ async def test_a_rollback_ends_it_and_its_version_keeps_its_url_and_its_number(t
         assert (2, {}) == (serving(plane), plane.ingress.splits)
         assert (3, CanaryState.ROLLED_BACK) == (done.canary.version, done.canary.state)
         assert {3: "rolled back"} == await rows(plane)
+        assert [] == plane.deployer.canaries.failed(MAIN, plane.parts.live.get), "a user did it"
         own = (await plane.visit(f"{F}-v3")).pool.revision
         assert own == (await plane.store.revision("shop", 3)).id
         await plane.deploy(manifest(function("f"), script="v4.py"))

@@ -13,7 +13,16 @@ from homeport.control.deploys.judging import Judging
 from homeport.state.audit import Audit
 from homeport.state.deploys import Deploys
 from homeport.state.requests import Requests
-from tests.control.deploys.test_canaries import ONE, SHOP, TENTH, TWO, canary, serving, status
+from tests.control.deploys.test_canaries import (
+    ONE,
+    SHOP,
+    TENTH,
+    THREE,
+    TWO,
+    canary,
+    serving,
+    status,
+)
 from tests.control.deploys.test_rollout import F
 from tests.control.plane import Plane
 from tests.fakes import FakeNode
@@ -69,6 +78,11 @@ async def judged(home, node: FakeNode | None = None, *, share: Canary = TENTH):
             await asyncio.to_thread(requests.close)
 
 
+def failed(plane: Plane) -> list[int]:
+    canaries = plane.deployer.canaries
+    return [row.version for row in canaries.failed(MAIN, plane.parts.live.get)]
+
+
 async def last(house: House):
     return (await house.history.last(MAIN, "shop"))[0]
 
@@ -91,6 +105,9 @@ async def test_a_version_that_only_fails_is_rolled_back_at_once(tmp_path):
         assert ("rollback", "ok", "server", None) == (row.kind, row.result, row.by, row.version)
         assert "v2: `f`: 5 of 5 requests of the new version failed" in row.reason
         assert ("server", "app rollback", "shop v2") == (entry.by, entry.action, entry.target)
+        assert [2] == failed(house.plane)
+        await house.plane.deploy(THREE)
+        assert [] == failed(house.plane), "the next deploy has answered it"
 
 
 @virtual

@@ -9,7 +9,14 @@ from homeport.contract.dataclass import dataclass
 MOST_REQUESTS_AWAY = 10  # with fewer requests in the window, errors and latency say nothing
 OK, FIRING = "ok", "firing"
 #: Kind -> its limit by default.
-LIMITS = {"errors": 5.0, "latency": 1000.0, "starts": 3.0, "disk": 90.0, "certificate": 7.0}
+LIMITS = {
+    "errors": 5.0,
+    "latency": 1000.0,
+    "starts": 3.0,
+    "canary": 1.0,
+    "disk": 90.0,
+    "certificate": 7.0,
+}
 #: The kinds that are about the whole server.
 OF_SERVER = ("disk", "certificate")
 #: The kinds that look back for a time.
@@ -23,6 +30,7 @@ class Measured:
 
     value: float
     what: str = ""  # the subject: `shop.price`, `www.example.com`
+    why: str = ""  # the cause, where one is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +84,8 @@ def describe(kind: str, limit: float, measured: Measured | None) -> str:
 
     >>> describe("errors", 5.0, Measured(value=12.5, what="shop.price"))
     'shop.price: 12.5 % of the requests failed (limit 5 %)'
+    >>> describe("canary", 1.0, Measured(value=1.0, what="shop v2", why="it is slow"))
+    'shop v2: the canary was rolled back: it is slow'
     """
     if measured is None:
         return ""
@@ -84,6 +94,7 @@ def describe(kind: str, limit: float, measured: Measured | None) -> str:
         "errors": f"{value} % of the requests failed (limit {bound} %)",
         "latency": f"the 99th percentile is {value} ms (limit {bound} ms)",
         "starts": f"{value} containers did not start (limit {bound})",
+        "canary": f"the canary was rolled back: {measured.why}",
         "disk": f"{value} % of the disk is used (limit {bound} %)",
         "certificate": f"the certificate is valid for {value} more days (limit {bound})",
     }[kind]

@@ -1,7 +1,7 @@
 """The two loops of alerts: one measures the watched values, and one delivers the messages.
 
 Without an alert, neither is ever woken. Requests and starts are looked at only while there are some, or while an alert of them
-fires; the disk once a minute, certificates once an hour.
+fires; canaries and the disk once a minute, certificates once an hour.
 """
 
 import asyncio
@@ -22,13 +22,21 @@ from homeport.control.alerts.rules import Measured
 from homeport.control.alerts.webhook import Undelivered, Webhooks, target
 from homeport.control.certificates.keeper import HostState
 from homeport.state.alerts import AlertRow, Alerts, MessageRow
+from homeport.state.canaries import CanaryRow
 from homeport.state.grids import Window, window
 from homeport.state.requests import Requests
 from homeport.state.traffic import Traffic
 from homeport.state.usage import Usages
 from homeport.supervised import Tasks, supervised
 
-EVERY_S = {"errors": 15.0, "latency": 15.0, "starts": 15.0, "disk": 60.0, "certificate": 3600.0}
+EVERY_S = {
+    "errors": 15.0,
+    "latency": 15.0,
+    "starts": 15.0,
+    "canary": 60.0,
+    "disk": 60.0,
+    "certificate": 3600.0,
+}
 STEP_S = 10  # in which requests are counted
 DAY_S = 86400.0
 GIVEN_UP_S = DAY_S  # a message that could not be delivered for so long
@@ -47,14 +55,17 @@ class Watcher:
         *,
         home: Path,
         certificates: Callable[[], Sequence[HostState]],
+        canaries: Callable[[Scope], Sequence[CanaryRow]],
         webhooks: Webhooks | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
+        """`canaries` returns those of an environment that were rolled back and have no successor yet."""
         self._alerts = alerts
         self._traffic = Traffic(requests, now)
         self._usages = usages
         self._home = home
         self._certificates = certificates
+        self._canaries = canaries
         self._webhooks = webhooks or Webhooks()
         self._now = now
         self._touched = True  # there may have been requests before this server
@@ -129,6 +140,9 @@ class Watcher:
                 for certificate in self._certificates() if certificate.not_after is not None),
                 lowest=True,
             )  # fmt: skip
+        if row.kind == "canary":
+            canaries = self._canaries(row.scope)
+            return _rolled_back([c for c in canaries if row.app in ("", c.app)])
         # With the requests of this very moment: perhaps none comes after them.
         steps = window(max(now - row.window_s, 0.0), now + 0.001, STEP_S)
         if row.kind == "starts":
@@ -242,6 +256,14 @@ class Watcher:
 def _worst(measures: Iterable[Measured], *, lowest: bool = False) -> Measured | None:
     choose = min if lowest else max
     return choose(measures, key=lambda measure: measure.value, default=None)
+
+
+def _rolled_back(canaries: Sequence[CanaryRow]) -> Measured | None:
+    last = max(canaries, key=lambda canary: canary.ended_at or 0.0, default=None)
+    if last is None:
+        return None
+    what = f"{last.app} v{last.version}"
+    return Measured(value=len(canaries), what=what, why=last.reason)
 
 
 def _body(row: AlertRow, state: str, text: str, now: float) -> dict[str, object]:

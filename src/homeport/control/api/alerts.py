@@ -110,6 +110,8 @@ def _check(body: NewAlert) -> float:
     limit = rules.LIMITS[body.kind] if body.limit is None else body.limit
     if not 0 < limit <= 1e9:
         raise BadRequest("the limit of an alert must be more than 0")
+    if body.kind == "canary" and body.tag:
+        raise BadRequest("a canary is of a whole app", hint=f"name `{body.app}` alone")
     if len(body.app) > 64 or len(body.tag) > 255:
         raise BadRequest("no app or function has such a long name")
     return limit

@@ -14,6 +14,7 @@ from homeport.control.alerts import rules
 from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
+from homeport.control.deploys.canaries import has_failed
 from homeport.control.deploys.parts import Parts
 from homeport.state.alerts import Alerts
 
@@ -77,6 +78,14 @@ def of_apps(status: Status) -> Iterator[Finding]:
         if app.state is AppState.BROKEN:
             text = f"`{app.name}` cannot be served: {app.reason}; it is tried again"
             yield Finding(what="app", told=text, app=app.name)
+        if app.canary is not None and has_failed(app.canary, app.version):
+            yield Finding(
+                what="canary",
+                told=f"v{app.canary.version} of `{app.name}` was rolled back: {app.canary.reason}",
+                app=app.name,
+                hint=f"v{app.version} serves all requests; the next deploy takes this away",
+                needed=False,
+            )
         for endpoint in app.endpoints:
             if endpoint.certificate_error:
                 yield Finding(

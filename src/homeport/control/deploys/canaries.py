@@ -15,6 +15,7 @@ from homeport.contract.api.apps import CanaryEndpoint, CanaryState, CanaryStatus
 from homeport.contract.api.deploys import Canary, checked
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
+from homeport.contract.scope import Scope
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.beside import Beside
@@ -26,6 +27,8 @@ from homeport.control.fleet.owner import Owner
 from homeport.state import canaries
 from homeport.state.canaries import CanaryRow
 from homeport.state.rows import Revision
+
+BY_HAND = "it was rolled back by hand"  # the reason of a user, who knows
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +183,15 @@ class Canaries:
         rows = self.rows.of((owner.scope, owner.name))
         return {version for version, row in rows.items() if row.state != canaries.PROMOTED}
 
+    def failed(self, scope: Scope, live: Callable[[Owner], LiveApp | None]) -> list[CanaryRow]:
+        """Return the canaries that the server has rolled back, as long as the version before serves."""
+        failed = []
+        for row in self.rows.latest(scope):
+            app = live(Owner.app(scope, row.app))
+            if app is not None and has_failed(row, app.revision.version):
+                failed.append(row)
+        return failed
+
     def _runs(
         self, owner: Owner, row: CanaryRow, revision: Revision, current: LiveApp
     ) -> CanaryStatus:
@@ -241,6 +253,12 @@ def check(wanted: Canary, strategy: str) -> None:
         raise BadRequest(
             f"a canary runs beside the old version, and with the strategy `{strategy}` the old containers end first"
         )
+
+
+def has_failed(canary: CanaryRow | CanaryStatus, serving: int) -> bool:
+    """Return whether the server has rolled a canary back, and the version before it serves still."""
+    is_back = canary.state == canaries.ROLLED_BACK and canary.reason != BY_HAND
+    return is_back and canary.before == serving
 
 
 def per_mille(wanted: Canary) -> int:

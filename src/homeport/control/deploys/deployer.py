@@ -25,7 +25,7 @@ from homeport.contract.scope import Scope
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys import canaries, trial
 from homeport.control.deploys.apps import LiveApp
-from homeport.control.deploys.canaries import Canaries
+from homeport.control.deploys.canaries import BY_HAND, Canaries
 from homeport.control.deploys.changes import Changes
 from homeport.control.deploys.mounts import Mounts
 from homeport.control.deploys.parts import Parts
@@ -285,7 +285,7 @@ class Deployer:
             raise NotFound(f"No App with name '{name}' found.")
         if not row.version:
             raise BadRequest(f"the app `{name}` is not deployed")
-        ended = await self.canaries.end(owner, current, "it was rolled back by hand")
+        ended = await self.canaries.end(owner, current, BY_HAND)
         if ended is not None and current is not None and version in (None, row.version):
             return Deployed(app=current, canary=ended)
         if version is None:
