@@ -6,6 +6,7 @@ COVERED = {
     "contract/api/nodes": "control/api/test_answers.py",
     "control/api/nodes": "control/api/test_answers.py",
     "state/migrations/versions/0018_nodes": "state/test_schema.py",
+    "state/migrations/versions/0019_fenced_nodes": "state/test_schema.py",
     "link/calls": "link/test_trust.py",
     "link/identity": "link/test_authority.py",
     "link/pace": "link/test_session.py",

@@ -14,6 +14,7 @@ from homeport.link import token
 from homeport.link.authority import Authority
 from homeport.link.listener import Listener
 from homeport.link.remote import RemoteNode
+from homeport.link.seals import Sealer
 from tests import namespaces, processes
 from tests.namespaces import Machine
 from tests.waiting import PATIENCE_S
@@ -73,7 +74,8 @@ class Cluster:
     def remote(self, name: str) -> RemoteNode:
         """Return the role of a node, whose containers are on this machine, so that the ingress reaches them."""
         if name not in self.remotes:
-            self.remotes[name] = RemoteNode(name, self.sources, reached=True)
+            sealer = Sealer(b"the key of the cluster", name)
+            self.remotes[name] = RemoteNode(name, self.sources, sealer, reached=True)
         return self.remotes[name]
 
     def token(self) -> str:

@@ -78,3 +78,19 @@ async def test_a_machine_is_drained_and_removed(nodes, database):
     for work in (nodes.remove("a"), nodes.drain("a", on=True)):
         with pytest.raises(NotFound, match="there is no node `a`"):
             await work
+
+
+async def test_what_is_fenced_and_who_is_away_is_kept(nodes, database):
+    await nodes.add_token("d" * 64, 60)
+    await nodes.join("d" * 64, "a", "1" * 32, {"region": "eu"})
+    await nodes.note("a", 2**53, away=True)
+    await nodes.note("unknown", 1, away=True)
+    again = Nodes(database)
+    await again.load()
+
+    assert again.get("a") == nodes.get("a")
+    assert (2**53, True, {"region": "eu"}) == (
+        again.get("a").generation,
+        again.get("a").away,
+        again.get("a").labels,
+    )

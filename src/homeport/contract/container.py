@@ -58,6 +58,9 @@ class StartOrder:
     devices: tuple[str, ...] = ()  # the ids of this container's accelerators
     exit_grace_s: float = EXIT_GRACE_S  # from SIGTERM to SIGKILL, for drain and exit hooks together
     generation: int = 0  # of the node: the node refuses orders of an earlier generation, and ends their containers
+    seal: str = field(
+        default="", repr=False
+    )  # of an order for another machine's node: see `link/seals`
 
 
 def without_secrets(function: FunctionSpec) -> FunctionSpec:
@@ -108,6 +111,7 @@ def sent(launch: Launch) -> dict[str, Any]:
     Leaves out fields that equal their defaults, and fields that the runner never reads.
     """
     data: dict[str, Any] = codec.encode(launch, brief=True)
+    data["order"].pop("seal", None)
     function = data["order"]["function"]
     for name in UNREAD:
         function.pop(name, None)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from homeport.contract.scope import Scope
-from homeport.control import stages
 from homeport.control.alerts.watcher import Watcher
 from homeport.control.api import listeners
 from homeport.control.api.routes import Api, Backend
@@ -64,7 +63,7 @@ async def open_api(
         alerts=state.alerts,
         watcher=_watcher(state, fleet, deploys, opened),
         worlds=_worlds(state, deploys),
-        machines=await stages.open_machines(settings, state, fleet.nodes, opened),
+        machines=fleet.machines,
         keep=lifeline.keep,
         shutdown=shutdown,
         stop_container=stop_container,

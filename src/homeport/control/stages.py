@@ -58,6 +58,8 @@ from homeport.state.scope import MAIN
 from homeport.state.sweeper import Sweeper
 from homeport.state.tokens import Tokens
 
+ARRIVE_S = 5.0  # an agent that looks for its control plane finds it within 2 s
+
 log = logging.getLogger(__name__)
 
 
@@ -89,6 +91,7 @@ class Fleet:
 
     pools: Pools
     nodes: Nodes
+    machines: Machines
     ingress: Entrance
     reconciler: Reconciler
     activator: Activator
@@ -128,8 +131,7 @@ async def open_fleet(
     opened: AsyncExitStack,
 ) -> Fleet:
     """Open the ports; no request is answered yet. With `tied` the ingress ends with this process."""
-    ports = await state.store.local_ports()
-    ingress = new_ingress(settings, tied, ports.values())
+    ingress = new_ingress(settings, tied, (await state.store.local_ports()).values())
     pools = Pools(settings.max_parameter_pools)
     pools.own_ports = bool(there := nodes.capacities()) and all(node.own_ports for node in there)
     reconciler = Reconciler(
@@ -167,6 +169,7 @@ async def open_fleet(
     await _open_ingress(ingress, keeper, opened)
     opened.push_async_callback(tunnels.end)
     return Fleet(
+        machines=await _open_machines(settings, state, nodes, opened),
         pools=pools,
         nodes=nodes,
         ingress=ingress,
@@ -180,10 +183,10 @@ async def open_fleet(
     )
 
 
-async def open_machines(
+async def _open_machines(
     settings: Settings, state: State, nodes: Nodes, opened: AsyncExitStack
 ) -> Machines:
-    """Open the port for other machines, if one has been opened before."""
+    """Open the port for other machines, if one has been opened before: their agents come while the apps are restored."""
     machines = Machines(settings.home, nodes, JoinedNodes(state.store.database))
     await machines.open()
     opened.push_async_callback(machines.close)
@@ -310,6 +313,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     """Restore the deployed apps, and start to answer requests."""
     await deploys.tokens.publish()
     await deploys.rate_limits.publish()
+    # A container that a node has must not be replaced because the node has not come yet.
+    await fleet.nodes.arrived(ARRIVE_S)
     running = {container.order.pool.revision for container in fleet.nodes.containers()}
     await deploys.deployer.restore(running)
     await fleet.reconciler.adopt()

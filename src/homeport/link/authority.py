@@ -5,6 +5,7 @@ is valid for two weeks, and is renewed over the connection after one.
 """
 
 import datetime as dt
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -54,6 +55,13 @@ class Authority:
         """The CA's certificate."""
         assert self._ca is not None
         return self._ca.public_bytes(Encoding.PEM).decode()
+
+    @property
+    def key_of_orders(self) -> bytes:
+        """The key for `seals`. It is derived from the CA's key, so a backup of that has it too."""
+        assert self._key is not None
+        number = self._key.private_numbers().private_value.to_bytes(32, "big")
+        return hmac.digest(number, b"homeport seals of orders", "sha256")
 
     @property
     def fingerprint(self) -> str:

@@ -8,12 +8,13 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from homeport.contract.capacity import Usage
-from homeport.contract.container import LogLine, StartOrder
+from homeport.contract.container import Container, LogLine, StartOrder
 from homeport.contract.errors import NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
@@ -25,7 +26,12 @@ from homeport.link.calls import Written
 from homeport.link.frames import Broken
 from homeport.link.messages import Changed, Kept, Logs
 from homeport.link.offered import Offered
+from homeport.link.seals import Sealer
 from homeport.link.session import Session
+
+MOST_REFUSED = 1000  # containers whose refusal is remembered
+LOG_EACH_S = 10.0
+MOST_GENERATIONS = 2**53  # the control plane counts on from there, and stores it
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +43,7 @@ class RemoteNode:
         self,
         name: str,
         sources: Path,
+        sealer: Sealer,
         *,
         reached: bool = False,
         is_elsewhere: Callable[[str], bool] = lambda _container: False,
@@ -48,13 +55,16 @@ class RemoteNode:
         self.name = name
         self.offered = Offered(sources)
         self.connected = asyncio.Event()
+        self.came: Callable[[], None] = lambda: None  # called when its agent has connected
         self._sources, self._reached, self._is_elsewhere = sources, reached, is_elsewhere
-        self._reports = trust.Reports(name, sources, reached=reached)
+        self._reports = trust.Reports(name, sources, sealer, reached=reached)
+        self._refused: OrderedDict[str, None] = OrderedDict()  # containers that it was never given
         self._changed: Callable[[Change], None] = lambda _change: None
         self._said: Callable[[LogLine], None] = lambda _line: None
         self._session: Session | None = None
         self._run = ""  # of the agent whose log lines were taken last
         self._kept = -1
+        self._logged_at = -LOG_EACH_S
 
     # its connection
 
@@ -64,6 +74,7 @@ class RemoteNode:
             self._run, self._kept = run, -1
         self._session = session
         self.connected.set()
+        self.came()
 
     def detach(self, session: Session) -> None:
         """Forget a connection that is lost."""
@@ -78,11 +89,30 @@ class RemoteNode:
             if self._is_elsewhere(change.container.id):
                 raise Broken(f"it reports `{change.container.id[:40]}`, which another node has")
             container = self._reports.container(change.container)
-            self._changed(dataclasses.replace(change, container=container))
+            if container is None:
+                self._refuse(change.container.id)
+            else:
+                self._changed(dataclasses.replace(change, container=container))
         elif isinstance(message, Logs):
             self._take(message)
         else:
             raise Broken(f"an agent sends no {type(message).__name__.lower()}")
+
+    def _refuse(self, container: str) -> None:
+        """Tell the node to end a container that it was never given; the log says so once."""
+        if container not in self._refused:
+            self._refused[container] = None
+            if len(self._refused) > MOST_REFUSED:
+                self._refused.popitem(last=False)
+            now = time.monotonic()
+            if now - self._logged_at > LOG_EACH_S:
+                self._logged_at = now
+                log.warning(
+                    "the node `%s` has `%s`, which this server never ordered there: it is told to end it, and others like it",
+                    self.name,
+                    container[:40],
+                )
+        self._here.tell("stop", {"container": container, "grace_s": None})
 
     def _take(self, logs: Logs) -> None:
         if logs.number > self._kept:
@@ -112,18 +142,29 @@ class RemoteNode:
         session = self._here
         listing: Listing = await session.ask("list")
         try:
-            containers = tuple(
-                self._reports.container(container)
-                for container in listing.containers
-                if self._reports.knows(container.id) and not self._is_elsewhere(container.id)
-            )
+            containers = tuple(self._believed(listing))
         except Broken as broken:
             session.cut(str(broken))
             raise NodeLost(f"the node `{self.name}`: {broken}") from None
         # Containers of another machine have volumes only where both machines share them, which is not possible yet.
         places = max(0, listing.capacity.places) if self._reached else 0
         capacity = dataclasses.replace(listing.capacity, places=places, has_mounts=False)
-        return dataclasses.replace(listing, containers=containers, capacity=capacity)
+        return dataclasses.replace(
+            listing,
+            containers=containers,
+            capacity=capacity,
+            generation=min(listing.generation, MOST_GENERATIONS),
+        )
+
+    def _believed(self, listing: Listing) -> Iterator[Container]:
+        """Yield the containers that the node was given; the others are told to end."""
+        for reported in listing.containers:
+            if self._is_elsewhere(reported.id):
+                continue
+            if (container := self._reports.container(reported)) is None:
+                self._refuse(reported.id)
+            else:
+                yield container
 
     async def usage(self) -> Mapping[str, Usage]:
         """Return what each container uses."""
@@ -132,10 +173,8 @@ class RemoteNode:
 
     async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Send the order."""
-        tree = trust.tree_of(order.source, self._sources)
-        self.offered.offer(tree)
-        self._reports.ordered(order)
-        sent_order = dataclasses.replace(order, source=tree)
+        sent_order = self._reports.ordered(order)
+        self.offered.offer(sent_order.source)
         self._here.tell("start", {"order": sent_order, "environ": dict(environ)})
 
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:

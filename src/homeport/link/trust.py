@@ -11,6 +11,7 @@ from pathlib import Path
 
 from homeport.contract.container import Container, LogLine, StartOrder, State
 from homeport.link.frames import Broken
+from homeport.link.seals import Sealer
 
 MOST_ORDERS = 5000  # that are remembered; the last lines of a container come after its end
 SKEW_S = 600.0  # a line's time may differ this much from the control plane's clock
@@ -39,42 +40,41 @@ def is_tree(name: str) -> bool:
 class Reports:
     """The reports of one node, as the control plane takes them."""
 
-    def __init__(self, node: str, sources: Path, *, reached: bool) -> None:
+    def __init__(self, node: str, sources: Path, sealer: Sealer, *, reached: bool) -> None:
         """`reached`: the ingress can connect to the sockets of the node's containers."""
         self._node, self._sources, self._reached = node, sources, reached
+        self._sealer = sealer
         self._orders: OrderedDict[str, StartOrder] = OrderedDict()
 
-    def ordered(self, order: StartOrder) -> None:
-        """Remember an order that the control plane has sent."""
+    def ordered(self, order: StartOrder) -> StartOrder:
+        """Remember an order that the control plane is about to send; return it as the node gets it."""
+        self._remember(order)
+        sent = dataclasses.replace(order, source=tree_of(order.source, self._sources))
+        return dataclasses.replace(sent, seal=self._sealer.seal(sent))
+
+    def _remember(self, order: StartOrder) -> None:
         self._orders[order.id] = order
         self._orders.move_to_end(order.id)
         while len(self._orders) > MOST_ORDERS:
             self._orders.popitem(last=False)
 
-    def knows(self, container: str) -> bool:
-        """Return whether a node may have a container: one that it was given, or one from before a restart.
+    def container(self, reported: Container) -> Container | None:
+        """Return a container as the control plane takes it; None for one that the node was never given.
 
-        A node that the ingress does not reach is never given one, so it cannot stand in for those that a pool waits for.
-        """
-        return self._reached or container in self._orders
-
-    def container(self, reported: Container) -> Container:
-        """Return a container as the control plane takes it; `Broken` for one that cannot be.
-
-        Its order is the one that was sent. Only after a restart of the control plane is it the node's.
+        Its order is the one that was sent. After a restart of the control plane it is the node's, if it has its seal.
+        Raises `Broken` for what no agent reports.
         """
         if reported.state is State.LOST:
             raise Broken("an agent reports the state `lost`, which only the control plane uses")
         if (order := self._orders.get(reported.id)) is None:
-            if not self.knows(reported.id):
-                raise Broken(f"an agent reports `{reported.id[:40]}`, which it was never given")
+            if not self._sealer.knows(reported.order):
+                return None
             source = reported.order.source
             if source and not is_tree(source):
                 raise Broken("an agent reports a source tree that cannot be")
             source = str(self._sources / source) if source else ""
-            order = dataclasses.replace(reported.order, source=source)
-            self.ordered(order)
-        order = dataclasses.replace(order, generation=reported.order.generation)
+            order = dataclasses.replace(reported.order, source=source, seal="")
+            self._remember(order)
         return dataclasses.replace(
             reported,
             order=order,

@@ -3,9 +3,11 @@
 A machine may connect only while it is in here, with the id of its certificate: to remove the row is to revoke it.
 """
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, field, replace
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -25,6 +27,9 @@ class NodeRow:
     id: str  # in its certificate: another one each time that it joins
     joined_at: float
     drained: bool = False  # it gets no new containers
+    generation: int = 0  # orders of earlier generations are fenced
+    away: bool = False  # it was given up, and has not been back since
+    labels: dict[str, str] = field(default_factory=dict)  # such as its region
 
 
 class Nodes:
@@ -37,7 +42,7 @@ class Nodes:
     async def load(self) -> None:
         """Read all rows; called once."""
         rows = await self._database.read(lambda c: list(c.execute(select(_T)).mappings()))
-        self._rows = {r["name"]: NodeRow(**{**r, "drained": bool(r["drained"])}) for r in rows}
+        self._rows = {row["name"]: _of(row) for row in rows}
 
     def all(self) -> list[NodeRow]:
         """Return every machine, by name."""
@@ -66,12 +71,18 @@ class Nodes:
 
         await self._database.write(work)
 
-    async def join(self, digest: str, name: str, id: str) -> None:  # noqa: A002 - the row's
+    async def join(
+        self,
+        digest: str,
+        name: str,
+        id: str,  # noqa: A002 - the row's
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         """Use up a token and save the machine: both, or nothing.
 
         `Unauthorized` for a token that is unknown, was used, or is too old; `AlreadyExists` for a name that is taken.
         """
-        row = NodeRow(name=name, id=id, joined_at=self._clock())
+        row = NodeRow(name=name, id=id, joined_at=self._clock(), labels=dict(labels or {}))
 
         def work(connection: Connection) -> None:
             conditions = _TOKENS.c.digest == digest, _TOKENS.c.expires_at > row.joined_at
@@ -81,7 +92,8 @@ class Nodes:
                 raise AlreadyExists(
                     f"there is a node `{name}` already: choose another name, or remove it first"
                 )
-            connection.execute(insert(_T).values(**{**asdict(row), "drained": 0}))
+            values = {**asdict(row), "drained": 0, "away": 0, "labels": json.dumps(labels or {})}
+            connection.execute(insert(_T).values(**values))
 
         await self._database.write(work)
         self._rows[name] = row
@@ -93,6 +105,19 @@ class Nodes:
         await self._database.write(lambda c: c.execute(query))
         self._rows[name] = replace(row, drained=on)
 
+    async def note(self, name: str, generation: int, *, away: bool) -> None:
+        """Note that a machine was given up, and what is fenced there from now on; or that it is back.
+
+        A machine that was removed meanwhile is ignored.
+        """
+        if (row := self._rows.get(name)) is None:
+            return
+        values = {"generation": generation, "away": int(away)}
+        query = update(_T).where(_T.c.name == name, _T.c.id == row.id).values(**values)
+        await self._database.write(lambda c: c.execute(query))
+        if (current := self._rows.get(name)) is not None and current.id == row.id:
+            self._rows[name] = replace(current, generation=generation, away=away)
+
     async def remove(self, name: str) -> None:
         """Forget a machine: from now on its certificate opens nothing. `NotFound` if there is none of that name."""
         row = self.get(name)
@@ -102,3 +127,8 @@ class Nodes:
         except BaseException:
             self._rows[name] = row
             raise
+
+
+def _of(row: Mapping[Any, Any]) -> NodeRow:
+    flags = {"drained": bool(row["drained"]), "away": bool(row["away"])}
+    return NodeRow(**{**row, **flags, "labels": json.loads(row["labels"])})

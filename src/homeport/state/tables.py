@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from homeport.contract.scope import Scope
 
-SCHEMA = "0018"
+SCHEMA = "0019"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -452,6 +452,10 @@ nodes = Table(
     Column("id", String(32), nullable=False),
     Column("joined_at", Float, nullable=False),
     Column("drained", Integer, nullable=False),
+    # Orders of earlier generations are fenced: the node was given up, and their containers were replaced.
+    Column("generation", BigInteger, nullable=False, server_default="0"),
+    Column("away", Integer, nullable=False, server_default="0"),  # it was given up, and is not back
+    Column("labels", Text, nullable=False, server_default="{}"),  # as JSON
     PrimaryKeyConstraint("name"),
 )
 

@@ -1,6 +1,7 @@
 """Agents as processes over mTLS: killed, cut off, removed, and flooded by their containers."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from tests import orders, processes, trees
 from tests.link.cluster import Partition
 from tests.link.cluster import cluster as make_cluster
 from tests.node.test_agent import REPORT, Watched
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 SECRET = "sesame-" + "7f3a9c" * 4
 RUNNER = """
@@ -87,6 +88,30 @@ async def test_an_agent_that_is_killed_comes_back_with_its_containers(cluster):
     assert [(order(cluster), pid, State.READY)] == [
         (each.order, each.pid, each.state) for each in listing.containers
     ]
+
+
+async def test_a_control_plane_that_is_started_again_knows_its_orders_and_no_others(
+    cluster, caplog
+):
+    watched = await started(cluster)
+    ours = watched.containers[-1]
+    made_up = order(cluster, "ta-2", app="bank")
+    session = cluster.remote("a").session
+    session.tell(
+        "start", {"order": dataclasses.replace(made_up, source="rv-1"), "environ": {}}
+    )  # as an agent may that lies
+    await until(lambda: "`ta-2`, which this server never ordered there" in caplog.text, "a line")
+    del cluster.remotes["a"]
+    again = Watched()
+    cluster.remote("a").watch(again.changed, again.said)
+    await cluster.open_again()
+    await asyncio.wait_for(cluster.remote("a").connected.wait(), PATIENCE_S)
+    listing = await cluster.remote("a").list()
+
+    assert [(order(cluster), ours.pid)] == [(each.order, each.pid) for each in listing.containers]
+    assert processes.lives(ours.pid)
+    assert {"ta-1"} == {container.id for container in (*again.containers, *watched.containers)}
+    await until(lambda: 1 == len(list((cluster.root / "a").rglob("record"))), "the other's end")
 
 
 async def test_an_agent_that_is_asked_to_end_ends_its_containers_and_says_so(cluster):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from homeport import private
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, StorageError
+from homeport.control.fleet.mirror import Past
 from homeport.control.fleet.nodes import Nodes
 from homeport.state import nodes as rows
 
@@ -41,7 +42,11 @@ USUAL = Listens(host="0.0.0.0", port=7600)  # noqa: S104 - other machines have t
 class Machines:
     """All of them; nothing is open until the first token is made."""
 
-    def __init__(self, home: Path, nodes: Nodes, joined: rows.Nodes) -> None:
+    def __init__(
+        self, home: Path, nodes: Nodes, joined: rows.Nodes, *, reached: bool = False
+    ) -> None:
+        """`reached`: the ingress can connect to containers of other machines."""
+        self._reached = reached
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
@@ -120,20 +125,34 @@ class Machines:
         data = json.dumps({"host": listens.host, "port": port}).encode()
         await asyncio.to_thread(private.write, self._address_file, data)
         for row in self.rows.all():
-            self._add(row.name, drained=row.drained)
+            self._add(row)
         log.info("nodes connect at %s:%d", listens.host, port)
 
     def _joined(self, node: "Identity") -> None:
-        self._add(node.name, drained=False)
+        self._add(self.rows.get(node.name))
 
-    def _add(self, name: str, *, drained: bool) -> None:
+    def _add(self, row: rows.NodeRow) -> None:
+        from homeport.link.identity import Identity
         from homeport.link.remote import RemoteNode
+        from homeport.link.seals import Sealer
 
+        assert self._authority is not None
+        name, node = row.name, Identity(name=row.name, id=row.id)
         remote = RemoteNode(
-            name, self._sources, is_elsewhere=lambda container: self._is_elsewhere(name, container)
+            name,
+            self._sources,
+            Sealer(self._authority.key_of_orders, node.host),
+            reached=self._reached,
+            is_elsewhere=lambda container: self._is_elsewhere(name, container),
         )
         self._remotes[name] = remote
-        self._nodes.add(remote, drained=drained)
+        past = Past(
+            generation=row.generation,
+            away=row.away,
+            labels=row.labels,
+            note=lambda generation, away: self.rows.note(name, generation, away=away),
+        )
+        remote.came = self._nodes.add(remote, drained=row.drained, past=past).look
 
     def _is_elsewhere(self, name: str, container: str) -> bool:
         mirrors = self._nodes.mirrors.values()

@@ -7,7 +7,7 @@ node answers after a silence.
 A node that does not answer is *suspect*: nothing new is started there, and its containers still answer
 requests. After `gone_s` it is *gone*: its containers count as lost, and the reconciler replaces them. If it
 answers later, it is first fenced: it stops all containers that were ordered before it was given up, and these
-are never in the list again.
+are never in the list again. What is fenced is stored first, so that it holds after a restart of the control plane.
 """
 
 import asyncio
@@ -15,12 +15,14 @@ import dataclasses
 import enum
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from dataclasses import field
 from typing import Any, TypeVar
 
 from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder, State
-from homeport.contract.errors import NodeLost
+from homeport.contract.dataclass import dataclass
+from homeport.contract.errors import Failure, NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.programs import Order, Program
@@ -46,6 +48,21 @@ class Health(enum.StrEnum):
     GONE = "gone"
 
 
+async def _note_nothing(_generation: int, _away: bool) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is stored about a node of another machine, and how to store it."""
+
+    generation: int = 0  # orders of earlier generations are fenced
+    away: bool = False  # it was given up, and has not been back since
+    labels: Mapping[str, str] = field(default_factory=dict)
+    #: Stores the generation, and whether the node is away.
+    note: Callable[[int, bool], Awaitable[None]] = _note_nothing
+
+
 class Mirror:
     """One node's state at its last answer; one class, because its list, its health and the calls to it depend on each other."""
 
@@ -57,9 +74,13 @@ class Mirror:
         on_line: Callable[[LogLine], None],
         answers: Callable[[], None] = lambda: None,  # called when it answers after a silence
         gone_s: float = GONE_S,
+        past: Past | None = None,
     ) -> None:
         self.name = node.name
-        self.health = Health.SUSPECT  # until it has sent its list
+        self._past = past or Past()
+        # until it has sent its list
+        self.health = Health.GONE if self._past.away else Health.SUSPECT
+        self.labels = self._past.labels
         self.capacity: Capacity | None = None  # None: it has never answered
         self.drained = False  # it gets no new containers
         self.containers: dict[str, Container] = {}
@@ -67,7 +88,7 @@ class Mirror:
         self._changed = changed
         self._answers = answers
         self._gone_s = gone_s
-        self._generation = 0  # the generation of its orders
+        self._generation = self._past.generation  # the generation of its orders
         self._mark: Mark | None = None  # None: the list has to be asked for
         self._early: list[Change] | None = None  # changes that arrived while the list was asked for
         self._syncing = asyncio.Lock()
@@ -132,6 +153,10 @@ class Mirror:
                 listing = await self._answer(self._node.list())
                 if listing.generation < self._generation:
                     await self._answer(self._node.fence(self._generation))
+                if self.health is Health.GONE and not await self._note(
+                    self._generation, away=False
+                ):
+                    raise NodeLost(f"that the node `{self.name}` is back cannot be stored")
             finally:
                 early, self._early = self._early, None
                 self._mark = None
@@ -178,7 +203,28 @@ class Mirror:
             if mark != self._mark or self.health is not Health.READY:
                 await self.sync()
         except NodeLost:
-            return
+            if self.health is Health.SUSPECT and self._silent_s() >= self._gone_s:
+                await self.forfeit()
+
+    def look(self) -> None:
+        """Check at once that the node answers."""
+        self._look.set()
+
+    async def forfeit(self) -> None:
+        """Give it up, after it is stored that its containers are fenced; if that fails, it is not given up yet."""
+        if await self._note(self._generation + 1, away=True) and self.health is not Health.GONE:
+            self.give_up()
+
+    async def _note(self, generation: int, *, away: bool) -> bool:
+        """Store what is fenced; return whether that worked."""
+        try:
+            await self._past.note(generation, away)
+        except Failure as failure:
+            log.warning(
+                "what is fenced on the node `%s` is not stored: %s", self.name, failure.message
+            )
+            return False
+        return True
 
     async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
         """Return the answer to a short question."""
@@ -192,6 +238,10 @@ class Mirror:
             self._silent()
             raise
 
+    def _silent_s(self) -> float:
+        since = self._silent_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
     def _silent(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._silent_since is None:
@@ -199,8 +249,6 @@ class Mirror:
         if self.health is Health.READY:
             self.health = Health.SUSPECT
             log.warning("the node `%s` does not answer", self.name)
-        if self.health is Health.SUSPECT and now - self._silent_since >= self._gone_s:
-            self.give_up()
 
     def give_up(self) -> None:
         """Take all its containers as lost; when it answers again, it is fenced first."""

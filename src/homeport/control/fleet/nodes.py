@@ -18,7 +18,7 @@ from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
-from homeport.control.fleet.mirror import GONE_S, Health, Mirror
+from homeport.control.fleet.mirror import GONE_S, Health, Mirror, Past
 from homeport.supervised import Tasks, supervised
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Nodes:
             None
         )  # called when a node answers after a silence
         self.mirrors: dict[str, Mirror] = {}
+        self._came = asyncio.Event()  # a node has sent its list
         self._on_line, self._gone_s = on_line, gone_s
         self._tasks = Tasks()
         self._watching: dict[str, asyncio.Future[NoReturn]] = {}
@@ -51,11 +52,29 @@ class Nodes:
             await mirror.beat()
             self._watch_over(mirror)
 
-    def add(self, node: Node, *, drained: bool = False) -> None:
+    def add(self, node: Node, *, drained: bool = False, past: Past | None = None) -> Mirror:
         """Have one more node from now on; a drained one gets no containers."""
-        mirror = self._add(node)
+        mirror = self._add(node, past)
         mirror.drained = drained
         self._watch_over(mirror)
+        return mirror
+
+    async def arrived(self, within_s: float) -> None:
+        """Wait until each node has sent its list; one that takes longer is given up, so that it is fenced when it comes.
+
+        A node that was given up before is not waited for.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._awaited():
+                    self._came.clear()
+                    await self._came.wait()
+        for mirror in self._awaited():
+            await mirror.forfeit()
+
+    def _awaited(self) -> list[Mirror]:
+        mirrors = self.mirrors.values()
+        return [m for m in mirrors if m.capacity is None and m.health is Health.SUSPECT]
 
     async def drain(self, name: str, *, on: bool) -> None:
         """Start nothing new on a node, and replace its containers; or take it back into use."""
@@ -72,6 +91,7 @@ class Nodes:
             if (watching := self._watching.pop(name, None)) is not None:
                 watching.cancel()
             mirror.give_up()
+            self._came.set()
 
     async def close(self) -> None:
         """Stop asking; the containers continue."""
@@ -179,13 +199,14 @@ class Nodes:
         """Delete the layers that none of these images needs, on each node that answers."""
         return [layer for mirror in self.ready() for layer in await mirror.prune(keep)]
 
-    def _add(self, node: Node) -> Mirror:
+    def _add(self, node: Node, past: Past | None = None) -> Mirror:
         mirror = self.mirrors[node.name] = Mirror(
             node,
             changed=self._changed,
             on_line=self._on_line,
             answers=self._answers,
             gone_s=self._gone_s,
+            past=past,
         )
         return mirror
 
@@ -202,6 +223,7 @@ class Nodes:
             log.exception("a change of %s was not taken in", container.id)
 
     def _answers(self) -> None:
+        self._came.set()
         self.returned()
 
     def _of(self, container: str) -> Mirror | None:
