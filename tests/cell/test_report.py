@@ -102,3 +102,30 @@ os._exit(0)
 
     assert not told["possible"]
     assert "user.max_user_namespaces is 0: nobody may make user namespaces" == told["why"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "possible", "trials"),
+    [
+        ([OSError(errno.EBUSY, "busy", "mount")], True, 2),
+        ([OSError(0, "the trial ended without an answer", "cell")] * 2, True, 3),
+        ([OSError(errno.ENOMEM, "memory", "clone")] * 9, False, 3),
+        ([OSError(errno.EPERM, "Operation not permitted", "unshare")], False, 1),
+    ],
+)
+def test_an_error_of_the_moment_is_not_believed_at_once(monkeypatch, failures, possible, trials):
+    waiting = list(failures)
+    asked = []
+
+    def one_trial(*_args, overlay):
+        asked.append(overlay)
+        return waiting.pop(0) if waiting else None
+
+    monkeypatch.setattr(report, "_one_trial", one_trial)
+    monkeypatch.setattr(report, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    assert (None if possible else failures[-1]) == report._trial_error(
+        "/nowhere", report.Network.HOST, None, overlay=False
+    )
+    assert trials == len(asked)

@@ -5,11 +5,13 @@ sysctl is read only to explain what failed.
 """
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 
 from homeport import removing
@@ -19,6 +21,9 @@ from homeport.contract.dataclass import dataclass
 
 TRIAL_IDS = 231072  # any range works: the trial's files are deleted afterwards
 HELPERS = ("pasta", "slirp4netns")
+#: What the system always says, whatever else goes on there.
+LASTING = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+WAITS_S = (0.05, 0.2)  # before the trial is repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +107,22 @@ def _try_with(directory: str, ids: Ids | None) -> tuple[OSError | None, Ids | No
 def _trial_error(
     directory: str, network: Network, ids: Ids | None, *, overlay: bool
 ) -> OSError | None:
-    """Return None if a container could run in such a cell; otherwise the error."""
+    """Return None if a container could run in such a cell; otherwise the error.
+
+    Some errors may come from what other programs do at that moment, and the answer would cost the
+    server its sandboxes until its next start. So the trial is repeated then.
+    """
+    for wait_s in WAITS_S:
+        error = _one_trial(directory, network, ids, overlay=overlay)
+        if error is None or error.errno in LASTING:
+            return error
+        time.sleep(wait_s)
+    return _one_trial(directory, network, ids, overlay=overlay)
+
+
+def _one_trial(
+    directory: str, network: Network, ids: Ids | None, *, overlay: bool
+) -> OSError | None:
     with tempfile.TemporaryDirectory(prefix="homeport-cell-", dir=directory) as storage:
         owned = [Bind(directory, owned=True)] if os.geteuid() == 0 else []
         cell = host.cell(host.interpreter(sys.executable), binds=owned)
