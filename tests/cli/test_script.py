@@ -1,5 +1,8 @@
 """A script that is loaded again and again, as `serve` does."""
 
+import os
+import threading
+
 import pytest
 
 from homeport.cli import script as scripts
@@ -88,3 +91,20 @@ def test_a_failure_that_the_server_found_shows_the_line_of_the_script(tmp_path, 
     scripts.quote(failure, [str(tmp_path / "other.py"), str(path)])
 
     assert shown == failure.where
+
+
+async def test_what_a_script_does_at_its_exit_keeps_no_command_waiting_and_is_done(tmp_path):
+    lets, done = tmp_path / "lets", tmp_path / "done"
+    os.mkfifo(lets)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, pathlib, modal\napp = modal.App('a')\n"
+        f"atexit.register(lambda: pathlib.Path({str(done)!r}).write_text(open({str(lets)!r}).read()))"
+    )
+    declared = await scripts.declare(str(script))
+
+    assert ("a", False) == (declared.name, done.exists())
+    lets.write_text("at last")  # its exit waits for this
+    (ending,) = [thread for thread in threading.enumerate() if thread.name == "script's end"]
+    ending.join()
+    assert "at last" == done.read_text()

@@ -19,6 +19,8 @@ COVERED = {
     "control/deploys/beside": "control/deploys/test_canaries.py",
     "state/migrations/versions/0017_canaries": "state/test_schema.py",
     "cli/capture": "journeys/test_captures.py",
+    "client/remote": "test_client.py",
+    "client/replies": "client/test_local.py",
     "client/captures": "journeys/test_captures.py",
     "contract/captured": "control/deploys/test_capturing.py",
     "contract/api/captures": "control/api/test_answers.py",

@@ -24,7 +24,7 @@ with contextlib.suppress(main.Failure):  # no server runs
         pytest.param("import homeport.control.main", set(), id="the server, before its first zygote"),
         pytest.param("import homeport.control.stages, homeport.control.stored, homeport.ingress.haproxy", {"click", "cryptography", "sqlalchemy", "starlette", "uvicorn", "anyio", "watchfiles"}, id="the server"),
         pytest.param("import homeport.cli.ahead, homeport.cli.control, homeport.settings", set(), id="a command, before its processes begin"),
-        pytest.param(STATUS, {"anyio", "click", "httpx"}, id="homeport status"),
+        pytest.param(STATUS, {"click"}, id="homeport status"),
         pytest.param("import homeport.sdk.declare.__main__", set(), id="the process that loads a script"),
         pytest.param("import homeport.runner.__main__", set(), id="a container in a fresh interpreter"),
     ],

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 WIDE = 1000
 SHOWN_LINES = 2000
+#: What a command that deploys imports later anyway.
+AHEAD = (
+    *("homeport.client.blobs", "homeport.client.deploys", "homeport.client.local"),
+    *("homeport.client.server", "rich.console", "rich.text"),
+)
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 #: The console of a live line (live.py), above which everything is printed that goes to the terminal.
 above: "Console | None" = None
@@ -54,9 +59,8 @@ def err() -> "Console":
 
 def prepare() -> None:
     """Import the modules for printing and for asking the server, while the command waits for another process."""
-    importlib.import_module("homeport.client")
-    importlib.import_module("rich.console")
-    importlib.import_module("rich.text")
+    for module in AHEAD:
+        importlib.import_module(module)
 
 
 def coloured(text: str, colour: str) -> "Text":

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -26,8 +27,8 @@ async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared
     The script's output goes to stderr, so that the command's own output has no other text.
     """
     async with _Loader(load=Load(ref=ref, module=module, name=name)) as loader:
-        text, code = await loader.line(), await loader.code()
-        return _declared(ref, read(text), code)
+        answer = await loader.whole()
+        return _declared(ref, *answer)
 
 
 class Declarer:
@@ -50,7 +51,7 @@ class Declarer:
         load = Load(ref=self._ref, module=self._module, name=self._name)
         if loader is None:
             async with _Loader(load=load) as fresh:
-                answer, code = read(await fresh.line()), await fresh.code()
+                answer, code = await fresh.whole()
         else:
             try:
                 answer, code = await loader.answer(load)
@@ -132,6 +133,7 @@ class _Loader:
         self._reader = asyncio.StreamReader(limit=MAX_LINE)
         self._transport: asyncio.BaseTransport | None = None
         self._owes = False  # True if the exit code of the last fork was not read yet
+        self._may_end = False  # True if it has answered, and ends by itself
         self.ended = False
 
     async def __aenter__(self) -> Self:
@@ -166,6 +168,17 @@ class _Loader:
     async def ask(self, message: Warm | Load) -> None:
         """Write a line to its standard input."""
         await asyncio.to_thread(self._write, message)  # it may be longer than the pipe
+
+    async def whole(self) -> tuple[Answer, int]:
+        """Return the answer of a loader of one script, and its exit code if it had none.
+
+        What the script does at its exit goes on while the command continues.
+        """
+        answer = read(await self.line())
+        if answer.declared is None and answer.error is None:
+            return answer, await self.code()
+        self._may_end = True
+        return answer, 0
 
     async def answer(self, load: Load) -> tuple[Answer, int]:
         """Return a fork's answer, and its exit code if it had none; end the fork if cancelled."""
@@ -221,7 +234,10 @@ class _Loader:
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self._may_end:
+            # This process ends after it: what the script registered for its exit runs whole (see `end_with_parent`).
+            threading.Thread(target=self._process.wait, name="script's end").start()
+        elif self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.to_thread(self._process.wait)

@@ -138,7 +138,7 @@ async def _ready(
 
 
 def _client(settings: Settings) -> "Client":
-    from homeport.client import Client  # imports httpx, while the started server starts too
+    from homeport.client import Client  # it is imported while the started server starts too
 
     with contextlib.suppress(FileNotFoundError):
         owner = settings.socket_dir.lstat().st_uid

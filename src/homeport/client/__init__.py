@@ -64,7 +64,7 @@ class Client:
 
     async def raw(self, method: str, path: str, content: bytes = b"") -> bytes:
         """Make a request that no method of a noun makes; return the answer's body."""
-        return (await self._connection.call(method, path, content)).content
+        return await self._connection.call(method, path, content)
 
     @cached_property
     def alerts(self) -> "Alerts":

@@ -5,7 +5,8 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from homeport.client.connection import CHUNK_BYTES, Connection
+from homeport.client.connection import Connection
+from homeport.client.replies import CHUNK_BYTES
 from homeport.contract.api.blobs import Hashes, Missing
 from homeport.contract.errors import BadRequest, ScriptError
 

@@ -6,13 +6,12 @@ Failures of the server come back as the exceptions that it raised; `ServerBug` i
 import functools
 import ipaddress
 import json
-import ssl
-import sys
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from homeport.client.replies import Content, NoReply, NotConnected, Reply, Silence, Transport
 from homeport.contract import codec
 from homeport.contract.api.answers import BUG, Fault, Refusal
 from homeport.contract.calls import ENVIRONMENT
@@ -20,14 +19,9 @@ from homeport.contract.errors import BadRequest, ServerUnreachable, Unauthorized
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
+    import ssl
+
     from websockets.asyncio.client import ClientConnection
-
-# httpx has its own command line, whose imports take longer than all the rest of httpx: skip it.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-import httpx  # noqa: E402
-
-CONNECT_S = 5.0
-CHUNK_BYTES = 1024**2
 
 Line = dict[str, Any]  # of a stream, before it is read
 T = TypeVar("T")
@@ -53,33 +47,23 @@ class Connection:
         self._token = settings.token
         self._remote = bool(settings.server)
         self._ssl: ssl.SSLContext | None = None
-        timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy may take any time
-        self._environment = environment = {ENVIRONMENT: settings.environment}
+        self._environment = {ENVIRONMENT: settings.environment}
+        self._http: Transport
+        # Each transport is imported when it is needed: httpx is a third of a command's start.
         if settings.server:
             check_private(settings.server)
-            self._ssl = _context(settings)
-            self._http = httpx.AsyncClient(
-                base_url=settings.server,
-                headers={"Authorization": f"Bearer {settings.token}", **environment},
-                timeout=timeout,
-                verify=self._ssl or True,
-                # A proxy of the environment would read what goes to this machine's loopback in plain HTTP.
-                trust_env=settings.server.startswith("https://"),
-            )
+            from homeport.client.remote import Remote
+
+            headers = {"authorization": f"Bearer {settings.token}", **self._environment}
+            self._http = remote = Remote(settings, headers)
+            self._ssl = remote.ssl
         else:
-            self._http = httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(
-                    uds=str(settings.control_socket),
-                    # Nothing is encrypted on a socket; without this, httpx reads every CA of the system.
-                    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                ),
-                base_url="http://homeport",
-                headers=environment,
-                timeout=timeout,
-            )
+            from homeport.client.local import Local
+
+            self._http = Local(str(settings.control_socket), self._environment)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def ask(
         self,
@@ -91,30 +75,19 @@ class Connection:
         answer_s: float | None = None,
     ) -> T:
         """Make a request, whose body is a value of the contract; return the answer."""
-        response = await self.call(method, path, content_of(body), answer_s=answer_s)
+        text = await self.call(method, path, content_of(body), answer_s=answer_s)
         try:
-            data = response.json()
+            data = json.loads(text)
         except ValueError:
-            raise self._failure(response.status_code, response.text) from None
+            raise self._failure(200, _shown(text)) from None
         return self._read(as_(cls), data)
 
     async def call(
-        self,
-        method: str,
-        path: str,
-        content: bytes | AsyncIterator[bytes] | None = None,
-        *,
-        answer_s: float | None = None,
-    ) -> httpx.Response:
-        """Make a request; return its answer."""
-        timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
-        try:
-            response = await self._http.request(method, path, content=content, timeout=timeout)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from None
-        if response.is_error:
-            raise self._failure(response.status_code, response.text)
-        return response
+        self, method: str, path: str, content: Content = None, *, answer_s: float | None = None
+    ) -> bytes:
+        """Make a request; return the body of its reply."""
+        async with self.answer(method, path, content, answer_s=answer_s) as reply:
+            return await reply.read()
 
     @asynccontextmanager
     async def stream(
@@ -124,21 +97,20 @@ class Connection:
 
         Lines for which it returns None are left out: only a newer homeport knows them.
         """
-        async with self.answer(method, path, body) as response:
-            yield self._lines(decode, response)
+        async with self.answer(method, path, content_of(body)) as reply:
+            yield self._lines(decode, reply)
 
     @asynccontextmanager
     async def answer(
-        self, method: str, path: str, body: object = None
-    ) -> AsyncIterator[httpx.Response]:
-        """Make a request; yields its answer, whose body has not been read."""
+        self, method: str, path: str, content: Content = None, *, answer_s: float | None = None
+    ) -> AsyncIterator[Reply]:
+        """Make a request; yields its reply, whose body has not been read. A deploy may take any time."""
         try:
-            async with self._http.stream(method, path, content=content_of(body)) as response:
-                if response.is_error:
-                    await response.aread()
-                    raise self._failure(response.status_code, response.text)
-                yield response
-        except httpx.TransportError as error:
+            async with self._http.exchange(method, path, content, answer_s=answer_s) as reply:
+                if reply.is_error:
+                    raise self._failure(reply.status, _shown(await reply.read()))
+                yield reply
+        except NoReply as error:
             raise self._unreachable(error) from None
 
     @asynccontextmanager
@@ -180,22 +152,19 @@ class Connection:
         finally:
             await socket.close()
 
-    async def _lines(
-        self, decode: Callable[[Any], T | None], response: httpx.Response
-    ) -> AsyncIterator[T]:
+    async def _lines(self, decode: Callable[[Any], T | None], reply: Reply) -> AsyncIterator[T]:
         """Yield the lines of a stream; raise the error that its last line describes."""
         try:
-            async for text in _split(response.aiter_bytes()):
+            async for text in _split(reply.pieces()):
                 try:
                     line: Line = json.loads(text)
                 except ValueError:
-                    shown = text.decode(errors="replace")
-                    raise self._failure(response.status_code, shown) from None
+                    raise self._failure(reply.status, _shown(text)) from None
                 if line.get("event") == "error":
                     raise _as_exception(self._read(as_(Refusal), line).error)
                 if (value := self._read(decode, line)) is not None:
                     yield value
-        except httpx.TransportError as error:
+        except NoReply as error:
             raise self._unreachable(error) from None
 
     def _read(self, decode: Callable[[Any], T], data: Any) -> T:
@@ -219,17 +188,17 @@ class Connection:
                 )
             return ServerBug(f"the server answered {status}: {text[:200]}")
 
-    def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+    def _unreachable(self, error: NoReply) -> ServerUnreachable:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return ServerUnreachable(
                 f"the certificate of {self._where} is not from a CA that is trusted here",
                 hint="`homeport login URL --ca FILE` names a CA of yours; HOMEPORT_SERVER_CA does, too",
             )
-        if isinstance(error, httpx.ConnectError):
+        if isinstance(error, NotConnected):
             return ServerUnreachable(
                 f"no server answers at {self._where}", hint="`homeport up` starts one"
             )
-        if isinstance(error, httpx.TimeoutException):
+        if isinstance(error, Silence):
             return ServerSilent(
                 f"a server listens at {self._where}, and does not answer",
                 hint="it may be stopped, or the machine too busy: see its server.log, and `ps`",
@@ -237,21 +206,6 @@ class Connection:
         return ServerUnreachable(
             "the server went away in the middle of it", hint="`homeport status` says how it is"
         )
-
-
-def _context(settings: Settings) -> "ssl.SSLContext | None":
-    """Return how to verify a server's certificate; None for plain HTTP."""
-    if not settings.server.startswith("https://"):
-        return None
-    try:
-        if settings.server_ca:
-            return ssl.create_default_context(cafile=settings.server_ca)
-    except (OSError, ssl.SSLError) as error:
-        raise BadRequest(
-            f"the CA's certificate {settings.server_ca} cannot be read: {error.strerror or error}",
-            hint="HOMEPORT_SERVER_CA is the path of a file in PEM",
-        ) from None
-    return httpx.create_ssl_context()
 
 
 def check_private(server: str) -> None:
@@ -283,13 +237,17 @@ def as_(cls: type[T]) -> Callable[[Any], T]:
     return functools.partial(codec.decode, cls)
 
 
+def _shown(text: bytes) -> str:
+    return text.decode(errors="replace")
+
+
 def content_of(body: object) -> bytes | None:
     """Return a value of the contract as the body of a request."""
     return codec.dumps(body).encode() if body is not None else None
 
 
 async def _split(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield lines. httpx's own function would also split at other line separators, which a text may hold."""
+    """Yield lines. `str.splitlines` would also split at other line separators, which a text may hold."""
     partial_line = bytearray()
     async for piece in pieces:
         partial_line += piece

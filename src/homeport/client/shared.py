@@ -28,8 +28,7 @@ class Shared:
 
     async def exchange(self, method: str, name: str, path: str, content: bytes = b"") -> bytes:
         """Send a request about one object: `path` is the path after its name, with the query."""
-        answer = await self._connection.call(method, f"{self._of(name)}/{path}", content)
-        return answer.content
+        return await self._connection.call(method, f"{self._of(name)}/{path}", content)
 
     def _of(self, name: str) -> str:
         return f"{self._path}/{urllib.parse.quote(name, safe='')}"

@@ -3,7 +3,7 @@
 import urllib.parse
 from collections.abc import AsyncIterator
 
-from homeport.client.connection import CHUNK_BYTES, Connection, as_, content_of
+from homeport.client.connection import Connection, as_, content_of
 from homeport.contract import query
 from homeport.contract.api.volumes import (
     Copy,
@@ -51,9 +51,9 @@ class Volumes:
     async def read(self, name: str, path: str) -> AsyncIterator[bytes]:
         """Yield a file in pieces."""
         path = f"{_path(name)}/file?{query.encode(FileQuery(path=path))}"
-        async with self._connection.answer("GET", path) as response:
-            async for chunk in response.aiter_bytes(CHUNK_BYTES):
-                yield chunk
+        async with self._connection.answer("GET", path) as reply:
+            async for piece in reply.pieces():
+                yield piece
 
     async def write(self, name: str, wanted: FileQuery, content: AsyncIterator[bytes]) -> None:
         await self._connection.call("PUT", f"{_path(name)}/file?{query.encode(wanted)}", content)

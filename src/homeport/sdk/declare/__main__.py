@@ -9,11 +9,15 @@ for each `Load`, and the fork loads the script. So a script with heavy imports i
 one. Its answers are the fork's pid, the fork's own answer, and the exit code when the fork has ended.
 """
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # nothing that these imports make is garbage; `_collect_garbage` enables it
+
 import argparse
 import dataclasses
 import difflib
 import functools
-import gc
 import json
 import os
 import signal
@@ -43,6 +47,8 @@ from homeport.sdk.preload.shelf import Shelf
 from homeport.sdk.tracebacks import is_users
 
 PR_SET_PDEATHSIG = 1
+#: New objects between two garbage collections while the script is loaded: almost all of them are what it imports.
+OBJECTS = 50_000
 _environ, _cwd = dict(os.environ), os.getcwd()  # noqa: PTH109 - before the script can change them
 
 
@@ -67,7 +73,18 @@ def main() -> int:
             return 0  # the command wants no script
         load = codec.loads(Load, line)
         sys.argv[1:] = _words(load)
-    return _tell(descriptor, load, unlike)
+    _collect_garbage()
+    try:
+        return _tell(descriptor, load, unlike)
+    finally:
+        gc.freeze()  # else the interpreter's end collects garbage among all that was imported
+
+
+def _collect_garbage() -> None:
+    """Collect garbage as the script is loaded, without a look at the objects of our own imports."""
+    gc.freeze()
+    gc.set_threshold(OBJECTS)
+    gc.enable()
 
 
 def _tell(descriptor: int, load: Load, unlike: Sequence[str] = ()) -> int:
