@@ -1,13 +1,13 @@
-"""The part of the fake ingress that has proxy tokens and rate limits."""
+"""The part of the fake ingress that has proxy tokens, rate limits and other machines."""
 
 from collections.abc import Mapping
 
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Pass, Split
+from homeport.contract.traffic import Pass, Peer, Split
 
 
 class FakeGuards:
-    """What the control plane has told of tokens, limits and challenges; `used` is what it is answered."""
+    """What the control plane has told of tokens, limits, challenges and machines; `used` is what it is answered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,7 +16,20 @@ class FakeGuards:
         self.limits: dict[str, Rate] = {}
         self.challenges: dict[str, str] = {}
         self.splits: dict[str, Split] = {}
+        self.peers: dict[str, Peer] = {}  # the other machines
+        self.peer_pem = ""
         self.captures: dict[str, str] = {}  # endpoint -> what its containers are told
+
+    async def peer(self, node: str, there: Peer | None) -> None:
+        async with self._call("peer", node):
+            if there is None:
+                self.peers.pop(node, None)
+            else:
+                self.peers[node] = there
+
+    async def peer_certificate(self, pem: str) -> None:
+        async with self._call("peer_certificate"):
+            self.peer_pem = pem
 
     async def tokens(self, valid: Mapping[str, Pass]) -> None:
         async with self._call("tokens"):

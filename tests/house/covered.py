@@ -1,6 +1,9 @@
 """Which test covers a module that has no `test_<module>.py`; a folder means all tests in it."""
 
 COVERED = {
+    "ingress/arriving": "ingress/test_peer.py",
+    "ingress/elsewhere": "ingress/test_peer.py",
+    "ingress/peers": "ingress/test_peer.py",
     "cli/node": "journeys/test_nodes.py",
     "client/nodes": "journeys/test_nodes.py",
     "contract/api/nodes": "control/api/test_answers.py",

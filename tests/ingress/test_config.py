@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from homeport.contract.traffic import Peer
 from homeport.ingress import config, process
 from homeport.ingress.config import Config, Server
+from homeport.ingress.elsewhere import Elsewhere
 from homeport.ingress.supervisor import FILES
+from homeport.link import authority as links
+from homeport.link.identity import Identity
 from tests.certificates import Authority
 
 GOLDEN = Path(__file__).parent / "golden"
+PEERS = {
+    "a": Peer(host="10.0.0.2", port=7601, name=Identity(name="a", id="0" * 32).host),
+    "b": Peer(host="2001:db8::2", port=7700, name=Identity(name="b", id="1" * 32).host),
+}
 CASES = {
     "loopback": {"requests_per_s": 0},
     "limited": {"requests_per_s": 200, "per_source": 1000, "domain": "apps.example.com"},
@@ -25,6 +33,23 @@ CASES = {
         "trusted_proxies": ("10.0.0.0/8",),
     },
     "traced": {"requests_per_s": 0, "traced": 0.25},
+    "joined": {
+        "requests_per_s": 0,
+        "peers": PEERS,
+        "servers": {
+            "b1": (
+                Server(name="ta-1", address="abns@homeport-ta-1", slots=1),
+                Server(
+                    name="ta-2",
+                    address="ipv4@10.0.0.2:7601",
+                    slots=3,
+                    held=1,
+                    there=Elsewhere(node="a", label="ta-2"),
+                    peer=PEERS["a"],
+                ),
+            )
+        },
+    },
     "busy": {
         "requests_per_s": 0,
         "servers": {
@@ -81,6 +106,8 @@ def test_haproxy_takes_it_without_a_warning(name, tmp_path):
     for each in config.MAPS:
         (tmp_path / f"{each}.map").write_text("")
     (tmp_path / "a.pem").write_bytes(Authority().pem("a.localhost"))
+    made = links.Authority(tmp_path / "cluster")
+    made.open()
     (tmp_path / "crt-list").write_text("a.pem a.localhost\n")
     with contextlib.ExitStack() as opened:
         listeners = [opened.enter_context(socket.create_server(("127.0.0.1", 0)))]

@@ -16,6 +16,7 @@ from homeport.link.listener import Listener
 from homeport.link.remote import RemoteNode
 from homeport.link.seals import Sealer
 from tests import namespaces, processes
+from tests.fakes import FakeIngress
 from tests.namespaces import Machine
 from tests.waiting import PATIENCE_S
 
@@ -54,10 +55,17 @@ class Cluster:
         self.agents: dict[str, asyncio.subprocess.Process] = {}
         self._elsewhere: set[str] = set()  # agents on another machine
         self.port = 0
+        self.ingress = FakeIngress()
         self.listener = self._listener()
 
     def _listener(self) -> Listener:
-        return Listener(self.authority, self.registry, node_of=self.remotes.get)
+        return Listener(
+            self.authority,
+            self.registry,
+            node_of=self.remotes.get,
+            reached=self.ingress.peer,
+            networks="127.0.0.0/8",  # these nodes are on this machine
+        )
 
     async def open(self) -> None:
         await asyncio.to_thread(self.authority.open)

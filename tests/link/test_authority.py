@@ -79,7 +79,7 @@ def test_a_certificate_has_the_name_that_was_given_and_nothing_of_the_request(ca
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     basic = made.extensions.get_extension_for_class(x509.BasicConstraints).value
 
-    assert [NODE.host] == names.get_values_for_type(x509.DNSName)
+    assert [NODE.host, NODE.containers] == names.get_values_for_type(x509.DNSName)
     assert not basic.ca
     assert "worker-2" not in made.subject.rfc4514_string()
 

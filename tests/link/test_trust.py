@@ -9,6 +9,8 @@ from homeport.contract.container import Container, LogLine, OpenTunnel, State
 from homeport.contract.scope import Scope
 from homeport.link import trust
 from homeport.link.frames import Broken
+from homeport.link.identity import Identity
+from homeport.link.messages import VERSION, Hello
 from homeport.link.seals import Sealer
 from homeport.link.trust import Reports
 from tests.orders import order
@@ -54,10 +56,13 @@ def test_a_node_speaks_for_itself_alone(reports):
     "address", ["127.0.0.1:5432", "unix:/run/docker.sock", "10.0.0.1:22", "ipv4@1.2.3.4:1", "fd@3"]
 )
 def test_the_ingress_never_connects_to_an_address_of_a_nodes_choice(reports, address):
-    tunnels = (OpenTunnel(name="t", port=1, address=address),)
+    names = "0" * 20, "t", "x" * 20
+    tunnels = tuple(OpenTunnel(name=name, port=1, address=address) for name in names)
     taken = reports.container(dataclasses.replace(TOLD, address=address, tunnels=tunnels))
 
-    assert ("", ()) == (taken.address, taken.tunnels)
+    assert "peer:a/ta-1" == taken.address
+    assert [("0" * 20, "peer:a/" + "0" * 20)] == [(t.name, t.address) for t in taken.tunnels]
+    assert "" == reports.container(TOLD).address
 
 
 def test_a_node_that_the_ingress_does_not_reach_has_no_address_at_all():
@@ -67,7 +72,63 @@ def test_a_node_that_the_ingress_does_not_reach_has_no_address_at_all():
         reports.ordered(ORDER)
 
     assert "" == away.container(own).address
-    assert own.address == near.container(own).address
+    assert "peer:a/ta-1" == near.container(own).address
+
+
+@pytest.mark.parametrize(
+    "name", ["ta-1 disabled", "ta-1\n  server x", "../x", "ta-" + "a" * 50, ""]
+)
+def test_what_is_no_id_of_a_container_never_reaches_the_ingress(name):
+    told = dataclasses.replace(TOLD, order=dataclasses.replace(TOLD.order, id=name))
+
+    with pytest.raises(Broken, match="no container's id"):
+        made().container(told)
+
+
+NODE = Identity(name="a", id="0" * 32)
+
+
+def peer(came_from: str, port: int = 7601, reach: str = "", networks: str = "") -> tuple[str, int]:
+    hello = Hello(version=VERSION, run="x", port=port, reach=reach)
+    taken = trust.peer(NODE, came_from, hello, networks)
+    assert taken is not None
+    assert NODE.host == taken.name
+    return taken.host, taken.port
+
+
+def test_a_node_is_reached_at_the_address_from_which_it_came():
+    assert ("10.0.0.2", 7601) == peer("10.0.0.2")
+    assert ("10.0.0.2", 9) == peer("::ffff:10.0.0.2", port=9, reach="10.0.0.2")
+    assert ("2001:db8::2", 7601) == peer("2001:db8::2", reach="2001:DB8:0::2")
+    assert trust.peer(NODE, "10.0.0.2", Hello(version=VERSION, run="x"), "") is None
+
+
+@pytest.mark.parametrize(
+    ("came_from", "reach"),
+    [
+        *(("10.0.0.2", "10.0.0.3"), ("10.0.0.2", "127.0.0.1"), ("10.0.0.2", "::1")),
+        *(("10.0.0.2", "::ffff:127.0.0.1"), ("10.0.0.2", "0.0.0.0"), ("10.0.0.2", "localhost")),
+        *(("127.0.0.1", ""), ("::1", ""), ("::ffff:127.0.0.1", ""), ("127.9.9.9", "127.9.9.9")),
+        *(("fe80::1%2", ""), ("10.0.0.2", "10.0.0.2 ssl"), ("10.0.0.2", "0x7f.1"), ("fe80::1", "")),
+        *(("10.0.0.2", "169.254.169.254"), ("10.0.0.2", "224.0.0.1"), ("169.254.1.1", "")),
+    ],
+)
+def test_another_address_is_one_that_the_operator_allows_or_none(came_from, reach):
+    with pytest.raises(Broken):
+        peer(came_from, reach=reach)
+    with pytest.raises(Broken):
+        peer(came_from, reach=reach, networks="192.168.0.0/16,2001:db8::/32")
+
+
+def test_the_operator_allows_networks():
+    assert ("127.0.0.1", 7601) == peer("127.0.0.1", networks="127.0.0.0/8")
+    assert ("10.0.0.3", 7601) == peer("10.0.0.2", reach="10.0.0.3", networks="::1/128,10.0.0.3/32")
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 2**40])
+def test_a_port_is_a_port(port):
+    with pytest.raises(Broken, match="not a port"):
+        peer("10.0.0.2", port=port)
 
 
 def test_after_a_restart_of_the_control_plane_an_order_is_known_by_its_seal():

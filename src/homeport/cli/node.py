@@ -51,6 +51,15 @@ def join(
         str,
         typer.Option("--name", metavar="NAME", help="Of this machine. [default: its host name]"),
     ] = "",
+    reach: Annotated[
+        str,
+        typer.Option(
+            "--reach",
+            metavar="HOST:PORT",
+            help="Where the first machine reaches the containers of this one; HOST is an IP address. "
+            "[default: the address from which this machine connects, and port 7601]",
+        ),
+    ] = "",
 ) -> None:
     """Be a node of another machine's homeport, until Ctrl-C."""
     if bool(address) != bool(token):
@@ -60,7 +69,7 @@ def join(
         )
     if token == "-":  # noqa: S105 - standard input
         token = sys.stdin.readline().strip()
-    environ = dict(os.environ)
+    environ = dict(os.environ) | ({"HOMEPORT_NODE_REACH": reach} if reach else {})
     if address:
         own = socket.gethostname().partition(".")[0].lower()
         environ |= {

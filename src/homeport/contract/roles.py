@@ -14,7 +14,16 @@ from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.programs import Order, Program
 from homeport.contract.rates import Rate
 from homeport.contract.supplies import Supplies
-from homeport.contract.traffic import Detached, Endpoint, Load, Pass, PoolKey, RequestRecord, Split
+from homeport.contract.traffic import (
+    Detached,
+    Endpoint,
+    Load,
+    Pass,
+    Peer,
+    PoolKey,
+    RequestRecord,
+    Split,
+)
 
 
 class Node(Protocol):
@@ -144,6 +153,15 @@ class Ingress(Protocol):
     async def close(self) -> None:
         """Stop answering, and delete all files."""
 
+    async def peer(self, node: str, there: Peer | None) -> None:
+        """Connect to a machine here from now on; None: forget the machine and its containers at once.
+
+        It must be called before a container of that machine is attached. `IngressError` if that fails.
+        """
+
+    async def peer_certificate(self, pem: str) -> None:
+        """Show this certificate to other machines from now on; `pem` has its private key too."""
+
     async def route(self, endpoint: Endpoint) -> None:
         """Send the endpoint's requests to its pool; replace an endpoint with the same id between two requests."""
 
@@ -155,6 +173,7 @@ class Ingress(Protocol):
     ) -> None:
         """Send the pool's requests to a container, at most `slots` at a time.
 
+        `address` is `abstract:NAME`, `unix:PATH`, `HOST:PORT`, or `peer:NODE/LABEL` on another machine (see `peer`).
         Without `shared`, each connection to the container carries one request, because a user's program may
         leave a body unread (RFC 9112, 9.3).
         """

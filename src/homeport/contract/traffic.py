@@ -35,6 +35,15 @@ class PoolKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Where the ingress finds the containers of another machine, whose addresses are `peer:NODE/LABEL`."""
+
+    host: str  # an IP address
+    port: int
+    name: str  # in the machine's certificate, for `LABEL.name`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A URL, or the address of a function's calls, and the pool behind it, as the ingress needs to know it.
 

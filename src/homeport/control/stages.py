@@ -169,7 +169,7 @@ async def open_fleet(
     await _open_ingress(ingress, keeper, opened)
     opened.push_async_callback(tunnels.end)
     return Fleet(
-        machines=await _open_machines(settings, state, nodes, opened),
+        machines=await _open_machines(settings, state, nodes, ingress, opened),
         pools=pools,
         nodes=nodes,
         ingress=ingress,
@@ -184,10 +184,15 @@ async def open_fleet(
 
 
 async def _open_machines(
-    settings: Settings, state: State, nodes: Nodes, opened: AsyncExitStack
+    settings: Settings,
+    state: State,
+    nodes: Nodes,
+    ingress: Ingress,
+    opened: AsyncExitStack,
 ) -> Machines:
     """Open the port for other machines, if one has been opened before: their agents come while the apps are restored."""
-    machines = Machines(settings.home, nodes, JoinedNodes(state.store.database))
+    joined = JoinedNodes(state.store.database)
+    machines = Machines(settings.home, nodes, joined, ingress, settings.node_networks)
     await machines.open()
     opened.push_async_callback(machines.close)
     return machines

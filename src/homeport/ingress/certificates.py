@@ -77,10 +77,7 @@ class Certificates:
 
     def link(self, directory: Path) -> None:
         """Let a process with this working directory find the files."""
-        path = directory / LINK
-        if not path.is_symlink() or path.readlink() != self._directory:
-            path.unlink(missing_ok=True)
-            path.symlink_to(self._directory)
+        link(directory / LINK, self._directory)
 
     def stage(self, name: str, pair: "pairs.Pair", undo: Undo) -> None:
         """Write a certificate beside the one in use. Raises `OSError` on a full disk."""
@@ -156,6 +153,13 @@ class Certificates:
             self._maps.put("covered", host, name)
 
 
+def link(path: Path, to: Path) -> None:
+    """Let `path` be a symbolic link to a directory."""
+    if not path.is_symlink() or path.readlink() != to:
+        path.unlink(missing_ok=True)
+        path.symlink_to(to)
+
+
 def held(name: str, pair: "pairs.Pair", hosts: Collection[str]) -> Held:
     """Return the certificate `name` for these hosts; raise `BadRequest` for a name that is no file's."""
     if not NAME.fullmatch(name):
@@ -174,13 +178,14 @@ def added(held: Held, pair: "pairs.Pair") -> list[Step]:
 
 def renewed(held: Held, pair: "pairs.Pair") -> list[Step]:
     """Return the steps by which a running process gets another certificate for the same hosts."""
+    return exchanged(_path(held.name), pair.pem.decode("ascii"))
+
+
+def exchanged(path: str, pem: str) -> list[Step]:
+    """Return the steps by which a running process reads another certificate in place of the one in this file."""
     return [
-        Step(
-            ("set", "ssl", "cert", _path(held.name)),
-            payload=pair.pem.decode("ascii").strip(),
-            good="Transaction",
-        ),
-        Step(("commit", "ssl", "cert", _path(held.name)), good="Success!"),
+        Step(("set", "ssl", "cert", path), payload=pem.strip(), good="Transaction"),
+        Step(("commit", "ssl", "cert", path), good="Success!"),
     ]
 
 

@@ -9,8 +9,9 @@ from dataclasses import field
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import MISSING
-from homeport.contract.traffic import BY_PORT
-from homeport.ingress import guards, inside, remote, rules, secure
+from homeport.contract.traffic import BY_PORT, Peer
+from homeport.ingress import elsewhere, guards, inside, remote, rules, secure
+from homeport.ingress.elsewhere import Elsewhere
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
 
@@ -91,6 +92,8 @@ class Server:
     slots: int
     draining: bool = False
     held: int = 0  # slots that get no new request until their work has ended
+    there: Elsewhere | None = None  # on another machine, whose address this is
+    peer: Peer | None = None
 
     @property
     def full(self) -> bool:
@@ -132,6 +135,7 @@ class Config:
     )
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
+    peers: Mapping[str, Peer] = field(default_factory=dict)  # the other machines, by name
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -153,8 +157,11 @@ def server_words(server: Server) -> tuple[str, ...]:
     program that listens again gets requests soon.
     """
     # `maxconn 0` would mean no limit; a server whose slots are all held is in maintenance instead.
+    most = f"maxconn {max(server.slots - server.held, 1)}"
+    if server.there is not None and server.peer is not None:
+        return (server.address, *most.split(), *elsewhere.words(server.there, server.peer))
     options = (
-        f"maxconn {max(server.slots - server.held, 1)} check inter 1h downinter 100ms rise 1 fall 1 "
+        f"{most} check inter 1h downinter 100ms rise 1 fall 1 "
         "observe layer4 error-limit 1 on-error mark-down"
     )
     return (server.address, *options.split())
@@ -165,11 +172,12 @@ def render(config: Config) -> str:
     return "\n".join(
         [
             *_global(config),
-            *_defaults(),
+            *_defaults(config),
             *_frontend(config),
             *_calls(config),
             *_again(config),
             *rules.tables(config.per_source, tls=config.secure is not None),
+            *elsewhere.backend(config.peers),
             *_backends(config),
             "",
         ]
@@ -202,7 +210,7 @@ def _global(config: Config) -> list[str]:
     ]
 
 
-def _defaults() -> list[str]:
+def _defaults(config: Config) -> list[str]:
     return [
         "defaults",
         "  mode http",
@@ -220,7 +228,7 @@ def _defaults() -> list[str]:
         # Not `always`: if the container ended on a reused connection, HAProxy would close the visitor's
         # connection without an answer instead of answering 502.
         "  http-reuse safe",
-        "  timeout connect 5s",
+        f"  timeout connect {elsewhere.CONNECT if config.peers else '5s'}",
         "  timeout http-request 60s",
         "  timeout http-keep-alive 30s",
         # The function's `timeout` limits each request: see TIMEOUT_RULES.
@@ -325,7 +333,11 @@ def _again(config: Config) -> list[str]:
         f"  bind unix@{config.again} accept-proxy mode 600",
         *_log(config, AGAIN, id="%[var(txn.id)]"),
         *PAGES,
-        *rules.again(trusted=bool(config.trusted_proxies), domain=config.domain),
+        *rules.again(
+            trusted=bool(config.trusted_proxies),
+            domain=config.domain,
+            joined=bool(config.peers),
+        ),
     ]
 
 

@@ -12,7 +12,7 @@ from homeport.contract.errors import IngressError
 from homeport.contract.traffic import Detached, Load, PoolKey
 from homeport.ingress import backends, config, rules
 from homeport.ingress.backends import Backend, Supply
-from homeport.ingress.config import SHARED, UNSHARED, Server
+from homeport.ingress.config import SHARED, UNSHARED
 from homeport.ingress.picture import leave, state
 from homeport.ingress.publisher import Publisher
 from homeport.ingress.runtime import Command, Row, sessions
@@ -35,8 +35,7 @@ class Containers(Publisher):
 
         async def change(undo: Undo) -> None:
             backend = await self._pool(pool, SHARED if shared else UNSHARED, undo)
-            there = address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
-            server = Server(name=container, address=there, slots=slots)
+            server = self._picture.server(container, address, slots)
             where = f"{backend.backend}/{container}"
             leaving = [s for s in backend.servers.values() if s.draining]
             self._picture.put_server(backend, server, undo)
@@ -45,7 +44,7 @@ class Containers(Publisher):
                 [
                     ("add", "server", where, *config.server_words(server)),
                     ("enable", "server", where),
-                    ("enable", "health", where),
+                    *([("enable", "health", where)] if server.there is None else []),
                     # The last server had to stay usable while it drained (see `drain`); now it need not.
                     *(leave(backend, s.name) for s in leaving),
                     *self._maps.commands(),

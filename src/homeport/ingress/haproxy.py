@@ -14,8 +14,8 @@ from homeport.contract.rates import Rate
 from homeport.contract.traffic import Endpoint, Pass, PoolKey, RequestRecord, Split
 from homeport.ingress import config, guards, process
 from homeport.ingress.certificates import Certificates
-from homeport.ingress.containers import Containers
 from homeport.ingress.maps import Maps
+from homeport.ingress.peers import Peers
 from homeport.ingress.picture import Picture
 from homeport.ingress.ports import Ports
 from homeport.ingress.requests import POLL_S, SOON_S
@@ -32,10 +32,10 @@ FULL_S = 0.02  # between two reads of the log while more is waiting
 LOW_PORTS = 4  # double the supply when no more free ports than this are left
 
 
-class HAProxy(Containers, Tls):
+class HAProxy(Peers, Tls):
     """Implements the Ingress role; nothing outside `ingress/` knows HAProxy.
 
-    Over 250 lines with `Containers`, because it is the role: each method is one change that users can cause.
+    Over 250 lines with `containers` and `peers`, because it is the role: each method is one change that users can cause.
     """
 
     def __init__(self, settings: Settings, *, tied: bool, ports: Iterable[int] = ()) -> None:
@@ -56,6 +56,7 @@ class HAProxy(Containers, Tls):
         super().__init__(maps, picture, supervisor)
         self.http_port = self.https_port = 0  # the second one: 0 without TLS
         self._settings = settings
+        self._cluster = settings.home / "cluster"
         self._known_ports = list(ports)
         self._ports = Ports(settings.host)
         self._calls = Doorway(settings.calls_socket)
@@ -293,6 +294,7 @@ class HAProxy(Containers, Tls):
 
     def _listed(self, directory: Path) -> str:
         """Return the list of certificates for a process with this working directory."""
+        self._link(directory)
         if self._secure:
             self._certificates.link(directory)
         return self._certificates.listed()
@@ -328,6 +330,7 @@ class HAProxy(Containers, Tls):
             traced=settings.trace_share if settings.tracing != "off" else None,
             backends={prefix: supply.count for prefix, supply in self._picture.supplies.items()},
             servers={p.backend: tuple(p.servers.values()) for p in self._picture.pools.values()},
+            peers=self._picture.peers,
         )
 
     def _process_begun(self, control: Path) -> None:

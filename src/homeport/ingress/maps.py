@@ -8,6 +8,7 @@ a visitor chooses by the query string, are stored as a hash.
 import contextlib
 import hashlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from homeport.ingress.config import MAPS
@@ -40,9 +41,10 @@ _SHAPES = {
         rf"[0-9a-f]{{64}}:[0-9]{{1,10}}:(?:-|[0-9a-f]{{64}}):[0-9]{{1,10}}:{_RATE}",
     ),
     "covered": (_HOST, r"[A-Za-z0-9._-]{1,128}"),  # a host -> its certificate
+    "containers": (r"[a-z0-9-]{1,63}", r"c[0-9]+"),  # of a joined machine: a label -> its backend
     "challenges": (r"[A-Za-z0-9_-]{1,128}", r"[A-Za-z0-9._-]{1,256}"),  # RFC 8555, 8.3
 }
-_SHAPE = {name: tuple(re.compile(part) for part in _SHAPES[name]) for name in MAPS}
+_SHAPE = {name: tuple(map(re.compile, parts)) for name, parts in _SHAPES.items()}
 
 
 def pool_text(key: str) -> str:
@@ -60,11 +62,11 @@ def pool_text(key: str) -> str:
 class Maps:
     """Each map's keys and values, and the changes since the last `commit`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: Collection[str] = MAPS) -> None:
         self._directory = directory
-        self._maps: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+        self._maps: dict[str, dict[str, str]] = {name: {} for name in names}
         self._before: dict[tuple[str, str], str | None] = {}  # (map, key) -> its committed value
-        self._unsaved: set[str] = set(MAPS)
+        self._unsaved: set[str] = set(names)
 
     def load(self) -> None:
         """Read the files of an earlier server; drop lines that do not fit the map's patterns."""

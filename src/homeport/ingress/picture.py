@@ -3,13 +3,15 @@
 Nothing here does I/O. Each method changes the picture; its caller sends the commands to the process.
 """
 
+import dataclasses
 import urllib.parse
 from collections.abc import Mapping, MutableMapping
 from typing import TypeVar
 
+from homeport.contract.errors import IngressError
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Endpoint, Pass, PoolKey, Split
-from homeport.ingress import guards
+from homeport.contract.traffic import Endpoint, Pass, Peer, PoolKey, Split
+from homeport.ingress import elsewhere, guards
 from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED, Server
 from homeport.ingress.guards import NEVER, NO_REALM
@@ -40,6 +42,7 @@ class Picture:
             SHARED: Supply(SHARED, FIRST_BACKENDS),
             UNSHARED: Supply(UNSHARED, FIRST_UNSHARED),
         }
+        self.peers: dict[str, Peer] = {}  # the other machines, by name
         self._rates: dict[str, Rate] = {}  # by `Endpoint.limited`
         self._captures: dict[str, str] = {}  # by endpoint
         self._splits: dict[str, Split] = {}  # by endpoint
@@ -167,6 +170,36 @@ class Picture:
         free = self.supplies[backend.backend[0]].free
         free.append(backend.backend)
         undo.push(free.remove, backend.backend)
+
+    def server(self, container: str, address: str, slots: int) -> Server:
+        """Return the server for a container; `IngressError` for one of an unknown machine."""
+        if (there := elsewhere.parse(address)) is None:
+            address = address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
+            return Server(name=container, address=address, slots=slots)
+        if (peer := self.peers.get(there.node)) is None:
+            raise IngressError(f"the node `{there.node}` is not connected")
+        address = elsewhere.where(peer)
+        return Server(name=container, address=address, slots=slots, there=there, peer=peer)
+
+    def put_peer(self, node: str, peer: Peer | None, undo: Undo) -> list[str]:
+        """Add, move or remove another machine; return the containers that were removed with it."""
+        undo.push(restore, self.peers, node, self.peers.get(node))
+        restore(self.peers, node, peer)
+        removed = []
+        for key, pool in self.pools.items():
+            for name, server in list(pool.servers.items()):
+                if server.there is None or server.there.node != node:
+                    continue
+                undo.push(restore, pool.servers, name, server)
+                if peer is None:
+                    del pool.servers[name]
+                    removed.append(name)
+                else:
+                    address = elsewhere.where(peer)
+                    pool.servers[name] = dataclasses.replace(server, address=address, peer=peer)
+            if peer is None and not pool.open:
+                self.lead_away(key, pool)
+        return removed
 
     def put_server(self, backend: Backend, server: Server, undo: Undo) -> None:
         """Add or replace a container."""

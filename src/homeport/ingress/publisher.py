@@ -18,14 +18,12 @@ from homeport.undo import Undo, unbroken
 T = TypeVar("T")
 
 
-class Publisher:
-    """The picture, its maps, and the process that has to know both."""
+class Changes:
+    """The maps, and the process that has to know them."""
 
-    def __init__(self, maps: Maps, picture: Picture, supervisor: Supervisor) -> None:
+    def __init__(self, maps: Maps, supervisor: Supervisor) -> None:
         self._maps = maps
-        self._picture = picture
         self._supervisor = supervisor
-        self._requests = Requests()
 
     async def _whole(self, name: str, change: Callable[[Undo], Awaitable[T]]) -> T:
         """Carry out one change completely, after all earlier ones; undo it if it fails."""
@@ -45,3 +43,12 @@ class Publisher:
         # A full disk must not stop a deploy: `HAProxy._listen` saves again later.
         with contextlib.suppress(OSError):
             self._maps.save()
+
+
+class Publisher(Changes):
+    """The ingress's picture, its maps, and the process that has to know both."""
+
+    def __init__(self, maps: Maps, picture: Picture, supervisor: Supervisor) -> None:
+        super().__init__(maps, supervisor)
+        self._picture = picture
+        self._requests = Requests()

@@ -12,6 +12,7 @@ from homeport.ingress import guards, remote, secure, traces, unusual
 BURST_S = 5
 QUIET = "quiet.map"  # backends whose next request park.lua reports to the control plane
 HOPS = 100  # re-entries without a wait for a container
+HOPS_JOINED = 600  # each waits for 50 ms
 AGAIN = "again"  # the server in every backend that sends requests to the re-entry frontend
 # In effect no limit. It must be one: `set maxconn` makes a server with a limit take its backend's queue.
 AGAIN_SLOTS = "1000000"
@@ -121,8 +122,13 @@ def connections(
     ]
 
 
-def again(*, trusted: bool, domain: str) -> list[str]:
-    """Return the rules of the re-entry frontend: if a backend has no container, requests come here, and park."""
+def again(*, trusted: bool, domain: str, joined: bool = False) -> list[str]:
+    """Return the rules of the re-entry frontend: if a backend has no container, requests come here, and park.
+
+    `joined`: there are other machines. If all containers of a pool are on one that does not answer, its requests come again
+    until the control plane has given that machine up.
+    """
+    hops = HOPS_JOINED if joined else HOPS
     return [
         "  http-request set-var(txn.came_back) bool(true)",
         *_html(),
@@ -131,7 +137,7 @@ def again(*, trusted: bool, domain: str) -> list[str]:
         # `add(1)` on a missing header gives nothing, so set it to 0 first.
         "  http-request set-header X-Homeport-Hops 0 unless { req.hdr(x-homeport-hops) -m found }",
         "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
-        *answer(503, TEXTS[503], f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}"),
+        *answer(503, TEXTS[503], f"{{ req.hdr(x-homeport-hops) gt {hops} }}"),
         *called(),
         *unusual.endpoint("http-request", domain, came_back=trusted, unless_called=True),
         "  http-request lua.unknown unless { var(txn.endpoint) -m found }",

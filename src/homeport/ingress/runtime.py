@@ -15,7 +15,7 @@ from homeport.contract.errors import IngressError
 
 TIMEOUT_S = 10.0
 GOOD = ("", "New server registered.", "Server deleted.")
-_WORD = re.compile(r"[A-Za-z0-9._~%/:@*?=&,+-]+")
+_WORD = re.compile(r"[A-Za-z0-9._~%/:@*?=&,+()-]+")
 
 _PAYLOAD = re.compile(r"([!-~][ -~]*\n)*[!-~][ -~]*")  # no empty line, which would end it
 

@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from homeport.contract.errors import IngressError
-from homeport.ingress import process, secure
-from homeport.ingress.config import Config, render
+from homeport.ingress import config, process, secure
 from homeport.ingress.maps import Maps
 from homeport.ingress.process import Binary, Process
 from homeport.ingress.runtime import Command, Runtime, Step
@@ -30,6 +30,18 @@ FILES = ("park.lua", "page.html")  # HAProxy reads them from its working directo
 log = logging.getLogger(__name__)
 
 
+class Described(Protocol):
+    """The values in a configuration."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The descriptors that the process needs."""
+
+    @property
+    def again(self) -> str:
+        """A socket that a new process takes over before it is ready; empty if there is none."""
+
+
 class Supervisor:
     """Starts, replaces and ends the HAProxy processes of one ingress."""
 
@@ -39,11 +51,13 @@ class Supervisor:
         maps: Maps,
         *,
         tied: bool,
-        describe: Callable[[str], Config],
+        describe: Callable[[str], Described],
         first: Callable[[], Sequence[Command]],
         on_begun: Callable[[Path], None],
         containers: Callable[[], Sequence[str]],
         listed: Callable[[Path], str],
+        render: Callable[[Any], str] = config.render,
+        files: Collection[str] = FILES,
     ) -> None:
         self.turn = asyncio.Lock()  # one change at a time
         self.binary: Binary | None = None
@@ -59,6 +73,7 @@ class Supervisor:
         )
         self._containers = containers
         self._listed = listed  # returns the list of certificates, given the working directory
+        self._render, self._files = render, files
         self._process: Process | None = None
         self._retired: list[Process] = []
         self._generation = 0
@@ -111,6 +126,10 @@ class Supervisor:
         for directory in (self.directory, self.spare):
             shutil.rmtree(directory, ignore_errors=True)
         self._unlink_sockets()
+
+    async def leave(self) -> None:
+        """Let every process go on without this one."""
+        await self._tasks.close()
 
     async def tell(self, commands: Sequence[Command], at_once: Sequence[Command] = ()) -> None:
         """Carry out the commands, and then those of `at_once` in one batch.
@@ -169,19 +188,20 @@ class Supervisor:
         assert self.binary is not None
         self._generation += 1
         control = self._settings.socket_dir / f"haproxy-{self._generation}.sock"
-        config = self._describe(str(control))
-        path = await asyncio.to_thread(self._write, config)
+        described = self._describe(str(control))
+        path = await asyncio.to_thread(self._write, described)
         try:
             fresh = await process.start(
                 self.binary,
                 path,
                 control,
-                config.descriptors,
+                described.descriptors,
                 self.directory / "haproxy.log",
                 tied=self._tied,
             )
         except IngressError:
-            if self.runtime is not None and not process.listens(Path(config.again)):
+            taken = described.again and not process.listens(Path(described.again))
+            if self.runtime is not None and taken:
                 self._astray.set()  # it took over the socket `again` before it ended
             raise
         try:
@@ -195,29 +215,29 @@ class Supervisor:
         self._astray.clear()
         self._on_begun(control)
 
-    def _write(self, config: Config) -> Path:
+    def _write(self, described: Described) -> Path:
         """Write the configuration and the files that it names: to disk, or to /dev/shm if the disk is full."""
         try:
-            return self._write_to(self.directory, config)
+            return self._write_to(self.directory, described)
         except OSError as error:
             log.warning("HAProxy starts from %s: %s", self.spare, error)
         try:
             process.own(self.spare)
-            return self._write_to(self.spare, config)
+            return self._write_to(self.spare, described)
         except OSError as error:
             raise IngressError(f"homeport cannot write HAProxy's configuration: {error}") from None
 
-    def _write_to(self, directory: Path, config: Config) -> Path:
+    def _write_to(self, directory: Path, described: Described) -> Path:
         if directory == self.directory:
             self._maps.save()
         else:
             self._maps.write(directory)
-        for name in FILES:
+        for name in self._files:
             _write(directory / name, Path(__file__).with_name(name).read_text())
         _write(directory / secure.LIST, self._listed(directory))
         _write(directory / "activator", f"{self._settings.activator_socket}\n")
         path = directory / f"haproxy-{self._generation}.cfg"
-        _write(path, render(config))
+        _write(path, self._render(described))
         return path
 
     async def _watch(self) -> None:

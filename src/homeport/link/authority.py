@@ -25,6 +25,7 @@ CA_DAYS = 3650
 CONTROL_DAYS = 90
 NODE_DAYS = 14
 MAX_CSR_CHARS = 4096
+NODE = "homeport node"  # the subject of each node's certificate
 
 
 class Authority:
@@ -72,7 +73,7 @@ class Authority:
         """Write a new key and certificate for the control plane; return when to do it again."""
         key = ec.generate_private_key(ec.SECP256R1())
         until = signing.now() + dt.timedelta(days=CONTROL_DAYS)
-        certificate = self._sign(key.public_key(), CONTROL, until, ExtendedKeyUsageOID.SERVER_AUTH)
+        certificate = self._sign(key.public_key(), (CONTROL,), until, subject=CONTROL)
         private.write(self.pair, signing.pem(key) + certificate)
         return signing.now() + dt.timedelta(days=CONTROL_DAYS / 3)
 
@@ -83,27 +84,35 @@ class Authority:
         """
         key = _key_of(csr)
         until = signing.now() + dt.timedelta(days=days)
-        return self._sign(key, identity.host, until, ExtendedKeyUsageOID.CLIENT_AUTH).decode()
+        return self._sign(key, (identity.host, identity.containers), until).decode()
 
     def _sign(
         self,
         key: ec.EllipticCurvePublicKey,
-        host: str,
+        hosts: tuple[str, ...],
         until: dt.datetime,
-        use: x509.ObjectIdentifier,
+        subject: str = NODE,
     ) -> bytes:
+        """Return a certificate for both directions. A node's HAProxy knows the control plane by its subject."""
         assert self._ca is not None
         assert self._key is not None
         certificate = (
             signing.of_host(
-                signing.named("homeport node"),
+                signing.named(subject),
                 key,
                 until,
                 issuer=self._ca.subject,
                 issuer_key=self._key.public_key(),
             )
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=True
+            )
+            .add_extension(
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+                ),
+                critical=True,
+            )
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM)
@@ -175,6 +184,13 @@ def renew_after(certificate: bytes) -> dt.datetime:
     parsed = x509.load_pem_x509_certificate(certificate)
     begins, ends = parsed.not_valid_before_utc + signing.SKEW, parsed.not_valid_after_utc
     return begins + (ends - begins) / 2
+
+
+def serves(certificate: bytes) -> bool:
+    """Return whether a node's certificate is for its containers too; those of earlier versions are not."""
+    extensions = x509.load_pem_x509_certificate(certificate).extensions
+    names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return any(name.startswith("*.") for name in names.get_values_for_type(x509.DNSName))
 
 
 def valid_until(certificate: bytes) -> dt.datetime:

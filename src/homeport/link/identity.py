@@ -1,6 +1,6 @@
 """Who a certificate is for, and the TLS of both ends. Only TLS 1.3, only certificates of the cluster's own CA.
 
-A node's certificate has one name, `<node>.<id>.node.homeport.internal`. The id is new each time that a machine joins, and the
+A node's certificate has the name `<node>.<id>.node.homeport.internal`, and the same with `*.` for its containers. The id is new each time that a machine joins, and the
 control plane knows the present id of each node: so a certificate of a node that was removed, or that joined
 again, is worth nothing.
 """
@@ -39,6 +39,11 @@ class Identity:
         """
         return f"{self.name}.{self.id}.{DOMAIN}"
 
+    @property
+    def containers(self) -> str:
+        """The other name in its certificate: the ingress connects to `<container>.<host>`."""
+        return f"*.{self.host}"
+
 
 def check_name(name: str) -> str:
     """Return a name that a node may have; `BadRequest` for any other."""
@@ -55,7 +60,8 @@ def of_certificate(peer_certificate: Mapping[str, Any] | None) -> Identity | Non
     names = [
         value for kind, value in (peer_certificate or {}).get("subjectAltName", ()) if kind == "DNS"
     ]
-    if len(names) != 1 or not names[0].endswith(f".{DOMAIN}"):
+    # The second name is for its containers: see `Identity.containers`.
+    if not names or names[1:] not in ([], [f"*.{names[0]}"]) or not names[0].endswith(f".{DOMAIN}"):
         return None
     name, _, identity = names[0].removesuffix(f".{DOMAIN}").partition(".")
     if name == OWN or not _NAME.fullmatch(name) or not _ID.fullmatch(identity):

@@ -16,12 +16,13 @@ import secrets
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from homeport.contract.errors import Failure, NodeLost
+from homeport.contract.traffic import Peer
 from homeport.link import authority as authorities
-from homeport.link import frames, identity, messages, token
+from homeport.link import frames, identity, messages, token, trust
 from homeport.link.authority import Authority
 from homeport.link.calls import OF_CONTROL, OF_NODE
 from homeport.link.frames import Broken
@@ -54,6 +55,14 @@ class Registry(Protocol):
         """
 
 
+async def _unreached(_node: str, _peer: Peer | None) -> None:
+    pass
+
+
+async def _nothing() -> None:
+    pass
+
+
 class Listener:
     """The port, and the nodes that may connect to it."""
 
@@ -64,8 +73,16 @@ class Listener:
         *,
         node_of: Callable[[str], RemoteNode | None],
         joined: Callable[[Identity], None] = lambda _node: None,
+        reached: Callable[[str, Peer | None], Awaitable[None]] = _unreached,
+        renewed: Callable[[], Awaitable[None]] = _nothing,
+        networks: str = "",
     ) -> None:
-        """`node_of` returns the role of a node that is in the registry; `joined` is called after a machine has joined."""
+        """`node_of` returns the role of a node that is in the registry; `joined` is called after a machine has joined.
+
+        `reached` is awaited before a node is used, and tells where the ingress finds its containers; addresses are checked
+        with `networks` (see `trust.peer`). `renewed` is awaited when the control plane has another certificate.
+        """
+        self._reached, self._renewed, self._networks = reached, renewed, networks
         self._authority, self._registry = authority, registry
         self._node_of, self._joined = node_of, joined
         self._tasks = Tasks()
@@ -109,6 +126,7 @@ class Listener:
             await asyncio.sleep(authorities.CONTROL_DAYS / 3 * 86400)
             await asyncio.to_thread(self._authority.renew)
             self._context.load_cert_chain(self._authority.pair)
+            await self._renewed()
 
     # strangers
 
@@ -178,7 +196,7 @@ class Listener:
             await _say(writer, await self._join(message, host))
         elif not isinstance(message, Hello) or node is None:
             raise Broken("it has shown no certificate of a node")
-        elif (refused := await self._refused(message, node)) is not None:
+        elif (refused := await self._refused(message, node, host)) is not None:
             log.warning("the node `%s` at %s is refused: %s", node.name, host, refused.reason)
             await _say(writer, refused)
         else:
@@ -200,21 +218,26 @@ class Listener:
         self._joined(node)
         return Joined(certificate=certificate)
 
-    async def _refused(self, hello: Hello, node: Identity) -> Refused | None:
+    async def _refused(self, hello: Hello, node: Identity, host: str) -> Refused | None:
         """Return why an agent may not connect; None if it may."""
         if self._registry.id_of(node.name) != node.id or self._node_of(node.name) is None:
             return _removed(node.name)
         if hello.version != VERSION:
             return _other_version(hello.version)
-        if (held := self._sessions.get(node.name)) is None:
-            return None
-        session, run = held
-        if run != hello.run:
-            with contextlib.suppress(TimeoutError, Failure):
-                async with asyncio.timeout(PROBE_S):
-                    await session.ask("mark")
-                    return Refused(reason=f"another agent is connected as `{node.name}`")
-        session.cut("its agent has connected again")
+        if (held := self._sessions.get(node.name)) is not None:
+            session, run = held
+            if run != hello.run:
+                with contextlib.suppress(TimeoutError, Failure):
+                    async with asyncio.timeout(PROBE_S):
+                        await session.ask("mark")
+                        return Refused(reason=f"another agent is connected as `{node.name}`")
+            session.cut("its agent has connected again")
+        try:
+            await self._reached(node.name, trust.peer(node, host, hello, self._networks))
+        except Broken as broken:
+            return Refused(reason=str(broken))
+        except Failure as failure:
+            return Refused(reason=failure.message)
         return None
 
     # nodes
@@ -258,7 +281,7 @@ class Listener:
             other[0].cut("its agent has connected again")
         self._sessions[node.name] = session, hello.run
         session.send(Welcome(name=node.name))
-        remote.attach(session, hello.run)
+        remote.attach(session, hello.run, reached=hello.port > 0)
         log.info("the node `%s` is connected from %s", node.name, host)
         ending = self._tasks.start(f"certificate of {node.name}", deadline.pass_(session))
         try:

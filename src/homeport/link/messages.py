@@ -17,7 +17,7 @@ from homeport.contract.errors import BadRequest
 from homeport.contract.listing import Change
 from homeport.link.frames import Broken
 
-VERSION = 1
+VERSION = 2
 MAX_VALUES = 1_000_000  # in one message: a short text can become a large object
 MAX_DEPTH = 40
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -58,6 +58,8 @@ class Hello:
     run: str  # another text for each process of an agent
     host: str = ""
     homeport: str = ""  # the version of the agent's homeport, for people
+    port: int = 0  # where its containers are reached; 0: they are not
+    reach: str = ""  # the IP address for that; empty: the one from which it connects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

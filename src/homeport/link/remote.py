@@ -50,13 +50,13 @@ class RemoteNode:
     ) -> None:
         """`sources`: the directory of all source trees. `is_elsewhere`: whether another node has a container.
 
-        `reached`: the ingress can connect to the containers' sockets; otherwise the node has no place for containers.
+        `reached`: the ingress can connect to its containers; otherwise the node has no place for containers.
         """
         self.name = name
         self.offered = Offered(sources)
         self.connected = asyncio.Event()
         self.came: Callable[[], None] = lambda: None  # called when its agent has connected
-        self._sources, self._reached, self._is_elsewhere = sources, reached, is_elsewhere
+        self._sources, self._is_elsewhere = sources, is_elsewhere
         self._reports = trust.Reports(name, sources, sealer, reached=reached)
         self._refused: OrderedDict[str, None] = OrderedDict()  # containers that it was never given
         self._changed: Callable[[Change], None] = lambda _change: None
@@ -68,8 +68,9 @@ class RemoteNode:
 
     # its connection
 
-    def attach(self, session: Session, run: str) -> None:
+    def attach(self, session: Session, run: str, *, reached: bool) -> None:
         """Use a new connection; `run` is another text for each process of the agent."""
+        self._reports.reached = reached
         if run != self._run:
             self._run, self._kept = run, -1
         self._session = session
@@ -147,7 +148,7 @@ class RemoteNode:
             session.cut(str(broken))
             raise NodeLost(f"the node `{self.name}`: {broken}") from None
         # Containers of another machine have volumes only where both machines share them, which is not possible yet.
-        places = max(0, listing.capacity.places) if self._reached else 0
+        places = max(0, listing.capacity.places) if self._reports.reached else 0
         capacity = dataclasses.replace(listing.capacity, places=places, has_mounts=False)
         return dataclasses.replace(
             listing,

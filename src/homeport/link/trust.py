@@ -5,16 +5,22 @@ node, for another app's log, or make the ingress connect to an address of its ch
 """
 
 import dataclasses
+import ipaddress
 import re
 from collections import OrderedDict
 from pathlib import Path
 
 from homeport.contract.container import Container, LogLine, StartOrder, State
+from homeport.contract.traffic import Peer
 from homeport.link.frames import Broken
+from homeport.link.identity import Identity
+from homeport.link.messages import Hello
 from homeport.link.seals import Sealer
 
 MOST_ORDERS = 5000  # that are remembered; the last lines of a container come after its end
 SKEW_S = 600.0  # a line's time may differ this much from the control plane's clock
+_CONTAINER = re.compile(r"ta-[a-z0-9-]{1,40}")
+_TUNNEL = re.compile(r"[0-9a-f]{20}")
 _TREE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -37,12 +43,52 @@ def is_tree(name: str) -> bool:
     return _TREE.fullmatch(name) is not None
 
 
+def peer(node: Identity, came_from: str, hello: Hello, networks: str) -> Peer | None:
+    """Return where the ingress finds the node's containers; None if it does not reach them.
+
+    The node chooses the port. It is reached at the address from which it came, and at another one, or at one of this
+    machine, only if that is in the operator's `networks`. `Broken` for anything else. Whatever listens there, nothing is sent to
+    it before it has shown the node's own certificate.
+    """
+    if not hello.port:
+        return None
+    try:
+        address = _address(hello.reach or came_from)
+        is_same = address == _address(came_from)
+    except ValueError:
+        raise Broken(f"`{hello.reach[:60]}` is not an IP address") from None
+    if not 0 < hello.port < 65536:
+        raise Broken(f"{hello.port} is not a port")
+    is_usual = is_same and not (
+        address.is_loopback
+        or address.is_unspecified
+        or address.is_multicast
+        or address.is_link_local
+    )
+    allowed = (ipaddress.ip_network(text) for text in networks.split(",") if text)
+    if not is_usual and not any(address in network for network in allowed):
+        raise Broken(
+            f"its containers would be reached at {address}, and it connects from {came_from}: "
+            "HOMEPORT_NODE_NETWORKS of the control plane has to allow that address"
+        )
+    return Peer(host=str(address), port=hello.port, name=node.host)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:  # it would mean something else on this machine
+            raise ValueError(text)
+        return address.ipv4_mapped or address
+    return address
+
+
 class Reports:
     """The reports of one node, as the control plane takes them."""
 
     def __init__(self, node: str, sources: Path, sealer: Sealer, *, reached: bool) -> None:
-        """`reached`: the ingress can connect to the sockets of the node's containers."""
-        self._node, self._sources, self._reached = node, sources, reached
+        """`reached`: the ingress can connect to the node's containers."""
+        self._node, self._sources, self.reached = node, sources, reached
         self._sealer = sealer
         self._orders: OrderedDict[str, StartOrder] = OrderedDict()
 
@@ -64,6 +110,8 @@ class Reports:
         Its order is the one that was sent. After a restart of the control plane it is the node's, if it has its seal.
         Raises `Broken` for what no agent reports.
         """
+        if not _CONTAINER.fullmatch(reported.id):
+            raise Broken(f"an agent reports `{reported.id[:40]}`, which is no container's id")
         if reported.state is State.LOST:
             raise Broken("an agent reports the state `lost`, which only the control plane uses")
         if (order := self._orders.get(reported.id)) is None:
@@ -80,8 +128,12 @@ class Reports:
             order=order,
             node=self._node,
             held=min(max(reported.held, 0), order.function.max_inputs),
-            address=reported.address if self._is_ours(reported.address) else "",
-            tunnels=tuple(tunnel for tunnel in reported.tunnels if self._is_ours(tunnel.address)),
+            address=self._address(reported.id) if reported.address else "",
+            tunnels=tuple(
+                dataclasses.replace(tunnel, address=self._address(tunnel.name))
+                for tunnel in reported.tunnels
+                if self.reached and _TUNNEL.fullmatch(tunnel.name)
+            ),
         )
 
     def line(self, reported: LogLine, now: float) -> LogLine | None:
@@ -97,6 +149,6 @@ class Reports:
             source="system" if reported.source == "system" else "output",
         )
 
-    def _is_ours(self, address: str) -> bool:
-        """Return whether the ingress may connect to it: an abstract socket is a container's, or nobody's."""
-        return self._reached and (not address or address.startswith("abstract:"))
+    def _address(self, label: str) -> str:
+        """Return where the ingress finds a container or a tunnel: at its own node, whatever the node reports."""
+        return f"peer:{self._node}/{label}" if self.reached else ""

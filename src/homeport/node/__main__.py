@@ -2,6 +2,7 @@
 
     HOMEPORT_NODE_JOIN    the address of the control plane, a space, and the name that this machine wants
     HOMEPORT_NODE_TOKEN   the join token; only needed once
+    HOMEPORT_NODE_REACH   where the control plane's ingress reaches the containers: HOST:PORT, HOST or :PORT
 
 SIGINT or SIGTERM ends the containers, and then the agent. SIGHUP ends the agent alone: the next one adopts the
 containers. A kill does the same.
@@ -19,13 +20,16 @@ from pathlib import Path
 from homeport import private
 from homeport import settings as all_settings
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure
+from homeport.ingress.peer import PeerPort
+from homeport.link import identity
 from homeport.node.agent import RUNNER, Agent
 from homeport.node.joined import dialing, place
 from homeport.node.joined.dialing import Dialer, Removed
+from homeport.node.joined.place import Address, Place, Reach
 from homeport.node.joined.served import Served
 from homeport.settings import Settings
 
-JOIN, TOKEN = "HOMEPORT_NODE_JOIN", "HOMEPORT_NODE_TOKEN"
+JOIN, TOKEN, REACH = "HOMEPORT_NODE_JOIN", "HOMEPORT_NODE_TOKEN", "HOMEPORT_NODE_REACH"
 LAST_WORDS_S = 2.0  # for the reports of the containers' ends
 
 log = logging.getLogger("homeport.node")
@@ -37,10 +41,10 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        where_name_token = _from_environment(os.environ)
+        words = _from_environment(os.environ)
         settings = all_settings.of_server(os.environ)
         with locked(settings):
-            asyncio.run(run(settings, *where_name_token, runner=tuple(sys.argv[1:]) or RUNNER))
+            asyncio.run(run(settings, *words, runner=tuple(sys.argv[1:]) or RUNNER))
     except Failure as failure:
         hint = f"\n\nhint: {failure.hint}" if failure.hint else ""
         sys.stderr.write(f"error: {failure.message}{hint}\n")
@@ -49,22 +53,17 @@ def main() -> int:
 
 
 async def run(
-    settings: Settings, where: str, name: str, token: str, *, runner: tuple[str, ...]
+    settings: Settings,
+    where: str,
+    name: str,
+    token: str,
+    reach: str,
+    *,
+    runner: tuple[str, ...],
 ) -> None:
     """Join if this machine has not joined, and be its agent until a signal."""
     files = place.Place(settings.home)
-    joined = files.read()
-    if joined is None or token:
-        if not token or not where:
-            raise BadRequest(
-                "this machine has not joined a homeport",
-                hint="`homeport node token`, on the machine of the control plane, prints the command",
-            )
-        if joined is not None:
-            log.info("this machine was the node `%s` of %s; it joins again", *joined)
-        await dialing.join(files, place.address(where), name, token)
-        joined = files.read()
-    assert joined is not None
+    name, address, there = await _joined(files, where, name, token, reach)
     ended, alone = asyncio.Event(), asyncio.Event()
 
     def leave() -> None:
@@ -75,27 +74,56 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     loop.add_signal_handler(signal.SIGHUP, leave)
-    name, address = joined
+    port = PeerPort(settings, identity.CONTROL)
+    await port.open(there.port)
     agent = Agent(settings, name=name, runner=runner)
-    served = Served(agent, settings.home)
+    served = Served(agent, settings.home, port.lead)
     await asyncio.to_thread(served.trees.open)
     await agent.open()
-    dialer = asyncio.create_task(Dialer(served, files, address).run(), name="connection")
+    await served.open()
+    await port.start()
+    dialing_in = Dialer(
+        served, files, address, port=port.port, reach=there.host, renewed=port.renewed
+    )
+    dialer = asyncio.create_task(dialing_in.run(), name="connection")
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait({dialer, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     if dialer.done() and isinstance(removed := dialer.exception(), Removed):
         log.warning("%s: the containers end", removed)
         await agent.close()
+        await port.close()
         files.forget()
         raise Failure(str(removed), hint="`homeport node token` makes a token to join again")
     if not alone.is_set():
         await agent.close()
         await served.settled(LAST_WORDS_S)
+        await port.close()
+    else:
+        await port.leave()
     dialer.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await dialer
     await served.close()
+
+
+async def _joined(
+    files: Place, where: str, name: str, token: str, reach: str
+) -> tuple[str, Address, Reach]:
+    """Join if this machine has not joined; return its name, the control plane's address, and where it is reached."""
+    joined = files.read()
+    if joined is None or token:
+        if not token or not where:
+            raise BadRequest(
+                "this machine has not joined a homeport",
+                hint="`homeport node token`, on the machine of the control plane, prints the command",
+            )
+        if joined is not None:
+            log.info("this machine was the node `%s` of %s; it joins again", *joined[:2])
+        await dialing.join(files, place.address(where), name, token, place.reach(reach))
+        joined = files.read()
+    assert joined is not None
+    return (*joined[:2], place.reach(reach) if reach else joined[2])
 
 
 @contextlib.contextmanager
@@ -116,10 +144,10 @@ def locked(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _from_environment(environ: MutableMapping[str, str]) -> tuple[str, str, str]:
-    """Return the address, the name and the token, which no container may inherit."""
+def _from_environment(environ: MutableMapping[str, str]) -> tuple[str, str, str, str]:
+    """Return the address, the name, the token and where it is reached, which no container may inherit."""
     where, _, name = environ.pop(JOIN, "").partition(" ")
-    return where, name, environ.pop(TOKEN, "")
+    return where, name, environ.pop(TOKEN, ""), environ.pop(REACH, "")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ ALSO = {
 KEYS = {
     "host": Setting(values.host),
     "trusted_proxies": Setting(values.networks),
+    "node_networks": Setting(values.networks),
     "http_port": Setting(values.port, int),
     "domain": Setting(values.domain),
     "workspace": Setting(values.label),

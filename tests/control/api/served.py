@@ -152,7 +152,9 @@ async def api_of(plane: Plane, home: Path):
         keeper=keeper_of(plane),
         domains=Domains(plane.parts, plane.deployer, NoDns()),
         worlds=Worlds(plane.parts, plane.deployer, *kept, usages, captor.kept, alerts),
-        machines=(machines := Machines(home, plane.nodes, JoinedNodes(plane.database))),
+        machines=(
+            machines := Machines(home, plane.nodes, JoinedNodes(plane.database), plane.ingress)
+        ),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=functools.partial(stop_container, plane),

@@ -36,11 +36,12 @@ async def main(home: Path, arrive_s: float) -> None:
     database = Database(urls.of("", home))
     schema.prepare(database)
     nodes, pools = Nodes([], on_line=lambda _line: None), Pools()
-    machines = Machines(home, nodes, rows.Nodes(database), reached=True)
+    ingress = FakeIngress()
+    machines = Machines(home, nodes, rows.Nodes(database), ingress, "127.0.0.0/8")
     loop = Reconciler(
         pools,
         nodes,
-        FakeIngress(),
+        ingress,
         NoSecrets(),
         key=lambda _scope: "",
         say=lambda line: print(line.text, file=sys.stderr, flush=True),

@@ -13,7 +13,7 @@ from homeport.control.fleet.nodes import Nodes
 from homeport.node.joined import dialing
 from homeport.node.joined.place import Address, Place
 from homeport.state.nodes import Nodes as Rows
-from tests.fakes import FakeNode
+from tests.fakes import FakeIngress, FakeNode
 from tests.orders import order
 from tests.waiting import until
 
@@ -30,7 +30,7 @@ async def nodes():
 
 @pytest.fixture
 async def machines(tmp_path, nodes, database):
-    made = Machines(tmp_path, nodes, Rows(database))
+    made = Machines(tmp_path, nodes, Rows(database), FakeIngress())
     await made.open()
     yield made
     await made.close()
@@ -69,7 +69,7 @@ async def test_the_port_is_open_again_after_a_restart_and_the_machines_are_known
     _, listens = await machines.token(None)
     await machines.close()
     again_nodes = Nodes([], on_line=lambda _line: None)
-    again = Machines(tmp_path, again_nodes, Rows(database))
+    again = Machines(tmp_path, again_nodes, Rows(database), FakeIngress())
     try:
         await again.open()
 
@@ -100,10 +100,10 @@ async def test_a_port_that_is_taken_is_an_error_and_another_can_be_named(machine
 async def test_a_server_starts_without_its_port_for_nodes(machines, tmp_path, database, caplog):
     _, listens = await machines.token(ANY)  # and it stays open
     nodes = Nodes([], on_line=lambda _line: None)
-    again = Machines(tmp_path, nodes, Rows(database))
+    again = Machines(tmp_path, nodes, Rows(database), FakeIngress())
     await again.open()
     (tmp_path / "cluster" / "listens.json").write_text("{")
-    await Machines(tmp_path, nodes, Rows(database)).open()
+    await Machines(tmp_path, nodes, Rows(database), FakeIngress()).open()
 
     assert f"cannot be opened at 127.0.0.1:{listens.port}" in caplog.text
     assert "is damaged" in caplog.text

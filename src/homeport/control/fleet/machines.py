@@ -1,7 +1,7 @@
 """The machines that have joined: the port for them, their certificates, and their place among the nodes.
 
-IN THE MAKING: requests cannot be led to containers of another machine yet, so such a node has no place for containers, and the
-commands are hidden. A server without the directory `cluster` in its home imports nothing of `homeport.link`.
+IN THE MAKING, and the commands are hidden: requests are led to containers of another machine, and those containers cannot call
+functions yet. A server without the directory `cluster` in its home imports nothing of `homeport.link`.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from homeport import private
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, StorageError
+from homeport.contract.roles import Ingress
 from homeport.control.fleet.mirror import Past
 from homeport.control.fleet.nodes import Nodes
 from homeport.state import nodes as rows
@@ -43,10 +44,10 @@ class Machines:
     """All of them; nothing is open until the first token is made."""
 
     def __init__(
-        self, home: Path, nodes: Nodes, joined: rows.Nodes, *, reached: bool = False
+        self, home: Path, nodes: Nodes, joined: rows.Nodes, ingress: Ingress, networks: str = ""
     ) -> None:
-        """`reached`: the ingress can connect to containers of other machines."""
-        self._reached = reached
+        """`networks`: where nodes may have their containers, besides the address that each connects from."""
+        self._ingress, self._networks = ingress, networks
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
@@ -106,6 +107,7 @@ class Machines:
             self._listener.remove(name)
         self._nodes.remove(name)
         self._remotes.pop(name, None)
+        await self._ingress.peer(name, None)
 
     async def _open(self, listens: Listens) -> None:
         from homeport.link.authority import Authority
@@ -113,7 +115,15 @@ class Machines:
 
         authority = Authority(self._directory)
         await asyncio.to_thread(authority.open)
-        listener = Listener(authority, self.rows, node_of=self._remotes.get, joined=self._joined)
+        listener = Listener(
+            authority,
+            self.rows,
+            node_of=self._remotes.get,
+            joined=self._joined,
+            reached=self._ingress.peer,
+            renewed=self._renewed,
+            networks=self._networks,
+        )
         try:
             port = await listener.open(listens.host, listens.port)
         except OSError as error:
@@ -127,6 +137,11 @@ class Machines:
         for row in self.rows.all():
             self._add(row)
         log.info("nodes connect at %s:%d", listens.host, port)
+
+    async def _renewed(self) -> None:
+        assert self._authority is not None
+        pem = await asyncio.to_thread(self._authority.pair.read_text)
+        await self._ingress.peer_certificate(pem)
 
     def _joined(self, node: "Identity") -> None:
         self._add(self.rows.get(node.name))
@@ -142,7 +157,6 @@ class Machines:
             name,
             self._sources,
             Sealer(self._authority.key_of_orders, node.host),
-            reached=self._reached,
             is_elsewhere=lambda container: self._is_elsewhere(name, container),
         )
         self._remotes[name] = remote

@@ -11,6 +11,7 @@ import random
 import secrets
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 
 from homeport import private
@@ -21,7 +22,7 @@ from homeport.link.frames import Broken
 from homeport.link.listener import HANDSHAKE_S, bound
 from homeport.link.messages import VERSION, Greeting, Hello, Join, Joined, Refused, Welcome
 from homeport.link.session import Lost, Session
-from homeport.node.joined.place import Address, Place
+from homeport.node.joined.place import USUAL, Address, Place, Reach
 from homeport.node.joined.served import Served
 
 CONNECT_S = 5.0
@@ -37,11 +38,26 @@ class Removed(Exception):
     """The control plane does not take this machine back"""
 
 
+async def _nothing(_pair: bytes) -> None:
+    pass
+
+
 class Dialer:
     """Keeps one agent connected."""
 
-    def __init__(self, served: Served, place: Place, where: Address) -> None:
+    def __init__(
+        self,
+        served: Served,
+        place: Place,
+        where: Address,
+        *,
+        port: int = 0,
+        reach: str = "",
+        renewed: Callable[[bytes], Awaitable[None]] = _nothing,
+    ) -> None:
+        """`port`, `reach`: as in `Hello`; `renewed` is awaited with each new pair of key and certificate."""
         self._served, self._place, self._where = served, place, where
+        self._port, self._reach, self._renewed = port, reach, renewed
         self._run = secrets.token_hex(16)
         self._wait_s = FIRST_WAIT_S
         self._logged: tuple[str, float] = ("", 0.0)
@@ -89,6 +105,8 @@ class Dialer:
             run=self._run,
             host=socket.gethostname(),
             homeport=metadata.version("homeport"),
+            port=self._port,
+            reach=self._reach,
         )
         first = await _exchange(reader, writer, hello)
         if isinstance(first, Refused):
@@ -121,14 +139,20 @@ class Dialer:
             raise Broken(self._served.refused.reason)
 
     async def _renew(self) -> None:
-        """Ask for a new certificate, with a new key, when half of the time of the present one has passed."""
+        """Ask for a new certificate, with a new key, when half of the time of the present one has passed.
+
+        At once if the present one is not for the containers too.
+        """
         while True:
             try:
                 pem = authority.certificate_of(self._place.pair.read_bytes())
-                if authority.renew_after(pem) < dt.datetime.now(dt.UTC):
+                is_old = authority.renew_after(pem) < dt.datetime.now(dt.UTC)
+                if is_old or not authority.serves(pem):
                     key, csr = authority.request()
                     renewed: str = await self._served.ask("renew", {"csr": csr})
-                    await asyncio.to_thread(private.write, self._place.pair, key + renewed.encode())
+                    pair = key + renewed.encode()
+                    await asyncio.to_thread(private.write, self._place.pair, pair)
+                    await self._renewed(pair)
                     log.info("this node's certificate was renewed")
                 await asyncio.sleep(LOOK_S)
             except (Failure, OSError, ValueError) as error:
@@ -142,13 +166,13 @@ class Dialer:
             log.warning("not connected to %s: %s", self._where, why)
 
 
-async def join(place: Place, where: Address, name: str, text: str) -> None:
+async def join(place: Place, where: Address, name: str, text: str, there: Reach = USUAL) -> None:
     """Make this machine a node; afterwards it has a certificate. Raises a `Failure` if it may not join."""
     identity.check_name(name)
     token_read = token.parse(text)
     try:
         async with asyncio.timeout(3 * (CONNECT_S + HANDSHAKE_S)):
-            await _join(place, where, name, text, token_read.fingerprint)
+            await _join(place, where, name, text, token_read.fingerprint, there)
     except (OSError, EOFError, TimeoutError, Broken, ssl.SSLError) as error:
         raise Failure(
             f"cannot join {where}: {frames.in_words(error)}",
@@ -156,7 +180,9 @@ async def join(place: Place, where: Address, name: str, text: str) -> None:
         ) from None
 
 
-async def _join(place: Place, where: Address, name: str, text: str, fingerprint: str) -> None:
+async def _join(
+    place: Place, where: Address, name: str, text: str, fingerprint: str, there: Reach
+) -> None:
     # Anybody could answer this first connection. Nothing secret is sent on it: it only fetches the CA.
     _reader, writer, greeting = await _connected(where, identity.of_stranger(), None)
     writer.transport.abort()
@@ -184,7 +210,8 @@ async def _join(place: Place, where: Address, name: str, text: str, fingerprint:
         raise Unauthorized(answer.reason, hint="`homeport node token` makes a new token")
     if not isinstance(answer, Joined):
         raise Broken("the control plane does not answer as one")
-    await asyncio.to_thread(place.write, name, where, key + answer.certificate.encode())
+    pair = key + answer.certificate.encode()
+    await asyncio.to_thread(place.write, name, where, there, pair)
 
 
 async def _connected(

@@ -3,6 +3,7 @@
 The key is made here, has mode 0600, and never leaves the machine.
 """
 
+import ipaddress
 import json
 from pathlib import Path
 
@@ -46,6 +47,44 @@ def address(text: str) -> Address:
     return Address(host=host, port=port or PORT)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Where the ingress of the control plane reaches this machine's containers."""
+
+    host: str = ""  # an IP address; empty: the one from which the agent connects
+    port: int | None = None  # None: the usual one
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+
+USUAL = Reach()
+
+
+def reach(text: str) -> Reach:
+    """Return what `--reach` says; `BadRequest` for any other text.
+
+    >>> str(reach("10.0.0.2:7700")), str(reach(":7700")), str(reach("[::1]:1")), reach("")
+    ('10.0.0.2:7700', ':7700', '[::1]:1', Reach(host='', port=None))
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname or "", parts.port
+        if host:
+            ipaddress.ip_address(host)
+        if port == 0 or parts.path or "@" in text:
+            raise ValueError(text)
+    except ValueError:
+        raise BadRequest(
+            f"`{text[:100]}` is no address of this machine",
+            hint="such as 10.0.0.2:7601, :7601 or 10.0.0.2",
+        ) from None
+    return Reach(host=host, port=port)
+
+
 class Place:
     """The files of one machine."""
 
@@ -55,11 +94,14 @@ class Place:
         self.pair = self.directory / "node.pem"
         self._told = self.directory / "joined.json"
 
-    def read(self) -> tuple[str, Address] | None:
-        """Return the node's name and the control plane's address; None if this machine has not joined."""
+    def read(self) -> tuple[str, Address, Reach] | None:
+        """Return the node's name, the control plane's address, and where containers are reached; None if this
+        machine has not joined.
+        """
         try:
             saved = json.loads(self._told.read_text())
-            return identity.check_name(str(saved["name"])), address(str(saved["address"]))
+            name, where = str(saved["name"]), str(saved["address"])
+            return identity.check_name(name), address(where), reach(str(saved.get("reach", "")))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
@@ -67,10 +109,10 @@ class Place:
                 f"{self._told} is damaged", hint="remove it, and let the machine join again"
             ) from None
 
-    def write(self, name: str, where: Address, pair: bytes) -> None:
-        """Keep the name, the address, and the pair of key and certificate: as the last step of joining."""
+    def write(self, name: str, where: Address, there: Reach, pair: bytes) -> None:
+        """Keep the name, both addresses, and the pair of key and certificate: as the last step of joining."""
         private.write(self.pair, pair)
-        saved = json.dumps({"name": name, "address": str(where)})
+        saved = json.dumps({"name": name, "address": str(where), "reach": str(there)})
         private.write(self._told, saved.encode())
 
     def forget(self) -> None:

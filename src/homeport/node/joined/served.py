@@ -6,12 +6,12 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from homeport.contract.container import LogLine
-from homeport.contract.errors import NodeLost, NotFound, StartError, TooMany
+from homeport.contract.container import Container, LogLine, State
+from homeport.contract.errors import Failure, NodeLost, NotFound, StartError, TooMany
 from homeport.contract.listing import Change
 from homeport.contract.programs import Program
 from homeport.link.calls import Written
@@ -21,7 +21,7 @@ from homeport.link.session import Session
 from homeport.node.agent import Agent
 from homeport.node.joined.lines import Lines
 from homeport.node.joined.trees import Trees
-from homeport.supervised import Tasks
+from homeport.supervised import Tasks, supervised
 
 MOST_PROGRAMS = 32
 SWEEP_S = 600.0
@@ -29,13 +29,25 @@ SWEEP_S = 600.0
 log = logging.getLogger(__name__)
 
 
+async def _nowhere(_containers: Mapping[str, str]) -> None:
+    pass
+
+
 class Served:
     """One agent and its connection of the moment."""
 
-    def __init__(self, agent: Agent, home: Path) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        home: Path,
+        lead: Callable[[Mapping[str, str]], Awaitable[None]] = _nowhere,
+    ) -> None:
+        """`lead` makes the ingress reach exactly these containers: a label -> an address (`PeerPort.lead`)."""
         self.refused: Refused | None = None  # the control plane's last word
         self.trees = Trees(home / "revisions", home / "files", self.ask)
         self._agent = agent
+        self._lead, self._changes = lead, asyncio.Queue[Change]()
+        self._reached: dict[str, Container] = {}
         self._session: Session | None = None
         self._lines = Lines()
         self._programs: dict[int, Program] = {}
@@ -44,8 +56,15 @@ class Served:
         self._emptied = asyncio.Event()
         self._is_flushing = False
         self._swept_at = 0.0
-        agent.watch(self._changed, self._on_line)
+        agent.watch(self._changes.put_nowait, self._on_line)
         agent.fetch_sources(self._fetched)
+
+    async def open(self) -> None:
+        """Lead to the containers of an earlier agent, and report changes from now on."""
+        for container in (await self._agent.list()).containers:
+            self._note(container)
+        await self._lead(self._addresses())
+        self._tasks.start("changes", supervised("changes", self._report))
 
     # its connection
 
@@ -67,6 +86,7 @@ class Served:
         """Return when the control plane has all log lines, or after this time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
+                await self._changes.join()
                 while self._session is not None and self._lines.size_bytes:
                     self._emptied.clear()
                     await self._emptied.wait()
@@ -95,6 +115,34 @@ class Served:
             raise Broken(f"a control plane sends no {type(message).__name__.lower()}")
 
     # reports
+
+    async def _report(self) -> None:
+        """Report each change, in their order: of a container that is ready when the ingress can reach it."""
+        while True:
+            change = await self._changes.get()
+            if self._note(change.container):
+                try:
+                    await self._lead(self._addresses())
+                except Failure as failure:
+                    log.warning("containers cannot be reached: %s", failure)
+            self._changed(change)
+            self._changes.task_done()
+
+    def _note(self, container: Container) -> bool:
+        """Keep a container while it can be reached; return whether something has changed."""
+        before = self._addresses()
+        if container.state in (State.READY, State.DRAINING):
+            self._reached[container.id] = container
+        else:
+            self._reached.pop(container.id, None)
+        return before != self._addresses()
+
+    def _addresses(self) -> dict[str, str]:
+        addresses = {}
+        for container in self._reached.values():
+            addresses[container.id] = container.address
+            addresses |= {tunnel.name: tunnel.address for tunnel in container.tunnels}
+        return {label: address for label, address in addresses.items() if address}
 
     def _changed(self, change: Change) -> None:
         session = self._session
@@ -143,6 +191,9 @@ class Served:
 
     async def _listing(self) -> Any:
         listing = await self._agent.list()
+        for container in listing.containers:
+            self._note(container)
+        await self._lead(self._addresses())
         if time.monotonic() - self._swept_at > SWEEP_S:
             self._swept_at = time.monotonic()
             used = {container.order.source for container in listing.containers}

@@ -1,0 +1,79 @@
+"""Servers of other machines, as words of haproxy.cfg; without such machines there is none of them.
+
+A container there is `peer:NODE/LABEL`. One port of its machine leads to all of its containers (`peer`), by mTLS: the name
+in the handshake is LABEL and the machine's own name, so it says which container the connection is for, and HAProxy
+compares it with the machine's certificate. Connections are kept and used again for one container alone, as each server has
+its own.
+"""
+
+import re
+from collections.abc import Mapping
+
+from homeport.contract.dataclass import dataclass
+from homeport.contract.traffic import Peer
+
+SCHEME = "peer:"
+LINK = "cluster"  # in HAProxy's working directory: the home's directory of that name
+PAIR = f"{LINK}/control.pem"
+BACKEND = "peers"  # one server for each machine: it says whether the machine answers
+CHECK = "check"  # a label that no container has
+CONNECT = "1s"  # what a dead machine may cost a request
+#: A handshake every 0.4 s, and one that fails marks all containers of the machine as down, before a request that waits
+#: for one of them has waited for CONNECT. So it tries none of the others.
+CHECKS = "check check-ssl inter 400ms downinter 200ms rise 1 fall 1"
+_ADDRESS = re.compile(r"peer:([a-z0-9-]{1,40})/([a-z0-9-]{1,63})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """A container of another machine."""
+
+    node: str
+    label: str
+
+
+def parse(address: str) -> Elsewhere | None:
+    """Return the container that an address means; None for an address of this machine.
+
+    >>> parse("peer:a/ta-1").label, parse("abstract:homeport-ta-1")
+    ('ta-1', None)
+    """
+    if not address.startswith(SCHEME):
+        return None
+    if not (match := _ADDRESS.fullmatch(address)):
+        raise ValueError(f"not an address of another machine's container: {address!r}")
+    return Elsewhere(node=match[1], label=match[2])
+
+
+def where(peer: Peer) -> str:
+    """Return HAProxy's address of a machine.
+
+    >>> where(Peer(host="::1", port=7601, name="n"))
+    'ipv6@::1:7601'
+    """
+    return f"ipv{6 if ':' in peer.host else 4}@{peer.host}:{peer.port}"
+
+
+def words(there: Elsewhere, peer: Peer) -> tuple[str, ...]:
+    """Return what a container's server has after its address and its limit."""
+    return (*_tls(f"{there.label}.{peer.name}"), "track", f"{BACKEND}/{there.node}")
+
+
+def backend(peers: Mapping[str, Peer]) -> list[str]:
+    """Return the backend with the machines."""
+    if not peers:
+        return []
+    return [
+        f"backend {BACKEND}",
+        *(
+            f"  server {node} {where(peer)} {' '.join(_tls(f'{CHECK}.{peer.name}'))} "
+            f"{CHECKS} check-sni {CHECK}.{peer.name}"
+            for node, peer in peers.items()
+        ),
+    ]
+
+
+def _tls(name: str) -> tuple[str, ...]:
+    # A session is not resumed: each handshake verifies both certificates anew.
+    words = f"ssl crt {PAIR} ca-file {LINK}/ca.pem verify required ssl-min-ver TLSv1.3 no-ssl-reuse"
+    return (*words.split(), "sni", f"str({name})")

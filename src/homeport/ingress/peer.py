@@ -1,0 +1,223 @@
+"""HAProxy on a joined machine: one port that leads the control plane's ingress to the machine's containers, by mTLS.
+
+`node/__main__` has one beside its agent. HAProxy outlives an agent that is killed, and the next one takes the listening
+socket over, as the ingress does. The configuration is `arriving`.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from homeport.contract.errors import PortTaken
+from homeport.ingress import arriving, certificates, process
+from homeport.ingress.arriving import CONTAINERS, Arriving
+from homeport.ingress.backends import Supply
+from homeport.ingress.maps import Maps
+from homeport.ingress.picture import restore
+from homeport.ingress.ports import BACKLOG
+from homeport.ingress.publisher import Changes
+from homeport.ingress.runtime import Command
+from homeport.ingress.supervisor import Supervisor
+from homeport.settings import Settings
+from homeport.undo import Undo
+
+FIRST_BACKENDS = 64
+PORT = 7601
+
+log = logging.getLogger(__name__)
+
+
+class PeerPort(Changes):
+    """The port, and the containers that are reached by it."""
+
+    def __init__(self, settings: Settings, of_control: str) -> None:
+        """`of_control`: the name in the control plane's certificate."""
+        maps = Maps(settings.run_dir / "ingress", (CONTAINERS,))
+        supervisor = Supervisor(
+            settings,
+            maps,
+            tied=False,
+            describe=self._describe,
+            first=lambda: (),
+            on_begun=lambda _control: None,
+            containers=lambda: (),
+            listed=self._linked,
+            render=arriving.render,
+            files=(),
+        )
+        super().__init__(maps, supervisor)
+        self._settings, self._of_control = settings, of_control
+        self._cluster = settings.home / "cluster"
+        self._supply = Supply(arriving.BACKEND, FIRST_BACKENDS)
+        self._servers: dict[str, tuple[str, str]] = {}  # backend -> label, address
+        self._listener: socket.socket | None = None
+        self.port = 0
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that accepts connections; 0 while no process does."""
+        return self._supervisor.pid
+
+    async def open(self, port: int | None = None) -> int:
+        """Listen; return the port. None: the usual one, or the one before, or any if another program has that."""
+        self._supervisor.binary = await asyncio.to_thread(process.find, self._settings.haproxy)
+        await asyncio.to_thread(self._take_over, port)
+        return self.port
+
+    async def start(self) -> None:
+        """Start HAProxy; one that an earlier agent left finishes its connections and ends."""
+        await self._supervisor.open()
+
+    async def close(self) -> None:
+        """End HAProxy and stop listening."""
+        await self._supervisor.close()
+        self._stop_listening()
+
+    async def leave(self) -> None:
+        """Let HAProxy go on without this process."""
+        await self._supervisor.leave()
+        self._stop_listening()
+
+    async def lead(self, containers: Mapping[str, str]) -> None:
+        """Lead to exactly these containers from now on: a label -> an address, `abstract:NAME` or `unix:PATH`."""
+        wanted = {
+            label: address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
+            for label, address in containers.items()
+        }
+        if wanted == dict(self._servers.values()):
+            return
+
+        async def change(undo: Undo) -> None:
+            while len(self._supply.free) <= len(wanted):
+                self._supply.double()
+                if len(self._supply.free) > len(wanted):
+                    await self._supervisor.reload()
+            ended = self._forget(wanted, undo)
+            added = await self._add(wanted, undo)
+            await self._supervisor.tell([*added, *self._maps.commands(), *ended])
+
+        await self._whole("containers", change)
+
+    async def renewed(self, pem: bytes) -> None:
+        """Show this certificate from now on; `pem` has its private key too."""
+
+        async def change(_undo: Undo) -> None:
+            steps = certificates.exchanged(arriving.PAIR, pem.decode("ascii"))
+            await self._supervisor.carry_out(steps)
+
+        await self._whole("certificate", change)
+
+    def _forget(self, wanted: Mapping[str, str], undo: Undo) -> list[Command]:
+        """Forget all other containers; return the commands. Their connections have ended with them."""
+        commands: list[Command] = []
+        for backend, (label, address) in list(self._servers.items()):
+            if wanted.get(label) == address:
+                continue
+            self._maps.put(CONTAINERS, label, None)
+            undo.push(restore, self._servers, backend, self._servers.pop(backend))
+            self._supply.free.append(backend)
+            undo.push(self._supply.free.remove, backend)
+            where = f"{backend}/{label}"
+            commands += [
+                ("set", "server", where, "state", "maint"),
+                ("shutdown", "sessions", "server", where),
+            ]
+        return commands
+
+    async def _add(self, wanted: Mapping[str, str], undo: Undo) -> list[Command]:
+        """Give each new container a backend; return the commands."""
+        labels = {label for label, _address in self._servers.values()}
+        commands: list[Command] = []
+        for label, address in wanted.items():
+            if label in labels:
+                continue
+            backend = await self._clean(undo)
+            undo.push(restore, self._servers, backend, None)
+            self._servers[backend] = label, address
+            self._maps.put(CONTAINERS, label, backend)
+            where = f"{backend}/{label}"
+            commands += [("add", "server", where, address), ("enable", "server", where)]
+        return commands
+
+    async def _clean(self, undo: Undo) -> str:
+        """Take a free backend, and delete the server of an ended container that is still in it."""
+        backend = self._supply.free.pop(0)
+        undo.push(self._supply.free.insert, 0, backend)
+        if (runtime := self._supervisor.runtime) is not None:
+            for row in await runtime.stats([backend]):
+                if row.server != "BACKEND":
+                    await self._supervisor.tell([("del", "server", f"{backend}/{row.server}")])
+        return backend
+
+    def _take_over(self, port: int | None) -> None:
+        """Take over an earlier agent's socket; if that is impossible, end its HAProxy."""
+        file = self._supervisor.directory / "port"
+        try:
+            before = int(file.read_text())
+        except (OSError, ValueError):
+            before = 0
+        old = self._supervisor.take_over()
+        if old and before and port in (None, before):
+            for listening in old[0].listeners():
+                if self._listener is None and listening.getsockname()[1] == before:
+                    self._listener = listening
+                else:
+                    listening.close()
+        if self._listener is not None:
+            self._supervisor.adopt(old)
+        else:
+            for haproxy in old:
+                haproxy.kill()
+            self._supervisor.clear()
+            self._listener = self._listen(port, before)
+        self.port = int(self._listener.getsockname()[1])
+        file.write_text(f"{self.port}")
+
+    def _listen(self, port: int | None, before: int) -> socket.socket:
+        tries = [port] if port is not None else [before or PORT, 0]
+        for number in tries:
+            try:
+                return _server(number)
+            except OSError as error:
+                if number == tries[-1]:
+                    raise PortTaken(
+                        f"port {number} for the control plane's ingress cannot be opened: {error.strerror}",
+                        hint="choose another one with `homeport node join --reach HOST:PORT`",
+                    ) from None
+                log.warning("port %d is taken, so this node uses another one", number)
+        raise AssertionError("there is a try")
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _linked(self, directory: Path) -> str:
+        """Let a process with this working directory find the certificates; it has no list of them."""
+        certificates.link(directory / arriving.LINK, self._cluster)
+        return ""
+
+    def _describe(self, control: str) -> Arriving:
+        assert self._listener is not None
+        return Arriving(
+            control=control,
+            listener=self._listener.fileno(),
+            of_control=self._of_control,
+            most=process.max_connections(),
+            backends=self._supply.count,
+            servers=self._servers,
+        )
+
+
+def _server(port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise
+    return socket.create_server(("", port), backlog=BACKLOG)  # a machine without IPv6

@@ -1,0 +1,340 @@
+"""Containers of another machine: the ingress's HAProxy, mTLS, the other machine's HAProxy, and its containers."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import time
+
+import pytest
+
+from homeport.contract.errors import IngressError
+from homeport.contract.traffic import Peer
+from homeport.ingress.peer import PeerPort
+from homeport.link import authority, identity
+from homeport.link.authority import Authority
+from homeport.link.identity import Identity
+from homeport.settings import Settings
+from tests.ingress.conftest import POOL, routed
+from tests.waiting import until
+
+A, B = Identity(name="a", id="a" * 32), Identity(name="b", id="b" * 32)
+
+
+def pair(ca: Authority, node: Identity) -> bytes:
+    key, csr = authority.request()
+    return key + ca.sign(csr, node).encode()
+
+
+class Machine:
+    """Another machine's HAProxy."""
+
+    def __init__(self, root, ca: Authority, node: Identity) -> None:
+        self.node = node
+        self.settings = Settings(home=root / node.name)
+        self.settings.run_dir.mkdir(parents=True)
+        self.settings.socket_dir.mkdir(parents=True, exist_ok=True)
+        cluster = self.settings.home / "cluster"
+        cluster.mkdir()
+        (cluster / "joined-ca.pem").write_text(ca.pem)
+        self.pair = cluster / "node.pem"
+        self.pair.write_bytes(pair(ca, node))
+        self.port = PeerPort(self.settings, identity.CONTROL)
+
+    async def open(self) -> "Machine":
+        await self.port.open(0)
+        await self.port.start()
+        return self
+
+    @property
+    def peer(self) -> Peer:
+        return Peer(host="127.0.0.1", port=self.port.port, name=self.node.host)
+
+
+@pytest.fixture
+def ca(make_settings) -> Authority:
+    made = Authority(make_settings().home / "cluster")
+    made.open()
+    return made
+
+
+@pytest.fixture
+async def machine(tmp_path, ca):
+    made = await Machine(tmp_path, ca, A).open()
+    yield made
+    await made.port.close()
+
+
+@pytest.fixture
+async def url(ingress, machine):
+    """The URL of an endpoint whose containers may be on the machine `a`."""
+    await ingress.peer("a", machine.peer)
+    return await routed(ingress)
+
+
+async def attached(ingress, machine, container, slots: int = 1) -> None:
+    """Let the ingress reach a container of the machine."""
+    known = dict(machine.port._servers.values())
+    known = {label: address.replace("unix@", "unix:") for label, address in known.items()}
+    await machine.port.lead(known | {container.name: container.address})
+    await ingress.attach(POOL, container.name, f"peer:a/{container.name}", slots)
+
+
+async def test_a_request_reaches_a_container_of_another_machine_and_is_the_same_as_here(
+    ingress, machine, url, upstream, visitor
+):
+    here, there = await upstream("ta-here"), await upstream("ta-there")
+    await ingress.attach(POOL, "ta-here", here.address, 1)
+    here_seen = (await visitor.get(f"{url}/a%2Fb?c=d")).json()
+    await ingress.drain(POOL, "ta-here")
+    await attached(ingress, machine, there)
+    there_seen = (await visitor.get(f"{url}/a%2Fb?c=d")).json()
+    posted = await visitor.post(url, content=os.urandom(3_000_000))
+
+    assert ("ta-here", "ta-there") == (here_seen["name"], there_seen["name"])
+    assert 200 == posted.status_code
+    for seen in (here_seen, there_seen):
+        del seen["name"], seen["headers"]["x-request-id"]
+    assert here_seen == there_seen
+
+
+async def test_its_slots_are_counted_by_the_one_ingress(ingress, machine, url, upstream, visitor):
+    one, two, here = [await upstream(name) for name in ("ta-1", "ta-2", "ta-3")]
+    await attached(ingress, machine, one, slots=2)
+    await attached(ingress, machine, two)
+    await ingress.attach(POOL, "ta-3", here.address, 1)
+    for each in (one, two, here):
+        each.release.clear()
+    asked = [asyncio.create_task(visitor.get(url)) for _ in range(8)]
+    await until(lambda: (2, 1, 1) == (one.inside, two.inside, here.inside), "all slots")
+    load = (await ingress.load([POOL]))[POOL]
+    for each in (one, two, here):
+        each.release.set()
+    answers = await asyncio.gather(*asked)
+
+    assert (4, 4) == (load.running, load.queued)
+    assert {200} == {answer.status_code for answer in answers}
+    assert (2, 1, 1) == (one.most, two.most, here.most)
+
+
+async def test_containers_come_and_go_without_another_process_and_each_gets_its_own_requests(
+    ingress, machine, url, upstream, visitor
+):
+    pid, front = machine.port.pid, ingress.pid
+    for number in range(10):
+        container = await upstream(f"ta-{number}")
+        await attached(ingress, machine, container)
+        assert container.name == (await visitor.get(url)).json()["name"]
+        await ingress.lose(POOL, container.name)
+        await container.close()
+        await machine.port.lead({})
+        await until_detached(ingress, container.name)
+
+    assert (pid, front) == (machine.port.pid, ingress.pid)
+
+
+async def until_detached(ingress, container: str) -> None:
+    async def detached() -> bool:
+        return await ingress.detach(POOL, container) is not None
+
+    await until(detached, "the container to be detached")
+
+
+async def test_an_unknown_container_or_machine_is_nobody_else(
+    ingress, machine, url, upstream, visitor
+):
+    one = await upstream("ta-1")
+    await machine.port.lead({"ta-1": one.address})
+    await ingress.attach(POOL, "ta-2", "peer:a/ta-2", 1)
+
+    assert 502 == (await visitor.get(url)).status_code
+    assert [] == one.paths
+    with pytest.raises(IngressError, match="`b` is not connected"):
+        await ingress.attach(POOL, "ta-3", "peer:b/ta-3", 1)
+    for address in ("peer:a/../x", "peer:a/x y", "peer:A/x", "peer:a/x;y"):
+        with pytest.raises(ValueError, match="not an address"):
+            await ingress.attach(POOL, "ta-3", address, 1)
+
+
+async def test_another_node_cannot_stand_in(ingress, machine, url, upstream, visitor, ca):
+    one = await upstream("ta-1")
+    await attached(ingress, machine, one)
+    assert 200 == (await visitor.get(url)).status_code
+    again = Identity(name="a", id="c" * 32)
+    for node in (B, again):
+        await machine.port.renewed(pair(ca, node))
+        one.paths.clear()
+        await until(lambda: down(ingress), "the machine to be down")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await visitor.get(url)
+        assert [] == one.paths
+    await machine.port.renewed(pair(ca, A))
+
+    assert 200 == (await visitor.get(url)).status_code
+
+
+async def down(ingress) -> bool:
+    rows = await ingress._supervisor.runtime.stats(["peers"])
+    return ["DOWN"] == [row.status for row in rows if row.server == "a"]
+
+
+def hello(machine, context: ssl.SSLContext, name: str) -> bytes:
+    """Connect to the machine as somebody; return the first bytes of the answer to a request, empty if it is refused."""
+    with (
+        contextlib.suppress(ssl.SSLError, ConnectionError),
+        socket.create_connection(("127.0.0.1", machine.port.port), 5) as plain,
+        context.wrap_socket(plain, server_hostname=name) as secured,
+    ):
+        secured.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return secured.recv(15)
+    return b""
+
+
+async def test_the_port_is_for_the_control_plane_alone(machine, ca, upstream, tmp_path):
+    one = await upstream("ta-1")
+    await machine.port.lead({"ta-1": one.address})
+    other = Authority(tmp_path / "other")
+    other.open()
+    files = {"b.pem": pair(ca, B), "own.pem": pair(ca, A), "other.pem": other.pair.read_bytes()}
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text)
+    strangers = [None, *(tmp_path / name for name in files)]
+    for client in strangers:
+        context = identity.of_node(ca.certificate, client)
+        assert b"" == await asyncio.to_thread(hello, machine, context, f"ta-1.{A.host}")
+    assert [] == one.paths
+    context = identity.of_node(ca.certificate, ca.pair)
+
+    assert b"HTTP/1.1 200 OK" == await asyncio.to_thread(hello, machine, context, f"TA-1.{A.host}")
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert b"" == await asyncio.to_thread(hello, machine, old, f"ta-1.{A.host}")
+
+
+async def test_a_machine_that_stops_costs_a_request_a_second_at_most(
+    ingress, machine, url, upstream, visitor
+):
+    here, *there = [await upstream(f"ta-{number}") for number in range(5)]
+    await ingress.attach(POOL, here.name, here.address, 1000)
+    for container in there:
+        await attached(ingress, machine, container, slots=1000)
+    await visitor.get(url)
+    os.kill(machine.port.pid, signal.SIGSTOP)  # connections wait in the kernel, as in a partition
+    took, statuses = [], []
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        began = time.monotonic()
+        statuses.append((await visitor.get(url, headers={"Connection": "close"})).status_code)
+        took.append(time.monotonic() - began)
+    os.kill(machine.port.pid, signal.SIGCONT)
+
+    assert {200} == set(statuses)
+    assert max(took) < 1.5
+    assert len([one for one in took if one > 0.3]) <= 4
+    await until(lambda: used(there, visitor, url), "the machine to be used again")
+
+
+async def used(there, visitor, url) -> bool:
+    before = sum(len(container.paths) for container in there)
+    await visitor.get(url)
+    return before < sum(len(container.paths) for container in there)
+
+
+async def test_haproxy_that_is_killed_there_is_replaced_and_requests_wait(
+    ingress, machine, url, upstream, visitor
+):
+    one = await upstream("ta-1")
+    await attached(ingress, machine, one)
+    before = machine.port.pid
+    assert 200 == (await visitor.get(url)).status_code
+    os.kill(before, signal.SIGKILL)
+    answer = await visitor.get(url)
+
+    assert 200 == answer.status_code
+    assert before != machine.port.pid
+
+
+async def test_the_next_agent_takes_the_port_over_while_requests_go_on(
+    ingress, machine, url, upstream, visitor
+):
+    one = await upstream("ta-1")
+    await attached(ingress, machine, one, slots=100)
+    one.release.clear()
+    inside = asyncio.create_task(visitor.get(url))
+    await until(lambda: one.inside == 1, "a request inside")
+    old = machine.port._supervisor._process
+    await machine.port.leave()
+    next_port = PeerPort(machine.settings, identity.CONTROL)
+    port = await next_port.open()
+    await next_port.lead({"ta-1": one.address})
+    await next_port.start()
+    fresh = asyncio.create_task(visitor.get(url))
+    await until(lambda: one.inside == 2, "another one")
+    one.release.set()
+    answers = [await inside, await fresh]
+    machine.port = next_port
+    old.kill()
+
+    assert port == machine.peer.port
+    assert [200, 200] == [answer.status_code for answer in answers]
+
+
+async def test_certificates_are_renewed_at_both_ends_without_another_process(
+    ingress, machine, url, upstream, visitor, ca
+):
+    one = await upstream("ta-1")
+    await attached(ingress, machine, one, slots=10)
+    pids = ingress.pid, machine.port.pid
+    one.release.clear()
+    inside = asyncio.create_task(visitor.get(url))
+    await until(lambda: one.inside == 1, "a request inside")
+    await machine.port.renewed(pair(ca, A))
+    ca.renew()
+    await ingress.peer_certificate(ca.pair.read_text())
+    one.release.set()
+
+    assert 200 == (await inside).status_code
+    assert 200 == (await visitor.get(url, headers={"Connection": "close"})).status_code
+    assert pids == (ingress.pid, machine.port.pid)
+
+
+async def test_a_machine_that_is_removed_gets_no_request_any_more(
+    ingress, machine, url, upstream, visitor
+):
+    one, here = await upstream("ta-1"), await upstream("ta-2")
+    await attached(ingress, machine, one)
+    await ingress.attach(POOL, "ta-2", here.address, 100)
+    await ingress.peer("a", None)
+    one.paths.clear()
+    answers = [await visitor.get(url) for _ in range(10)]
+    await ingress.lose(POOL, "ta-1")
+    await until_detached(ingress, "ta-1")
+
+    assert {"ta-2"} == {answer.json()["name"] for answer in answers}
+    assert [] == one.paths
+
+
+async def test_a_machine_may_move(ingress, machine, url, upstream, visitor):
+    one = await upstream("ta-1")
+    await attached(ingress, machine, one)
+    await machine.port.close()
+    machine.port = PeerPort(machine.settings, identity.CONTROL)
+    await machine.open()
+    await machine.port.lead({"ta-1": one.address})
+    await ingress.peer("a", machine.peer)
+
+    assert "ta-1" == (await visitor.get(url)).json()["name"]
+
+
+async def test_more_containers_than_the_supply_has(machine, upstream, ca):
+    one = await upstream("ta-1")
+    await machine.port.lead({f"ta-{number}": one.address for number in range(200)})
+    context = identity.of_node(ca.certificate, ca.pair)
+
+    for number in (0, 63, 64, 199):
+        name = f"ta-{number}.{A.host}"
+        assert b"HTTP/1.1 200 OK" == await asyncio.to_thread(hello, machine, context, name)
