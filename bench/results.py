@@ -71,7 +71,8 @@ def at_the_limit(limits: Sequence[Limit]) -> list[str]:
         return []
     table = Table(
         title="At the limit",
-        told="What homeport takes, what others take for the same in this run, and the goal.",
+        told="What homeport takes, what others take for the same in this run, and the goal. "
+        "PROFILES.md says where the time and the memory go for each goal that is missed.",
         columns=["", "now", "beside it", "goal"],
         rows=[[each.what, each.now, each.beside, each.goal] for each in limits],
     )
