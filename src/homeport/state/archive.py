@@ -39,8 +39,9 @@ from homeport.state.workplace import sync
 FORMAT = 2
 CONTENTS, PRIVATE, ROWS, END = "backup.json", "private", "state.db", "end.json"
 KEY, CONFIG = "vault.key", "config.toml"
-#: Certificates that were obtained, those of the administrator, and the keys of accounts and of the local CA.
-CERTIFICATES = ("certificates", "tls", "acme", "local-ca")
+#: Certificates that were obtained, those of the administrator, and the keys of accounts, of the local CA and of the cluster's.
+CERTIFICATES = ("certificates", "tls", "acme", "local-ca", "cluster")
+CLUSTER_CA = "cluster/ca.pem"
 MAX_CONTENTS_BYTES = MIB
 MAX_PRIVATE_BYTES = 256 * MIB
 CHUNK_BYTES = MIB

@@ -17,6 +17,7 @@ import time
 import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
@@ -273,9 +274,14 @@ def _replace(database: Database, folder: Path, home: Path, contents: archive.Con
     is_aside = False
     try:
         with source.reading() as theirs, database.writing() as ours:
+            joined = _own_nodes(ours, home, contents)
             for table in tables.metadata.sorted_tables:
                 ours.execute(delete(table))
-                _copy(theirs, ours, table)
+                if table is tables.nodes and joined is not None:
+                    if joined:
+                        ours.execute(insert(table), joined)
+                elif table is not tables.node_tokens:  # one that was used would be valid again
+                    _copy(theirs, ours, table)
             # Late, so that little can fail after it: the next line commits the rows.
             if key.exists():
                 key.replace(old)
@@ -287,6 +293,21 @@ def _replace(database: Database, folder: Path, home: Path, contents: archive.Con
         raise
     finally:
         source.dispose()
+
+
+def _own_nodes(
+    connection: Connection, home: Path, contents: archive.Contents
+) -> list[dict[str, Any]] | None:
+    """Return the machines that the home itself has, if it has the backup's cluster: it knows who was removed since.
+
+    None: the backup's are to be restored.
+    """
+    ca = home / archive.CLUSTER_CA
+    if not ca.is_file() or not any(_count(connection, table) for table in (*_KEPT, tables.nodes)):
+        return None
+    if contents.private.get(archive.CLUSTER_CA, ca.read_bytes()) != ca.read_bytes():
+        return None
+    return [dict(row) for row in connection.execute(select(tables.nodes)).mappings()]
 
 
 def _snapshot(database: Database, target: Path) -> None:
