@@ -80,7 +80,7 @@ def test_a_container_that_ends_while_the_user_ends_it_needs_no_other_for_what_is
 @pytest.mark.parametrize("restricted", [False, True])
 def test_a_container_without_the_key_of_its_environment_ends_gently(restricted):
     async def story():
-        node = FakeNode()
+        node = FakeNode(capacity=Capacity(cores=4, memory_mib=4096, has_mounts=True))
         function = {"restrict_modal_access": restricted, "scaledown_window_s": 1000.0}
         async with House(node, **function) as before:
             await asyncio.gather(*before.visits(1, 0.1))

@@ -12,6 +12,7 @@ from homeport.contract.container import Container, State
 from homeport.contract.errors import ImageError, NodeLost
 from homeport.contract.image import Image, Step
 from homeport.contract.listing import Change, Mark
+from homeport.contract.manifest import VolumeMount
 from homeport.contract.supplies import Supplies
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
@@ -286,33 +287,152 @@ def test_an_image_is_built_on_each_node_and_containers_go_where_it_is():
     virtually(story())
 
 
-def test_a_build_that_fails_on_one_node_fails_and_one_that_loses_its_node_does_not():
+async def fails(*_args):
+    raise ImageError("no such package")
+
+
+async def hangs(*_args):
+    await asyncio.Event().wait()
+
+
+async def prepared(nodes: Nodes, **how) -> None:
+    await nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None, **how)
+
+
+def test_a_build_that_fails_on_each_node_fails_and_one_node_is_enough():
     async def story():
         a, b = two()
-
-        async def fails(*_args):
-            raise ImageError("no such package")
-
-        async def hangs(*_args):
-            await asyncio.sleep(3600)
-
         async with opened(a, b) as (nodes, _):
             a.prepare = fails
-            with pytest.raises(ImageError, match="no such package"):
-                await nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None)
-            a.prepare = hangs
-            building = asyncio.create_task(
-                nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None)
-            )
+            await prepared(nodes)
+            assert nodes.lack(IMAGE)
+            assert ["b"] == [mirror.name for mirror in nodes.ready() if mirror.has_image(IMAGE)]
+            b.prepare = hangs
+            building = asyncio.create_task(prepared(nodes))
             await asyncio.sleep(1)
+            assert not building.done()
+            b.is_cut = True
+            await asyncio.sleep(GIVEN_UP_S)
+            with pytest.raises(ImageError, match="no such package"):
+                await building
             a.is_cut = True
             await asyncio.sleep(GIVEN_UP_S)
-            assert building.done()
-            b.is_cut = True
             with pytest.raises(NodeLost):
-                await nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None)
+                await prepared(nodes)
+
+    virtually(story())
+
+
+def test_a_build_does_not_wait_for_a_slow_node_unless_it_is_asked_to():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, _):
+            prepare = a.prepare
+
+            async def slow(*args):
+                await asyncio.sleep(100)
+                await prepare(*args)
+
+            a.prepare = slow
+            began = elapsed()
+            await prepared(nodes)
+            assert 0.5 == elapsed() - began
+            assert nodes.lack(IMAGE)
+            building = asyncio.create_task(prepared(nodes, everywhere=True))
+            await asyncio.sleep(1)
+            assert [True, False] == [nodes.mirrors[name].is_building(IMAGE) for name in ("a", "b")]
             await building
 
-            assert not nodes.mirrors["a"].has_image(IMAGE)
+            assert 101 > elapsed() - began > 100
+            assert not nodes.lack(IMAGE)
+            assert not nodes.mirrors["a"].is_building(IMAGE)
+
+    virtually(story())
+
+
+def test_a_build_waits_for_a_node_that_can_run_the_function():
+    async def story():
+        a, b = two()
+        a.capacity = dataclasses.replace(a.capacity, has_mounts=True)
+        async with opened(a, b) as (nodes, _):
+            a.prepare = hangs
+            building = asyncio.create_task(
+                prepared(nodes, suits=lambda capacity: capacity.has_mounts)
+            )
+            await asyncio.sleep(60)
+            assert not building.done()
+            a.is_cut = True
+            await asyncio.sleep(GIVEN_UP_S)
+            with pytest.raises(NodeLost):
+                await building
+
+    virtually(story())
+
+
+def test_the_first_containers_of_a_function_are_spread_and_the_next_ones_go_where_it_is_warm():
+    async def story():
+        a, b = two()
+        b.capacity = dataclasses.replace(b.capacity, memory_mib=1024)
+        async with House(a, b, min_containers=2, max_inputs=1) as house:
+            await asyncio.sleep(2)
+            assert {"a": 1, "b": 1} == {n.name: len(n.containers) for n in (a, b)}
+            b.is_cut = True
+            await asyncio.sleep(GIVEN_UP_S + 2)
+            assert 2 == len(a.containers)
+            assert "f" in {container.order.function.name for container in a.containers}
+            assert 0 == house.pool.failed_starts
+
+    virtually(story())
+
+
+def test_a_second_container_waits_for_the_other_nodes_build_and_no_longer():
+    async def story():
+        a, b = two()
+        async with House(a, b, image=IMAGE) as house:
+            prepare, b.prepare = b.prepare, hangs
+            await prepared(house.nodes)
+            building = asyncio.create_task(prepared(house.nodes, everywhere=True))
+            await asyncio.sleep(0.1)
+            house.pool.minimum = 2
+            house.reconciler.wake(house.pool)
+            await asyncio.sleep(2)
+            before = {n.name: len(n.containers) for n in (a, b)}
+            building.cancel()
+            b.prepare = prepare
+            await prepared(house.nodes)
+            await asyncio.sleep(2)
+
+            assert {"a": 1, "b": 0} == before
+            assert {"a": 1, "b": 1} == {n.name: len(n.containers) for n in (a, b)}
+
+    virtually(story())
+
+
+def test_volumes_and_networks_pin_a_function_to_the_nodes_that_have_them():
+    async def story():
+        a, b = two()
+        a.capacity = dataclasses.replace(a.capacity, has_mounts=True, memory_mib=1024)
+        volumes = (VolumeMount(path="/v", name="v"),)
+        async with House(a, b, min_containers=2, volumes=volumes) as house:
+            await asyncio.sleep(2)
+
+            assert {"a": 2, "b": 0} == {n.name: len(n.containers) for n in (a, b)}
+            assert 0 == house.pool.failed_starts
+
+    virtually(story())
+
+
+def test_a_node_with_free_cores_is_preferred_and_not_required():
+    async def story():
+        a, b = two()
+        a.capacity = dataclasses.replace(a.capacity, cores=2)
+        b.capacity = dataclasses.replace(b.capacity, memory_mib=1024)
+        async with House(a, b, max_inputs=1, cpu=(2.0, None)) as house:
+            await asyncio.gather(*house.visits(4, 1.0))
+
+            assert {"a": 1, "b": 2} == {n.name: min(2, len(n.containers)) for n in (a, b)} | {
+                "a": min(1, len(a.containers))
+            }
+            assert 4 == len(a.containers) + len(b.containers)
 
     virtually(story())

@@ -56,7 +56,7 @@ class Mounts:
         return sorted(app_names)
 
     def _check_node(self, manifest: Manifest) -> None:
-        if all(capacity.has_mounts for capacity in self._nodes.capacities()):
+        if any(capacity.has_mounts for capacity in self._nodes.capacities()):
             return
         for spec in manifest.functions:
             for mount in spec.volumes:

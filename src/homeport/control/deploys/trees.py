@@ -7,15 +7,18 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from homeport import removing
 from homeport.contract import output
 from homeport.contract.image import OUTSIDE, outside
+from homeport.contract.manifest import FunctionSpec
 from homeport.contract.supplies import Supplies
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.trial import Say
+from homeport.control.fleet import scheduler
 from homeport.state.rows import Revision
 from homeport.supervised import Tasks
 from homeport.undo import unbroken
@@ -94,6 +97,8 @@ class Trees:
             # `unbroken`: a cancelled thread would continue, and write a tree that was deleted meanwhile.
             await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
             await self._build(revision, tree, say)
+        if self._lacks(revision):  # on a node that is slower, or failed
+            self._build_later(revision)
         return tree
 
     async def lay_out_again(self, revision: Revision) -> Path:
@@ -108,8 +113,10 @@ class Trees:
         """Write the uploaded files of a revision through to the disk."""
         await self._blobs.sync((*revision.manifest.files, *revision.manifest.build_files))
 
-    async def _build(self, revision: Revision, tree: Path, say: Say) -> None:
-        """Build the revision's images on every node that answers."""
+    async def _build(
+        self, revision: Revision, tree: Path, say: Say, *, everywhere: bool = False
+    ) -> None:
+        """Build the revision's images, on a node that can run each function; or on every node that answers."""
         build_files = tree.with_name(f"{tree.name}.build")  # the files that the images' steps read
         try:
             await unbroken(self._blobs.lay_out(revision.manifest.build_files, build_files))
@@ -118,18 +125,37 @@ class Trees:
                     secrets=self._secrets.of(revision.scope).for_build(spec),
                     volumes=spec.build_volumes,
                 )
+                self._say_where(spec, say)
                 steps = _Steps(spec.name, say)
-                await self._nodes.prepare(spec.image, str(tree), supplies, steps.tell)
+                await self._nodes.prepare(
+                    spec.image,
+                    str(tree),
+                    supplies,
+                    steps.tell,
+                    suits=partial(scheduler.suits, spec),
+                    everywhere=everywhere,
+                )
                 steps.end()
         finally:
             await asyncio.to_thread(removing.discard, str(build_files))
+
+    def _say_where(self, spec: FunctionSpec, say: Say) -> None:
+        """Say so if only some of the machines can run a function, because its volumes are there."""
+        taking = [m for m in self._nodes.taking() if m.capacity is not None]
+        able = [m.name for m in taking if m.capacity and scheduler.suits(spec, m.capacity)]
+        if spec.volumes and 0 < len(able) < len(taking):
+            where = "the server's machine" if able == ["here"] else ", ".join(able)
+            say(f"`{spec.name}` has volumes, so its containers run on {where} alone")
 
     def _returned(self) -> None:
         """Build the images that were built while a node was away, because the node answers again."""
         for revision in {revision.id: revision for revision in self.in_use()}.values():
             if self._lacks(revision):
-                name = f"building images of `{revision.app}` on a node that was away"
-                self._tasks.start(name, self._build_again(revision))
+                self._build_later(revision)
+
+    def _build_later(self, revision: Revision) -> None:
+        name = f"building images of `{revision.app}` on further nodes"
+        self._tasks.start(name, self._build_again(revision))
 
     async def _build_again(self, revision: Revision) -> None:
         async with self._building.setdefault(revision.id, asyncio.Lock()):
@@ -138,7 +164,8 @@ class Trees:
             }:
                 return  # a deploy has built them meanwhile, or has failed
             with self.keeping(revision):
-                await self._build(revision, self.directory / revision.id, lambda _text: None)
+                tree = self.directory / revision.id
+                await self._build(revision, tree, lambda _text: None, everywhere=True)
         self._reconciler.wake()
 
     def _lacks(self, revision: Revision) -> bool:

@@ -44,13 +44,13 @@ def check_node(
     """
     for spec in manifest.functions:
         secret_box.check(spec)
-        if spec.block_network and not all(capacity.networks for capacity in nodes.capacities()):
+        if spec.block_network and not any(capacity.networks for capacity in nodes.capacities()):
             raise ScriptError(
                 f"`{spec.name}` has `block_network=True`, and containers have no network of their own here",
                 where=spec.where,
                 hint="`homeport doctor` says how to isolate containers",
             )
-        if spec.restrict_modal_access and not all(
+        if spec.restrict_modal_access and not any(
             capacity.has_mounts for capacity in nodes.capacities()
         ):
             raise ScriptError(

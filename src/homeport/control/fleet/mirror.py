@@ -15,6 +15,7 @@ import dataclasses
 import enum
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import field
 from typing import Any, TypeVar
@@ -99,6 +100,7 @@ class Mirror:
         ] = {}  # containers that were asked to stop and have not ended
         self._calls: set[asyncio.Task[Any]] = set()  # calls that wait for an answer without a limit
         self._images: set[str] = set()  # the keys of the images that were built there
+        self._building: Counter[str] = Counter()  # those that are being built
         self._warm: dict[
             tuple[str, str, str], None
         ] = {}  # functions that ran there, the oldest first
@@ -112,6 +114,10 @@ class Mirror:
     def has_image(self, image: Image) -> bool:
         """Return whether the image was built there."""
         return not image.has_environment or image.key in self._images
+
+    def is_building(self, image: Image) -> bool:
+        """Return whether the image is being built there now."""
+        return self._building[image.key] > 0 and not self.has_image(image)
 
     def is_warm(self, pool: PoolKey) -> bool:
         """Return whether a container of the pool's function was ready there, so that it may have a zygote."""
@@ -324,7 +330,12 @@ class Mirror:
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
         """Build the image's layers there."""
-        await self._long(self._node.prepare(image, source, supplies, say))
+        self._building[image.key] += 1
+        try:
+            await self._long(self._node.prepare(image, source, supplies, say))
+        finally:
+            self._building[image.key] -= 1
+            self._building += Counter()  # forget those at 0
         self._images.add(image.key)
 
     async def environments(self) -> Collection[Environment]:

@@ -6,8 +6,9 @@ The list is a copy in memory (see `mirror`), so reading it is fast and never wai
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from typing import Any, NoReturn
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NoReturn
 
 from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder
@@ -20,6 +21,8 @@ from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.mirror import GONE_S, Health, Mirror, Past
 from homeport.supervised import Tasks, supervised
+
+LEAST_MORE_S = 0.5  # that a deploy waits for the other nodes, after one has built its image
 
 log = logging.getLogger(__name__)
 
@@ -160,25 +163,40 @@ class Nodes:
             await mirror.rest(unused_s)
 
     async def prepare(
-        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
+        self,
+        image: Image,
+        source: str,
+        supplies: Supplies,
+        say: Callable[[str], None],
+        *,
+        suits: Callable[[Capacity], bool] = lambda _capacity: True,
+        everywhere: bool = False,
     ) -> None:
-        """Build the image's layers on every node that may get containers; `NodeLost` if none answers."""
+        """Build the image's layers on the nodes that may get containers.
+
+        Returns when a node has them for which `suits` is true; the others get a quarter of the time more. They are
+        cancelled then: `lack` says that a node lacks the image. With `everywhere` it waits for all of them.
+        Raises `NodeLost` if none answers, and the failure of one if all have failed.
+        """
         ready = self.taking()
-        lost: list[NodeLost] = []
 
         async def prepare(mirror: Mirror) -> None:
             def pass_on(line: str) -> None:
                 is_whole = len(ready) == 1 or line.startswith((PASSING, STEP))
                 say(line if is_whole else f"{mirror.name}: {line}")
 
-            try:
-                await mirror.prepare(image, source, supplies, pass_on)
-            except NodeLost as failure:
-                lost.append(failure)
+            await mirror.prepare(image, source, supplies, pass_on)
 
-        await _all(prepare(mirror) for mirror in ready)
-        if len(lost) == len(ready):
-            raise lost[0] if lost else NodeLost("no node answers")
+        if not ready:
+            raise NodeLost("no node answers")
+        able = [m for m in ready if m.capacity is not None and suits(m.capacity)] or ready
+        builds = {asyncio.create_task(prepare(mirror)): mirror for mirror in ready}
+        try:
+            await _some(builds, {m.name for m in able}, everywhere=everywhere)
+        finally:
+            for build in builds:
+                build.cancel()
+            await asyncio.gather(*builds, return_exceptions=True)
 
     def lack(self, image: Image) -> bool:
         """Return whether a node that may get containers lacks the image, because it did not answer while the image was built."""
@@ -230,15 +248,36 @@ class Nodes:
         return next((m for m in self.mirrors.values() if container in m.containers), None)
 
 
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all of this at the same time; after a failure, cancel the rest."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for work in works:
-                group.create_task(work)
-    except ExceptionGroup as failed:
-        # Not `except*`: Python 3.11.2 and 3.11.3 wrap an exception raised in it in another group.
-        failures = failed.subgroup(Failure)
-        if failures is None:
-            raise
-        raise failures.exceptions[0] from None
+async def _some(
+    builds: Mapping[asyncio.Task[None], Mirror], able: Collection[str], *, everywhere: bool
+) -> None:
+    """Wait for the builds, until one of a node of `able` has worked and the others had a little more time."""
+    loop = asyncio.get_running_loop()
+    began, running, until = loop.time(), set(builds), math.inf
+    failures: list[Exception] = []
+    while running and loop.time() < until:
+        wait_s = None if until == math.inf else until - loop.time()
+        done, running = await asyncio.wait(
+            running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        for build in done:
+            error = NodeLost("it was given up") if build.cancelled() else build.exception()
+            if isinstance(error, Failure):
+                failures.append(error)
+                if len(builds) > 1:
+                    log.warning(
+                        "an image was not built on the node `%s`: %s",
+                        builds[build].name,
+                        error.message,
+                    )
+            elif error is not None:
+                raise error
+            elif builds[build].name in able and not everywhere:
+                until = min(until, loop.time() + max(LEAST_MORE_S, (loop.time() - began) / 4))
+    has_worked = any(
+        build.done() and not build.cancelled() and build.exception() is None
+        for build, mirror in builds.items()
+        if mirror.name in able
+    )
+    if not has_worked and failures:
+        raise next((f for f in failures if not isinstance(f, NodeLost)), failures[0])

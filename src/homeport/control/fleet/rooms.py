@@ -17,6 +17,8 @@ from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 
+AN_IMAGE = "its image on another node"  # what a pool waits for, without any lack of room
+
 
 class Rooms:
     """The free room of the nodes."""
@@ -64,7 +66,12 @@ class Rooms:
     def place(self, pool: Pool) -> scheduler.Place | None:
         """Return the place for the pool's next container; None if it must wait, which is logged once."""
         offers = self._offers(pool)
-        place = scheduler.place(offers)
+        # The first ones: a function that is to have two containers survives the death of a node.
+        spread = len(pool.members) < pool.least
+        place = scheduler.place(offers, spread=spread)
+        if place is not None and spread and self._waits_for_image(pool, place.node):
+            pool.crowded, pool.lacks = False, AN_IMAGE
+            return None
         lacks = "" if place is not None else scheduler.lack_of_all(offers)
         pool.crowded = bool(offers) and all(scheduler.full(room) for room, _ in offers)
         if not lacks and self._others_come_first(pool):
@@ -74,13 +81,33 @@ class Rooms:
         pool.lacks = lacks
         return None if lacks else place
 
+    def _waits_for_image(self, pool: Pool, node: str) -> bool:
+        """Return whether the pool has a container on this node, and another one builds its image and has none."""
+        image, taken = pool.function.image, self._nodes_of(pool)
+        return node in taken and any(
+            mirror.is_building(image) and mirror.name not in taken
+            for mirror in self._nodes.taking()
+            if mirror.capacity is not None and scheduler.suits(pool.function, mirror.capacity)
+        )
+
+    def _nodes_of(self, pool: Pool) -> Counter[str]:
+        """Return how many of the pool's containers each node has."""
+        if len(self._nodes.mirrors) == 1 or not pool.members:
+            return Counter()
+        return Counter(
+            mirror.name
+            for mirror in self._nodes.mirrors.values()
+            for container in pool.members
+            if container in mirror.containers
+        )
+
     async def make(self, pool: Pool) -> None:
         """Drain an idle container of another pool, if it has the resource that this pool waits for.
 
         Not for a pool whose starts fail and that has no requests: its `min_containers` would end the
         others' containers again and again.
         """
-        if pool.failures and not pool.parked:
+        if pool.lacks == AN_IMAGE or (pool.failures and not pool.parked):
             return
         offers = self._offers(pool)
         helping = {
@@ -158,9 +185,12 @@ class Rooms:
             for other in self._pools
             if other.function.memory_mib and not counts[_function(other)] and not other.retired
         ]
+        taken = self._nodes_of(pool)
         rooms = [
             scheduler.open_to(
-                _left(mirror, pool), standing, scheduler.reserved_mib(without, mirror.capacity)
+                dataclasses.replace(_left(mirror, pool), own=taken[mirror.name]),
+                standing,
+                scheduler.reserved_mib(without, mirror.capacity),
             )
             for mirror in self._nodes.taking()
             if mirror.capacity is not None

@@ -16,6 +16,9 @@ class Needs:
 
     memory_mib: int = 0
     gpu: tuple[str, ...] = ()  # in order of preference
+    cores: float = (
+        0.0  # a wish: a node with fewer free cores is taken too, because cores can be shared
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,8 @@ class Room:
     accelerators: tuple[Accelerator, ...] = ()  # accelerators that are free
     has_image: bool = True  # the node has the image of the container that needs a place
     is_warm: bool = False  # a container of its function was ready there, so a zygote may be
+    cores: float = 0.0  # cores that no container's `cpu` asks for; less than 0 if they ask for more than there are
+    own: int = 0  # how many containers of the same function's version it runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +134,11 @@ def offers(function: FunctionSpec, rooms: Iterable[Room]) -> list[tuple[Room, Ne
     return [(room, needs(function, room.capacity)) for room in there]
 
 
-def place(offers: Sequence[tuple[Room, Needs]]) -> Place | None:
+def place(offers: Sequence[tuple[Room, Needs]], *, spread: bool = False) -> Place | None:
     """Return the best node that has room; None if no node has enough.
 
-    First the nodes where the function is warm, then the one with the most room.
+    First the nodes with enough free cores, then those where the function is warm, then the one with the most room.
+    With `spread` first the nodes with the fewest containers of the function: the death of one leaves the others.
 
     >>> there = Capacity(cores=4, memory_mib=0)
     >>> rooms = [Room(node=n, capacity=there, containers=c, limit=4) for n, c in (("a", 3), ("b", 0))]
@@ -141,17 +147,20 @@ def place(offers: Sequence[tuple[Room, Needs]]) -> Place | None:
     >>> warm = dataclasses.replace(rooms[0], is_warm=True)
     >>> place([(warm, Needs()), (rooms[1], Needs())]).node
     'a'
+    >>> own = dataclasses.replace(warm, own=1)
+    >>> place([(own, Needs()), (rooms[1], Needs())], spread=True).node
+    'b'
     """
     fitting = [(room, needs) for room, needs in offers if not lack(room, needs)]
     if not fitting:
         return None
-    room, needs = max(fitting, key=lambda offer: _rank(offer[0]))
+    room, needs = max(fitting, key=lambda offer: (-offer[0].own if spread else 0, _rank(*offer)))
     devices = accelerators.choose(needs.gpu, room.accelerators) or ()
     return Place(node=room.node, devices=tuple(device.id for device in devices))
 
 
-def _rank(room: Room) -> tuple[bool, int, int]:
-    return room.is_warm, room.memory_mib, room.limit - room.containers
+def _rank(room: Room, needs: Needs) -> tuple[bool, bool, int, int]:
+    return room.cores >= needs.cores, room.is_warm, room.memory_mib, room.limit - room.containers
 
 
 def lack_of_all(offers: Sequence[tuple[Room, Needs]]) -> str:
@@ -160,7 +169,7 @@ def lack_of_all(offers: Sequence[tuple[Room, Needs]]) -> str:
         return "a node: none answers"
     if any(not lack(room, needs) for room, needs in offers):
         return ""
-    room, needs = max(offers, key=lambda offer: _rank(offer[0]))
+    room, needs = max(offers, key=lambda offer: _rank(*offer))
     return lack(room, needs)
 
 
@@ -191,6 +200,7 @@ def less(room: Room, needs: Needs, place: Place) -> Room:
         room,
         containers=room.containers + 1,
         memory_mib=room.memory_mib - needs.memory_mib,
+        cores=room.cores - needs.cores,
         accelerators=tuple(d for d in room.accelerators if d.id not in place.devices),
     )
 
@@ -220,6 +230,7 @@ def room(node: str, capacity: Capacity, there: Iterable[StartOrder]) -> Room:
         containers=len(orders),
         limit=capacity.places,
         memory_mib=max(0, capacity.memory_mib - requested_mib),
+        cores=capacity.cores - sum(map(_cores, (order.function for order in orders))),
         accelerators=tuple(d for d in capacity.accelerators if d.id not in used_devices),
     )
 
@@ -229,8 +240,14 @@ def needs(function: FunctionSpec, capacity: Capacity) -> Needs:
     asked_mib = function.memory_mib[0] if function.memory_mib else 0
     has_gpu = accelerators.choose(function.gpu, capacity.accelerators) is not None
     return Needs(
-        memory_mib=min(asked_mib, capacity.memory_mib), gpu=function.gpu if has_gpu else ()
+        memory_mib=min(asked_mib, capacity.memory_mib),
+        gpu=function.gpu if has_gpu else (),
+        cores=min(_cores(function), capacity.cores),
     )
+
+
+def _cores(function: FunctionSpec) -> float:
+    return function.cpu[0] if function.cpu else 0.0
 
 
 def impossible(function: FunctionSpec, nodes: Sequence[Capacity]) -> str:
@@ -245,7 +262,16 @@ def impossible(function: FunctionSpec, nodes: Sequence[Capacity]) -> str:
     return missing[largest]
 
 
+def suits(function: FunctionSpec, capacity: Capacity) -> bool:
+    """Return whether containers of the function can run on a node like this, if it has room."""
+    return not _missing(function, capacity)
+
+
 def _missing(function: FunctionSpec, capacity: Capacity) -> str:
+    if (function.volumes or function.restrict_modal_access) and not capacity.has_mounts:
+        return "has volumes or `restrict_modal_access=True`, and no machine that answers can mount anything"
+    if function.block_network and not capacity.networks:
+        return "has `block_network=True`, and no machine that answers has networks for containers"
     if function.gpu and accelerators.choose(function.gpu, capacity.accelerators) is None:
         there = accelerators.in_words(capacity.accelerators)
         return f"asks for a GPU ({' or '.join(function.gpu)}), and this machine has {there}"
