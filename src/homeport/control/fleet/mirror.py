@@ -95,6 +95,7 @@ class Mirror:
         self._syncing = asyncio.Lock()
         self._silent_since: float | None = None
         self._look = asyncio.Event()
+        self.changes = 0  # of the list: a room that was counted before one is not right any more
         self._stops: dict[
             str, float | None
         ] = {}  # containers that were asked to stop and have not ended
@@ -140,6 +141,7 @@ class Mirror:
     def _put(self, container: Container) -> None:
         if container.order.generation < self._generation:
             return  # it was ordered before the node was given up: the node ends it
+        self.changes += 1
         if container.state in ENDED:
             self.containers.pop(container.id, None)
             self._stops.pop(container.id, None)
@@ -261,6 +263,7 @@ class Mirror:
         log.warning("the node `%s` is given up: its containers are replaced", self.name)
         self.health, self._mark = Health.GONE, None
         lost, self.containers = self.containers, {}
+        self.changes += 1
         self._generation += 1
         self._stops.clear()
         self._warm.clear()
@@ -279,9 +282,11 @@ class Mirror:
             order=order, state=State.STARTING, node=self.name, started_at=time.time()
         )
         self.containers[order.id] = container
+        self.changes += 1
         try:
             await self._node.start(order, environ)
         except BaseException as error:
+            self.changes += 1
             self.containers.pop(order.id, None)
             if isinstance(error, NodeLost):
                 self._silent()

@@ -4,6 +4,7 @@ The reconciler and the activator change them, the API reads them. Nothing here d
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from homeport.contract import parameters, variants
@@ -29,6 +30,9 @@ class Pools:
         #: The same by app and revision, and the function: a list of everything asks for each of them.
         self._families: dict[tuple[str, str], dict[PoolKey, Pool]] = {}
         self._by_container: dict[str, Pool] = {}
+        #: How many containers each function's version has, without class parameters, because visitors choose those.
+        self.of_function: Counter[tuple[str, str, str]] = Counter()
+        self.of_owner: Counter[Owner] = Counter()  # how many containers each owner has
         # By container, also after its end: its last lines arrive later.
         self._past: dict[str, tuple[Owner, PoolKey]] = {}
         self.on_added: list[Callable[[Pool], None]] = []  # called with each new pool
@@ -80,6 +84,8 @@ class Pools:
     def enlist(self, pool: Pool, member: Member) -> None:
         """Add a starting container to a pool."""
         pool.members[member.id] = member
+        if member.id not in self._by_container:
+            self._count(pool, 1)
         self._by_container[member.id] = pool
         self._past[member.id] = (pool.owner, pool.key)
         if len(self._past) > PAST:
@@ -89,6 +95,16 @@ class Pools:
         """Remove a container that has ended."""
         if pool := self._by_container.pop(container, None):
             pool.members.pop(container, None)
+            self._count(pool, -1)
+
+    def _count(self, pool: Pool, change: int) -> None:
+        function = pool.key.app, pool.key.function, pool.key.revision
+        self.of_function[function] += change
+        if not self.of_function[function]:
+            del self.of_function[function]
+        self.of_owner[pool.owner] += change
+        if not self.of_owner[pool.owner]:
+            del self.of_owner[pool.owner]
 
     def members(self) -> list[tuple[Pool, Member]]:
         """Return all containers, each with its pool."""

@@ -8,6 +8,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from homeport.contract.capacity import Capacity
 from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.roles import Ingress
 from homeport.control.fleet import scheduler
@@ -36,11 +37,14 @@ class Rooms:
         self._nodes = nodes
         self._ingress = ingress
         self._note = note  # writes one line to the log of the pool's app
+        self._rooms: dict[
+            str, tuple[Mirror, int, Capacity, scheduler.Room]
+        ] = {}  # by node, as counted
         self._drained = drained  # called with a pool one of whose containers makes room
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Return whether there is room for one more container of each of these pools."""
-        rooms = {mirror.name: _left(mirror) for mirror in self._nodes.taking()}
+        rooms = {mirror.name: self._room(mirror) for mirror in self._nodes.taking()}
         for pool in pools:
             offers = scheduler.offers(pool.function, rooms.values())
             place = scheduler.place(offers)
@@ -178,7 +182,7 @@ class Rooms:
         counts = self._counts()
         standing = scheduler.Standing(
             function=counts[_function(pool)],
-            app=sum(other.owner == pool.owner for other, _ in self._pools.members()),
+            app=self._pools.of_owner[pool.owner],
         )
         without = [
             other.function
@@ -186,20 +190,42 @@ class Rooms:
             if other.function.memory_mib and not counts[_function(other)] and not other.retired
         ]
         taken = self._nodes_of(pool)
+        kept_mib: dict[Capacity, int] = {}
+        for capacity in {mirror.capacity for mirror in self._nodes.taking() if mirror.capacity}:
+            kept_mib[capacity] = scheduler.reserved_mib(without, capacity)
         rooms = [
             scheduler.open_to(
-                dataclasses.replace(_left(mirror, pool), own=taken[mirror.name]),
+                dataclasses.replace(
+                    self._room(mirror),
+                    has_image=mirror.has_image(pool.function.image),
+                    is_warm=mirror.is_warm(pool.key),
+                    own=taken[mirror.name],
+                ),
                 standing,
-                scheduler.reserved_mib(without, mirror.capacity),
+                kept_mib[mirror.capacity],
             )
             for mirror in self._nodes.taking()
             if mirror.capacity is not None
         ]
         return scheduler.offers(pool.function, rooms)
 
+    def _room(self, mirror: Mirror) -> scheduler.Room:
+        """Return a node's free room; counted again only after a change, because there may be a thousand nodes."""
+        counted = self._rooms.get(mirror.name)
+        if (
+            counted is None
+            or counted[0] is not mirror
+            or counted[1:3] != (mirror.changes, mirror.capacity)
+        ):
+            assert mirror.capacity is not None  # it has answered
+            there = [container.order for container in mirror.containers.values()]
+            room = scheduler.room(mirror.name, mirror.capacity, there)
+            counted = self._rooms[mirror.name] = mirror, mirror.changes, mirror.capacity, room
+        return counted[3]
+
     def _counts(self) -> Counter[tuple[str, str, str]]:
         """Return how many containers each function's version has."""
-        return Counter(_function(pool) for pool, _ in self._pools.members())
+        return self._pools.of_function
 
     def _port_is_free(self, pool: Pool, port: int) -> bool:
         holder = self._pools.holder_of_port(port)
@@ -211,20 +237,6 @@ class Rooms:
                 owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
             pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
         return False
-
-
-def _left(mirror: Mirror, pool: Pool | None = None) -> scheduler.Room:
-    """Return a node's free room, and whether it has the pool's image and a zygote of its function."""
-    assert mirror.capacity is not None  # it has answered
-    there = [container.order for container in mirror.containers.values()]
-    room = scheduler.room(mirror.name, mirror.capacity, there)
-    if pool is None:
-        return room
-    return dataclasses.replace(
-        room,
-        has_image=mirror.has_image(pool.function.image),
-        is_warm=mirror.is_warm(pool.key),
-    )
 
 
 def _function(pool: Pool) -> tuple[str, str, str]:
