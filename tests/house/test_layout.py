@@ -28,11 +28,14 @@ LONGER = {
     "tests/journeys/test_access.py:test_a_laptop_does_what_its_token_allows": "one journey, with one server",
     "tests/node/zygotes/test_nursery.py": "a table of imports that cannot be forked",
 }
-#: Words that a reader who learned English at school may not know.
+#: Words that a reader who learned English at school may not know, or that have a plainer one: continue, start again.
 WORDS = re.compile(
-    r"\b(makes? it so|whoever|obituar\w+|thief|thieves|born|as a rule|cannot be had|in one breath)\b",
+    r"\b(makes? it so|whoever|obituar\w+|thief|thieves|born|births?|nests|as a rule|cannot be had|in one breath|"
+    r"(go|goes|going|went) on|anew|beg[aiu]ns? again|in vain|as ever)\b",
     re.IGNORECASE,
 )
+#: Tokens with prose; Python 3.12 and newer have the text of an f-string as tokens of their own.
+PROSE = {"COMMENT", "STRING", "FSTRING_MIDDLE"}
 
 
 def sources(folder: str) -> list[Path]:
@@ -99,13 +102,14 @@ def prose(path: Path) -> Iterator[str]:
     """Yield a file's comments and strings."""
     text = path.read_text()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING):
+        if tokenize.tok_name[token.type] in PROSE:
             yield token.string
 
 
 def pages() -> list[Path]:
-    """Return all pages in Markdown."""
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+    """Return all pages in Markdown, and the dashboard's templates."""
+    markdown = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*markdown, *sorted((SRC / "dashboard/templates").glob("*.html"))]
 
 
 def test_the_prose_has_plain_words():

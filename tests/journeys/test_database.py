@@ -1,4 +1,4 @@
-"""The database goes while the server runs: what is deployed goes on, changes are refused, and nothing is half-done."""
+"""The database goes while the server runs: what is deployed continues to serve, changes are refused, and nothing is half-done."""
 
 import signal
 
@@ -95,7 +95,7 @@ def test_what_is_deployed_goes_on_without_the_database(terminal, tmp_path, datab
         assert database.name in done.stderr, done.stderr
         assert "bug of homeport" not in done.stderr
     assert "keep" in status.stdout
-    assert "what is deployed goes on, and changes are refused" in status.stderr
+    assert "what is deployed continues to serve, and changes are refused" in status.stderr
 
     database.come()
     terminal.run("deploy", script)

@@ -118,7 +118,7 @@ def test_an_interrupted_deploy_goes_on_in_the_server_and_says_so(terminal, write
     command.wait_for("loading")
 
     assert 130 == command.interrupt()
-    assert "interrupted: the server goes on with the deploy of `slow`" in command.output
+    assert "interrupted: the server continues with the deploy of `slow`" in command.output
     (going_on,) = terminal.json("app", "deploys", "slow")
     assert "running" == going_on["result"]
     watching = terminal.start("app", "deploys", "--watch", str(going_on["id"]))

@@ -52,4 +52,4 @@ def test_ctrl_c_leaves_the_terminal_whole(terminal, write):
     assert 130 == code
     assert not deploy.screen.cursor.hidden
     assert "image of" not in "\n".join(deploy.shown)
-    assert "interrupted: the server goes on with the deploy" in "\n".join(deploy.shown)
+    assert "interrupted: the server continues with the deploy" in "\n".join(deploy.shown)

@@ -284,7 +284,7 @@ def test_functions_are_called_by_name_here_and_from_another_machine(terminal, wr
 def test_a_detached_run_goes_on_until_its_spawned_calls_have_ended(terminal, write):
     done = terminal.run("run", "--detach", write(DETACHED))
     call = done.stdout.strip()
-    assert "`detached` goes on until its spawned calls have ended" in done.stderr
+    assert "`detached` continues until its spawned calls have ended" in done.stderr
     assert ["detached"] == [app["name"] for app in terminal.status()["apps"]]
     assert "running" in terminal.run("call", "list", "detached").stdout
     opens = write(

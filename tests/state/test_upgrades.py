@@ -124,7 +124,7 @@ def test_the_way_back_waits_until_no_server_has_the_home(settings):
         schema.prepare(database)
         database.dispose()
     with standby.led(settings.home / standby.LOCK):
-        with pytest.raises(StorageError, match="a server goes on to use"):
+        with pytest.raises(StorageError, match="a server still uses"):
             upgrades.go_back(settings, patience_s=0.0)
         assert "9999" == schema_of(settings)
 

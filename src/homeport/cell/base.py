@@ -56,7 +56,7 @@ def fork(cell: Cell, owned: Sequence[int] = ()) -> int:
     """Fork like os.fork(): the child is pid 1, and sees only the files that the cell shows.
 
     `owned` are trees, opened read-only for `mounts.place`, whose files the cell's root shall own. In the
-    child an `OSError` says what failed; the caller may go on. The process must have one thread.
+    child an `OSError` says what failed; the caller may continue. The process must have one thread.
     """
     shown = view(cell)
     privileged = os.geteuid() == 0

@@ -1,7 +1,7 @@
 """Links in an image's root file system to files that were mounted elsewhere, in a container's private layer.
 
 A library needs a link in the directory where the image's loader looks by default. A cache of the loader (ld.so.cache) would
-have to be made anew by the image's own `ldconfig` at each start, and a variable (LD_LIBRARY_PATH) is lost
+have to be made again by the image's own `ldconfig` at each start, and a variable (LD_LIBRARY_PATH) is lost
 where a program starts another one without its environment.
 """
 

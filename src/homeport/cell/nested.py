@@ -40,7 +40,7 @@ def fork(
     if network is not Network.HOST:
         base.loopback_up()
     if writes:
-        private.build(cell, name, nests=True)
+        private.build(cell, name, keeps_stage=True)
     else:
         _narrow(cell, name)
     mounts.place(pairs, stays=True, last=last)

@@ -23,7 +23,7 @@ TIGHT = kernel.NOSUID | kernel.NODEV
 def fork(cell: Cell, name: str) -> int:
     """Fork like os.fork(); the child is pid 1 of the new cell. `name` is its directory in the storage.
 
-    In the child an `OSError` says what failed; the caller may go on. One thread only.
+    In the child an `OSError` says what failed; the caller may continue. One thread only.
     """
     child = namespaces.fork(cell.network, identity.nested())
     if child == 0:
@@ -31,10 +31,10 @@ def fork(cell: Cell, name: str) -> int:
     return child
 
 
-def build(cell: Cell, name: str, *, nests: bool = False) -> None:
+def build(cell: Cell, name: str, *, keeps_stage: bool = False) -> None:
     """Build the cell in new namespaces: its root, /proc and /dev, and nothing else of the base cell.
 
-    With `nests`, keep the directories that are needed to build private cells below this one.
+    With `keeps_stage`, keep the directories that are needed to build private cells below this one.
     """
     kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
     shown = mounts.read_places()
@@ -42,12 +42,12 @@ def build(cell: Cell, name: str, *, nests: bool = False) -> None:
     os.mkdir(storage, 0o700)
     mounts.write_places(storage, shown)
     _root(cell, storage)
-    _stage(storage, nests=nests)
+    _stage(storage, keeps_stage=keeps_stage)
     for path in shown:
         kernel.bind(path, NEW + path)
     _devices(cell)
     kernel.mount("proc", f"{NEW}/proc", "proc", TIGHT | kernel.NOEXEC)
-    if not nests:  # the kernel refuses a new /proc if the present one is masked
+    if not keeps_stage:  # the kernel refuses a new /proc if the present one is masked
         _mask(f"{NEW}/proc")
     kernel.pivot_root(NEW)
     base.settle(cell)
@@ -62,9 +62,9 @@ def _root(cell: Cell, storage: str) -> None:
     base.copy_skeleton(NEW)
 
 
-def _stage(storage: str, *, nests: bool) -> None:
+def _stage(storage: str, *, keeps_stage: bool) -> None:
     stage, up = NEW + mounts.STAGE, f"{base.HIDDEN}/{base.UP}"
-    if nests:
+    if keeps_stage:
         kernel.bind(base.HIDDEN, stage)
         kernel.mount("none", stage, None, kernel.BIND | kernel.REMOUNT | kernel.RDONLY | TIGHT)
         kernel.bind(storage, f"{stage}/{base.UP}", recursive=False)

@@ -93,12 +93,12 @@ def deploys(
     name: Annotated[str, typer.Argument(metavar="[APP]", help="Of one app.")] = "",
     n: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many of the last.")] = 20,
     watch: Annotated[
-        int, typer.Option(metavar="ID", help="Show the progress of one that goes on.")
+        int, typer.Option(metavar="ID", help="Show the progress of one that is still running.")
     ] = 0,
     json: options.Json = False,
     environment: options.Environment = None,
 ) -> None:
-    """List deploys, rollbacks and stops, also those that failed or go on, the newest first."""
+    """List deploys, rollbacks and stops, also those that failed or are still running, the newest first."""
     from homeport.cli import history
 
     settings = options.load(environment=environment)

@@ -56,7 +56,7 @@ def wanted(percent: str, lasts: str) -> "Canary | None":
 
 
 def show_begun(name: str, canary: "CanaryStatus") -> None:
-    """Say what goes on after a deploy with `--canary`."""
+    """Say what continues after a deploy with `--canary`."""
     left = lasts(canary.ends_at - time.time())
     output.say(
         f"✓ v{canary.version} gets {canary.percent:g}% of the requests, beside v{canary.before}"

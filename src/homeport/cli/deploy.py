@@ -41,7 +41,7 @@ def deploy(
         str,
         typer.Option(
             metavar="TIME",
-            help="Stop the app after 30m, 12h or 7d; each deploy begins that time anew. `never` takes it back.",
+            help="Stop the app after 30m, 12h or 7d; each deploy starts that time again. `never` takes it back.",
             show_default=False,
         ),
     ] = "",
@@ -188,7 +188,7 @@ async def _upload(
             raise
         except asyncio.CancelledError:  # Ctrl-C
             output.say(
-                f"interrupted: the server goes on with the deploy of `{declared.name}`; "
+                f"interrupted: the server continues with the deploy of `{declared.name}`; "
                 f"`homeport app history {declared.name}` shows whether it serves"
             )
             raise

@@ -58,7 +58,7 @@ def run(
         typer.Option(
             "-d",
             "--detach",
-            help="Calls that it spawns go on after the command, on the background server.",
+            help="Calls that it spawns continue after the command, on the background server.",
         ),
     ] = False,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", hidden=True)] = False,

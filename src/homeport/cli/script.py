@@ -261,7 +261,7 @@ def read(line: bytes) -> Answer:
     except (ValueError, TypeError, KeyError):
         raise ScriptError(
             "what loaded the script is another version of homeport, or was cut off: its answer cannot be read",
-            hint="run it again; while homeport is installed anew, two versions can meet",
+            hint="run it again; while homeport is being reinstalled, two versions can meet",
         ) from None
 
 

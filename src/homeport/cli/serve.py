@@ -220,7 +220,7 @@ class Session:
             self._shown.shorten(failure)
             script.quote(failure, self._sources.values())
             output.show_failure(failure)
-            output.say("the version before goes on serving")
+            output.say("the version before continues to serve")
 
     async def _watch(self) -> None:
         """Set `_saved` after a save of a file that the script used when it was last loaded."""

@@ -219,7 +219,7 @@ def _read(line: str) -> Started:
     except (ValueError, TypeError, KeyError):
         raise ServerUnreachable(
             "the server that was started is another version of homeport: its answer cannot be read",
-            hint="run it again; while homeport is installed anew, two versions can meet",
+            hint="run it again; while homeport is being reinstalled, two versions can meet",
         ) from None
 
 

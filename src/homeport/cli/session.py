@@ -176,6 +176,6 @@ async def opened(
 def left_running(app: str) -> str:
     """Return what to say of a detached app."""
     return (
-        f"`{app}` goes on until its spawned calls have ended. `homeport app logs -f {app}` shows what it prints, "
+        f"`{app}` continues until its spawned calls have ended. `homeport app logs -f {app}` shows what it prints, "
         f"`homeport app stop {app}` ends it"
     )

@@ -38,7 +38,7 @@ class Deploys:
         return (await self._connection.ask(DeployList, "GET", path)).deploys
 
     def progress(self, number: int) -> AsyncIterator[events.Event]:
-        """Yield the events of a deploy that goes on, from its beginning."""
+        """Yield the events of a deploy that is still running, from its beginning."""
         return self._events(f"/v1/deploys/{number}/progress", method="GET")
 
     async def _events(

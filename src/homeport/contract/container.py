@@ -159,7 +159,7 @@ class Descriptors:
         return {f"HOMEPORT_{name}_FD": str(number) for name, number in numbers.items()}
 
 
-# `busy`: another program has a web_server's port. `again`: the start begins again in a fresh interpreter;
+# `busy`: another program has a web_server's port. `again`: the container starts again in a fresh interpreter;
 # `unlike`: it should, but serves already. An event of another kind ends the container.
 # `tunnel` comes with a socket (SCM_RIGHTS), at which the node listens for it; `closed` ends a tunnel.
 KINDS = (
@@ -182,7 +182,7 @@ class Event:
     modules: tuple[
         str, ...
     ] = ()  # imported: in order, what a zygote may preload; again, unlike: not these
-    held: int = 0  # held: slots with work that goes on after its response (a background task)
+    held: int = 0  # held: slots with work that continues after its response (a background task)
     tunnel: str = ""  # tunnel, closed: its name, 20 hex digits that nobody can guess
     port: int = 0  # tunnel: of the container, where its requests go
 
@@ -206,7 +206,7 @@ class Container:
     pid: int = 0  # the runner's process id, which is the user's code's own
     address: str = ""  # `abstract:name` or `127.0.0.1:8000`, for the ingress; set by the node, never by the container
     held: int = (
-        0  # slots with work that goes on after its response; the ingress sends no request to them
+        0  # slots with work that continues after its response; the ingress sends no request to them
     )
     cuts: int = 0  # responses that it cut at their deadline because they were not read
     tunnels: tuple[OpenTunnel, ...] = ()

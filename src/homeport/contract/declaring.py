@@ -39,7 +39,7 @@ class Go:
     environment: str = "main"
     key: str = field(default="", repr=False)  # of the environment
     token: str = field(default="", repr=False)  # of that other server
-    detach: bool = False  # a function that is run goes on if this process ends
+    detach: bool = False  # a function that is run continues if this process ends
     urls: dict[str, str] = field(default_factory=dict)  # of its web functions, by tag
 
 

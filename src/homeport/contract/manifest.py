@@ -143,7 +143,7 @@ class FunctionSpec:
 
     @property
     def drain_s(self) -> float:
-        """How long running requests may go on when other containers take over."""
+        """How long running requests may continue when other containers take over."""
         return self.timeout_s if self.exit_grace_s is None else self.exit_grace_s
 
     @property

@@ -12,7 +12,7 @@ Seven 64-bit little-endian numbers. Times are nanoseconds of CLOCK_MONOTONIC, wh
     3  inside    requests that hold a slot, work after their response included
     4  refused   why connections cannot be accepted (an errno); 0 while they can
     5  requests  that began since the start
-    6  held      slots with work that goes on after its response. The report has it too; a later server has
+    6  held      slots with work that continues after its response. The report has it too; a later server has
                  no report from the containers that it takes over, and reads it here
 
 A container can write anything to its page. The reader uses the page only to decide when to end *this*
@@ -72,7 +72,7 @@ class Pulse:
         ) & MASK  # code of the user's may write here
 
     def held(self, count: int) -> None:
-        """Record how many slots have work that goes on after its response."""
+        """Record how many slots have work that continues after its response."""
         self._numbers[_HELD] = count
 
     def refused(self, errno: int) -> None:

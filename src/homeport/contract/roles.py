@@ -83,7 +83,7 @@ class Node(Protocol):
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back from now on.
 
-        The runner finishes a response whose work goes on (a background task) only then, so that no
+        The runner finishes a response whose work continues (a background task) only then, so that no
         visitor is sent to a slot that is still taken. Unknown ids are ignored.
         """
 
@@ -192,7 +192,7 @@ class Ingress(Protocol):
         """
 
     async def drain(self, pool: PoolKey, container: str) -> None:
-        """Send a container no new request; the requests inside go on."""
+        """Send a container no new request; the requests inside continue."""
 
     async def lose(self, pool: PoolKey, container: str) -> None:
         """Forget a container that has ended: it gets no request, and requests queued for it are routed again."""
@@ -210,7 +210,7 @@ class Ingress(Protocol):
         """Send the activator `awake <pool>` when the next request to each of these pools begins, once; `IngressError` if it cannot.
 
         The line names the pool without its class parameters.
-        The line may be lost when the ingress restarts. Requests to a pool without containers park as ever.
+        The line may be lost when the ingress restarts. Requests to a pool without containers park as before.
         """
 
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
@@ -236,20 +236,20 @@ class Ingress(Protocol):
         """Tell the containers to capture the requests to an endpoint from now on; None: no more.
 
         `order` is `<token>.<bytes>`, perhaps with `.<share>`, in letters, digits and a dot (runner/servers/captured.py). It is forgotten with the endpoint, and stays
-        when the endpoint is routed anew. An unknown endpoint is ignored.
+        when the endpoint is routed again. An unknown endpoint is ignored.
         """
 
     async def split(self, endpoint_id: str, part: Split | None) -> None:
         """Lead a part of the requests to an endpoint to another endpoint from now on, chosen at random; None: no more.
 
         A request that the other one's pool has no container for, and gets none, is answered by the endpoint's own pool. The split is forgotten
-        with the endpoint, and stays when the endpoint is routed anew. An unknown endpoint is ignored.
+        with the endpoint, and stays when the endpoint is routed again. An unknown endpoint is ignored.
         """
 
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
         """Answer these hosts over TLS with a certificate from now on, and after each restart.
 
-        `pem` has the private key, the certificate and its chain; without `hosts` all its names count. A known name is a renewal: open connections go on.
+        `pem` has the private key, the certificate and its chain; without `hosts` all its names count. A known name is a renewal: open connections continue.
         A name has letters, digits, `.`, `_` and `-`. `BadRequest` for a PEM that is damaged, or not for one of the hosts;
         `StorageError` on a full disk; `IngressError` if the ingress refuses it. After an error nothing has changed.
         """

@@ -103,7 +103,7 @@ def read(line: str) -> tuple[Settings, bool]:
     except (ValueError, TypeError, KeyError):
         raise BadRequest(
             "the command that started this server is another version of homeport",
-            hint="run it again; while homeport is installed anew, two versions can meet",
+            hint="run it again; while homeport is being reinstalled, two versions can meet",
         ) from None
 
 

@@ -6,7 +6,7 @@ The map `guards` has an entry for such an endpoint, and the map `tokens` one for
     tokens    REALM-ID -> HASH : UNTIL : FORMER HASH : FORMER UNTIL : COUNT : UNIT : RETRY
 
 One entry has everything, so one command of the Runtime API changes it, with no request between two states. HASH is the secret's SHA-256, UNTIL is in
-seconds since the epoch, COUNT, UNIT (`s` or `m`) and RETRY are a rate, or `0:-:0`. Of the requests to an endpoint with a canary, PART in 1,000 go on
+seconds since the epoch, COUNT, UNIT (`s` or `m`) and RETRY are a rate, or `0:-:0`. Of the requests to an endpoint with a canary, PART in 1,000 continue
 as requests to the endpoint OTHER. That is decided here because requests to other endpoints do not come here, and so pay nothing for it.
 
 A request with a right secret counts for its token; a request that no rule refuses counts for the endpoint too. The
@@ -125,7 +125,7 @@ def _split() -> list[str]:
         "  # for which version",
         SET.format("part", "var(txn.guard),field(6,:)"),
         "  tcp-request content accept unless { var(txn.part) -m len gt 0 }",
-        # The random number is drawn once: an acl would draw it anew at each use.
+        # The random number is drawn once: an acl would draw it again at each use.
         SET.format("drawn", "rand(1000),sub(txn.part)"),
         "  acl led var(txn.drawn) -m int lt 0",
         SET.format("main", "var(txn.endpoint) if led"),

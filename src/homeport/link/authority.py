@@ -128,7 +128,7 @@ class Authority:
         self._ca, self._key = ca, key
 
     def _damaged(self, why: str) -> StorageError:
-        # Never made anew by itself: no node would know the new one.
+        # Never made again by itself: no node would know the new one.
         return StorageError(
             f"the cluster's CA in {self.certificate.parent} is damaged: {why}",
             hint="restore it from a backup; or remove the directory, and let each node join again",

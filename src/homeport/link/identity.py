@@ -73,7 +73,7 @@ def of_control(ca: Path, pair: Path) -> ssl.SSLContext:
     """Return the TLS of the control plane. A peer without a certificate may connect, only to join."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, ca)
     context.verify_mode = ssl.CERT_OPTIONAL
-    context.num_tickets = 0  # each connection shows its certificate anew
+    context.num_tickets = 0  # each connection shows its certificate again
     context.load_cert_chain(pair)
     return context
 

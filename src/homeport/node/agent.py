@@ -295,7 +295,7 @@ class Agent:
         return await asyncio.to_thread(self._meter.look, self._running())
 
     def _open_cells(self, earlier_ones: Collection[records.Left]) -> None:
-        """Isolate containers if that is wanted and possible; the containers that are `earlier_ones` go on as they are."""
+        """Isolate containers if that is wanted and possible; the containers that are `earlier_ones` continue as they are."""
         if not self._is_usual:
             return
         dirs_by_leader = {earlier.leader: earlier.launch.tmp_dir for earlier in earlier_ones}

@@ -19,7 +19,7 @@ MOST_SHOWN = 1000  # lines that a start may have printed before it starts again
 def install(shown: Sequence[Sequence[str]] = ((), ())) -> None:
     """Replace stdout and stderr, so that `print` and logging write tagged lines.
 
-    `shown` are the lines that this start printed to stdout and stderr before it began again.
+    `shown` are the lines that this start printed to stdout and stderr before it started again.
     """
     sys.stdout = Lines(sys.stdout, shown[0])
     sys.stderr = Lines(sys.stderr, shown[1])
@@ -90,7 +90,7 @@ class Lines:
         self._stream.flush()
 
     def _write_what_is_new(self, text: str) -> None:
-        """Leave out lines that the start printed before it began again, until a line differs."""
+        """Leave out lines that the start printed before it started again, until a line differs."""
         *lines, self._partial = (self._partial + text).split("\n")
         while lines and self._shown and _without_numbers(lines[0]) == self._shown[-1]:
             self._shown.pop()

@@ -73,11 +73,11 @@ class Report:
         self._say(self._complete(Event(kind="busy", reason=reason, phase=self.phase)))
 
     def again(self, reason: str, modules: tuple[str, ...]) -> None:
-        """Report that the start begins again in a fresh interpreter, because these preloaded modules differ."""
+        """Report that the container starts again in a fresh interpreter, because these preloaded modules differ."""
         self._say(Event(kind="again", reason=reason, modules=modules), last=False)
 
     def unlike(self, reason: str, modules: tuple[str, ...]) -> None:
-        """Report that these preloaded modules differ, and that it is too late to begin again."""
+        """Report that these preloaded modules differ, and that it is too late to start again."""
         self._say(Event(kind="unlike", reason=reason, modules=modules), last=False)
 
     def descriptors(self) -> list[int]:
@@ -85,7 +85,7 @@ class Report:
         return [self._hears] if isinstance(self._hears, int) else []
 
     def held(self, count: int) -> None:
-        """Report how many slots have work that goes on after its response."""
+        """Report how many slots have work that continues after its response."""
         self._say(Event(kind="held", held=count), last=False)
 
     def cut(self) -> None:

@@ -227,7 +227,7 @@ class Database:
         if now != self._inode:
             raise StorageError(
                 f"{self.file} is gone, or another file is in its place",
-                hint="what serves goes on; `homeport down`, then `homeport restore` with a backup",
+                hint="what serves continues to serve; `homeport down`, then `homeport restore` with a backup",
             )
 
     def _sqlite(self, path: Path) -> Engine:

@@ -179,6 +179,6 @@ class SecretBox:
             raise SecretMissing(
                 f"the secret `{name}` lacks {names}",
                 where=ref.where,
-                hint=f"create it anew with `homeport secret create {name} {every} --force`",
+                hint=f"create it again with `homeport secret create {name} {every} --force`",
             )
         return values

@@ -95,7 +95,7 @@ def _alone(home: Path, patience_s: float, is_needed: Callable[[], bool]) -> Iter
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StorageError(
-                        f"a server goes on to use {home}: its database cannot be put back",
+                        f"a server still uses {home}: its database cannot be put back",
                         hint="end the server, and run `homeport service upgrade` again",
                     ) from None
                 time.sleep(LOOK_S)

@@ -42,8 +42,8 @@ class Vault:
         if not self._known:
             raise StorageError(
                 f"{self._file} is damaged: no secret can be read or written",
-                hint="restore the file from a backup; without one, remove it, start the server "
-                "again and create each secret anew with `--force`",
+                hint="restore the file from a backup; without one, remove it, start the server, "
+                "and create each secret again with `--force`",
             )
         return self._known
 

@@ -73,7 +73,7 @@ def test_a_start_that_ends_without_a_word_was_as_far_as_it_said(clock):
     assert expected == start.timings_ms
 
 
-def test_one_that_never_was_a_process_was_forked_in_vain(clock):
+def test_one_that_never_was_a_process_was_forked_for_nothing(clock):
     start = Start(clock)
     start.turn_came()
     clock.s += 2.0

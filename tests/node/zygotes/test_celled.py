@@ -121,7 +121,7 @@ async def test_the_apps_log_says_once_that_there_is_no_zygote_and_containers_sta
     monkeypatch.setattr(cells, "for_zygote", wrong)
     house.write(TOLD)
     containers = [(await started(house), await house.learned("heavy"))[0] for _ in range(2)]
-    line = await house.watched.line("each container imports its modules anew: the zygote did not")
+    line = await house.watched.line("each container imports its modules again: the zygote did not")
 
     assert ["forked"] * 2 == [container.origin for container, _ in containers]
     assert 2 == len({at for _, (_, _, _, at) in containers})

@@ -391,7 +391,7 @@ async def test_the_log_says_once_that_a_function_has_no_zygote(house, monkeypatc
     for _ in range(2):
         assert "1" == await house.get(await house.start())
         await house.learned("heavy")
-    line = "each container imports its modules anew: the zygote did not start: no room"
+    line = "each container imports its modules again: the zygote did not start: no room"
     await house.watched.line(line)
 
     assert 1 == sum(line in each.text for each in house.watched.lines)
@@ -430,7 +430,7 @@ async def test_a_fork_is_not_disturbed_by_a_child_that_ends_at_the_same_moment(h
     await until(lambda: len(zygote.children()) > 1, "a spare beside the first container")
     zygote.suspend()
     second = asyncio.create_task(house.start())
-    await until(lambda: base.current._births, "the second to be asked for")
+    await until(lambda: base.current._answers, "the second to be asked for")
     # The oldest child: a zygote of the function may start at the same time.
     spare, *_ = [child for child in zygote.children() if child.pid != init.pid]
     spare.kill()  # so that the zygote has to fork at once, and hears of an end meanwhile

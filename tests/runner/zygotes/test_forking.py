@@ -28,9 +28,9 @@ class Shelf:
 
 if not os.fork():
     node.close()
-    birth = Zygote(control, Shelf()).serve()
+    child = Zygote(control, Shelf()).serve()
     os.write(mark, b"begins")
-    birth.wait()
+    child.wait()
     os.write(mark, b"runs")
     os._exit(0)
 control.close()
@@ -107,8 +107,8 @@ def own_pages(pid):
 zygote = os.fork()
 if not zygote:
     node.close()
-    birth = Zygote(control, Shelf()).serve()
-    birth.wait()
+    child = Zygote(control, Shelf()).serve()
+    child.wait()
     for page in range(PAGES):
         memory[page * pages.PAGE] = 1
     time.sleep(60)
@@ -195,8 +195,8 @@ def fork(count):
 zygote = os.fork()
 if not zygote:
     node.close()
-    birth = Zygote(control, Shelf()).serve()
-    birth.wait()
+    child = Zygote(control, Shelf()).serve()
+    child.wait()
     time.sleep(120)
     os._exit(0)
 control.close()

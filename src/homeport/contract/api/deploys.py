@@ -25,7 +25,7 @@ class Deploy:
     tag: str = ""  # a word to find the version by
     strategy: str = "rolling"  # or `recreate`: the old containers end before new ones start
     drain_s: float | None = (
-        None  # how long requests inside the old version may go on; its `timeout` by default
+        None  # how long requests inside the old version may continue; its `timeout` by default
     )
     expires_s: float | None = (
         None  # the app stops then; 0: never; null: as said at an earlier deploy
@@ -61,7 +61,7 @@ class DeployRecord:
     app: str
     kind: str  # `deploy`, `canary`, `promote`, `rollback` or `stop`
     at: float  # when it began
-    ended_at: float | None  # null while it goes on
+    ended_at: float | None  # null while it is running
     version: int | None  # that it made; null: none
     tag: str  # as `deploy --tag` named it
     by: str  # as in the audit log: `socket` (the server's own user), `token`, `server`

@@ -11,7 +11,7 @@ class Serve:
 
     manifest: Manifest
     detach: bool = (
-        False  # when the connection ends, the app goes on until its spawned calls have ended
+        False  # when the connection ends, the app continues until its spawned calls have ended
     )
 
 

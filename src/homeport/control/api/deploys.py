@@ -115,16 +115,16 @@ class Deploys:
 
     @route("GET", "/v1/deploys")
     async def every(self, scope: Scope, query: DeployQuery) -> DeployList:
-        """List the deploys, rollbacks and stops of an environment, also those that go on or have failed."""
+        """List the deploys, rollbacks and stops of an environment, also those that are running or have failed."""
         return DeployList(deploys=tuple(await self._history.last(scope, query.app, query.tail)))
 
     @route("GET", "/v1/deploys/{id}/progress")
     async def progress(self, scope: Scope, id: str) -> AsyncIterator[events.DeployEvent]:  # noqa: A002 - the path's
-        """Follow a deploy or a rollback that goes on, from its beginning; of the last ones that have ended, read how they went."""
+        """Follow a deploy or a rollback that is still running, from its beginning; of the last ones that have ended, read how they went."""
         watched = self._underway.find(scope, int(id)) if id.isdecimal() and len(id) < 19 else None
         if watched is None:
             raise NotFound(
-                f"no deploy `{id}` goes on",
+                f"no deploy `{id}` is running",
                 hint="`GET /v1/deploys` lists them, with how they ended",
             )
         return self._events(watched)

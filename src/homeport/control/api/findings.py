@@ -60,7 +60,7 @@ class Findings:
 def of_server(status: Status, home: Path, free_bytes: int) -> Iterator[Finding]:
     """Yield the problems of the server itself."""
     if status.trouble:
-        text = f"{status.trouble}; what is deployed goes on, and changes are refused"
+        text = f"{status.trouble}; what is deployed continues to serve, and changes are refused"
         yield Finding(what="database", told=text)
     if not status.ingress_pid:
         yield Finding(what="HAProxy", told="it does not run", hint="`server.log` says why")

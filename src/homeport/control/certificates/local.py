@@ -2,7 +2,7 @@
 
 Its key is a file of mode 0600 in the home. Everybody who reads it could sign for the names that the CA's certificate permits,
 and for no other (RFC 5280, 4.2.1.10): homeport's own domain, and names that belong to nobody. So a stolen key opens no
-bank. A domain that the certificate does not permit needs another CA, which has to be installed anew.
+bank. A domain that the certificate does not permit needs another CA, which has to be installed again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The canaries of all apps: versions that get a part of the requests until they are promoted or rolled back.
 
 Called by `deployer`, in the app's turn; `beside` has the steps. `judging` counts their requests and decides. A row in the store
-(`state/canaries`) says what there is, so a restart goes on with the same share and the same end.
+(`state/canaries`) says what there is, so a restart continues with the same share and the same end.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class Canaries:
         await self.rows.load()
 
     async def close(self) -> None:
-        """Stop what goes on in the background."""
+        """Stop the background work."""
         await self._beside.close()
 
     def __iter__(self) -> Iterator[Running]:
@@ -110,7 +110,7 @@ class Canaries:
         return self._runs(owner, row, revision, current)
 
     async def change(self, owner: Owner, current: LiveApp, wanted: Canary) -> CanaryStatus:
-        """Give the canary of an app another share, and begin its time anew; what was counted stays."""
+        """Give the canary of an app another share, and start its time again; what was counted stays."""
         running = self._running[owner]
         row = dataclasses.replace(
             running.row,
@@ -149,7 +149,7 @@ class Canaries:
         return await self._ended(running, canaries.ROLLED_BACK, reason)
 
     async def restore(self, owner: Owner, current: LiveApp) -> None:
-        """Go on with a canary after a restart; one that cannot is rolled back."""
+        """Continue with a canary after a restart; one that cannot is rolled back."""
         row = self.rows.last((owner.scope, owner.name))
         if row is None or not row.is_running:
             return

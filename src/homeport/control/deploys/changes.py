@@ -1,6 +1,6 @@
 """Lets the changes of one owner happen one after the other: deploys, reloads, rollbacks and stops take turns.
 
-Called by `deployer`. A change has a task of its own, so it goes on if its caller is cancelled; `Change.end`
+Called by `deployer`. A change has a task of its own, so it continues if its caller is cancelled; `Change.end`
 cancels it, with a reason for the caller.
 """
 

@@ -114,7 +114,7 @@ class Deployer:
 
         With `rolling` the old revision serves until the new containers are ready. With `recreate`, or if
         there is no room for both, the old containers end first, and come back if the new ones fail.
-        Running requests of the old revision may go on for `drain_s`, by default for their function's
+        Running requests of the old revision may continue for `drain_s`, by default for their function's
         `timeout`. The deploy continues if the caller is cancelled. `then` is called after it, in the same turn.
         As a `canary` it gets a part of the requests beside the revision that serves.
         """

@@ -10,7 +10,7 @@ latency   Do more take longer than a bound, half as long again as the 95th perce
 
 The samples are looked at again and again as they grow, and each look could be wrong by chance. So there is a look only
 when the new version's sample has grown by a quarter, and look number k may be wrong with a probability of ALPHA / (k (k + 1)),
-which is ALPHA for all looks together, however long it goes on (the union bound; 1/2 + 1/6 + 1/12 + ... = 1). The endpoints
+which is ALPHA for all looks together, however long it continues (the union bound; 1/2 + 1/6 + 1/12 + ... = 1). The endpoints
 share that probability.
 
 A difference must matter, too: of many requests, a test finds differences that nobody minds.

@@ -81,7 +81,7 @@ class Rollout:
         await self._endpoints.close()
 
     def retire(self, pools: list[Pool], *, drain_s: float) -> None:
-        """Retire pools that no endpoint uses; running requests may go on for `drain_s`."""
+        """Retire pools that no endpoint uses; running requests may continue for `drain_s`."""
         for pool in pools:
             pool.retire(drain_s)
         self._reconciler.wake()
@@ -305,7 +305,7 @@ def _ports(app: LiveApp) -> dict[str, int]:
 
 
 def drain_of(app: LiveApp) -> float:
-    """Return how long running requests of an app may go on when its revision serves no more."""
+    """Return how long running requests of an app may continue when its revision serves no more."""
     if app.ephemeral:
         return SERVE_DRAIN_S
     return max(spec.drain_s for spec in app.revision.manifest.functions)

@@ -34,7 +34,7 @@ _REQUEST = re.compile(r"[0-9a-f-]{1,64}")
 
 
 class Activator:
-    """Answers the ingress once a parked request may go on, or cannot be answered."""
+    """Answers the ingress once a parked request may continue, or cannot be answered."""
 
     def __init__(
         self,

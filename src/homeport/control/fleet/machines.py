@@ -58,7 +58,7 @@ class Machines:
         self._opening = asyncio.Lock()
 
     async def open(self) -> None:
-        """Open the port that was open before; a server without one goes on. After a failure there is a line in the log."""
+        """Open the port that was open before; a server without one continues. After a failure there is a line in the log."""
         await self.rows.load()
         if (listens := self._read()) is None:
             return

@@ -24,7 +24,7 @@ class Member:
     begun_at: float = 0.0  # when the start was decided, in seconds since the epoch
     parked_s: float = 0.0  # how long the oldest request that needs it had been parked then
     before: bool = False  # True if it was already serving when its pool was demoted
-    held: int = 0  # slots with work that goes on after its response; they get no new request
+    held: int = 0  # slots with work that continues after its response; they get no new request
     cuts: int = 0  # responses that it has cut because they were not read, by the node's last report
     deadline: float | None = None  # draining: requests that still run then are cut (monotonic)
     missed: bool = False  # True if the node's last list did not have it

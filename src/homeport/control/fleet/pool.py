@@ -174,7 +174,7 @@ class Pool:
         return max(self.demand - inside, 0)
 
     def _held(self, member: Member) -> int:
-        # A request whose work goes on is in both numbers until its last bytes are sent.
+        # A request whose work continues is in both numbers until its last bytes are sent.
         return min(member.held, max(self.slots - self.load.per_container.get(member.id, 0), 0))
 
     @property
@@ -284,7 +284,7 @@ class Pool:
         self.refuse(failure)
 
     def demote(self, drain_s: float) -> None:
-        """A newer version serves: running requests may go on for `drain_s`, and parked requests are routed again."""
+        """A newer version serves: running requests may continue for `drain_s`, and parked requests are routed again."""
         self.demoted, self.floor = True, 0
         self.cut_at = now() + drain_s
         self.peak = Peak(DEMOTED_WINDOW_S)
@@ -301,7 +301,7 @@ class Pool:
             member.before = False
 
     def retire(self, drain_s: float) -> None:
-        """No endpoint uses this pool any more; running requests may go on for `drain_s`."""
+        """No endpoint uses this pool any more; running requests may continue for `drain_s`."""
         self.retired, self.floor, self.drain_s = True, 0, drain_s
         self.release()
 

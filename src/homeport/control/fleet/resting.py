@@ -1,7 +1,7 @@
 """Releases memory while no app serves: what nodes keep for next containers, and free memory of this process.
 
 A deploy starts a node's zygotes again while it prepares the image, before a container needs them. An app at zero
-counts as one that serves, so its cold starts are as fast as ever.
+counts as one that serves, so its cold starts are as fast as before.
 """
 
 import asyncio

@@ -32,7 +32,7 @@ class Sandbox:
 
     cell: Cell
     storage: Path  # what the cells below it write: a directory for each
-    nests: bool = False  # it is below a base cell
+    nested: bool = False  # it is below a base cell
     #: The storages of all cells whose zygotes may fork: also an empty one must stay.
     used: set[Path] = dataclasses.field(default_factory=set, repr=False)
 
@@ -55,12 +55,12 @@ class Sandbox:
 
     def below(self, name: str) -> "Sandbox":
         """Return the sandbox of a nested cell."""
-        return Sandbox(self.cell, self.storage / name, nests=True, used=self.used)
+        return Sandbox(self.cell, self.storage / name, nested=True, used=self.used)
 
     def release(self) -> None:
         """Forget the sandbox, because its zygote has ended; its storage is deleted with the last container."""
         self.used.discard(self.storage)
-        for directory in (self.storage, self.storage.parent) if self.nests else (self.storage,):
+        for directory in (self.storage, self.storage.parent) if self.nested else (self.storage,):
             if directory not in self.used:
                 with contextlib.suppress(OSError):
                     directory.rmdir()

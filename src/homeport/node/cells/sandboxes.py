@@ -109,7 +109,7 @@ class Cells:
             trials.keep(self._root, self.report)
 
     def close(self) -> None:
-        """End the keeper; the cells go on."""
+        """End the keeper; the cells continue."""
         self._opener.close()
 
     def sandbox(self, image: Made) -> Sandbox:

@@ -203,16 +203,18 @@ class Life:
                 pulse=beats,
                 lifeline=shared.lifeline,
             )
-            born, why_fresh = await beginning.begin(
+            forked, why_fresh = await beginning.begin(
                 shared, launch, self.process, image, environ, descriptors, say=self._say_once
             )
-        if born is not None and born.storage:  # what it writes, so that it is measured and removed
-            self.launch = dataclasses.replace(launch, tmp_dir=born.storage)
-        self._start.exists(born.snapshot if born else None)
+        if (
+            forked is not None and forked.storage
+        ):  # what it writes, so that it is measured and removed
+            self.launch = dataclasses.replace(launch, tmp_dir=forked.storage)
+        self._start.exists(forked.snapshot if forked else None)
         self.container = dataclasses.replace(
             self.container,
             pid=self.process.pid,
-            origin=born.origin if born else "fresh",
+            origin=forked.origin if forked else "fresh",
             why_fresh=why_fresh,
         )
         records.write(self.directory, self.container, self.launch, self.process.leader)
@@ -221,7 +223,7 @@ class Life:
         if event.kind == "imported":
             self._learn(event.modules)
         elif event.kind in ("again", "unlike"):
-            self._preloaded_in_vain(event)
+            self._record_useless_preloads(event)
         elif event.kind == "reached":
             self._start.reached(event)
         elif event.kind == "held":
@@ -250,8 +252,8 @@ class Life:
         if self._shared.zygotes is not None:
             self._shared.zygotes.learn(self.launch.order.pool, tuple(modules))
 
-    def _preloaded_in_vain(self, event: Event) -> None:
-        """Record the preloaded modules that made it begin again, or that differed too late for that."""
+    def _record_useless_preloads(self, event: Event) -> None:
+        """Record the preloaded modules that made it start again, or that differed too late for that."""
         if event.kind == "again":
             self.container = dataclasses.replace(
                 self.container, origin="fresh", why_fresh=event.reason

@@ -133,16 +133,16 @@ class Process:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                born = await fork(dataclasses.replace(descriptors, report=theirs.fileno()))
+                forked = await fork(dataclasses.replace(descriptors, report=theirs.fileno()))
             except BaseException:
                 ours.close()
                 raise
-        self._code = born.code
-        self._runner = born.runner
+        self._code = forked.code
+        self._runner = forked.runner
         self._has_runner.set()
         self._listen(ours)
-        self._watch(born.init)
-        return born
+        self._watch(forked.init)
+        return forked
 
     def adopt(self, leader: int, pid: int) -> None:
         """Watch processes that an earlier server started; `OSError` if they have ended."""

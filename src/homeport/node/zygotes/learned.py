@@ -25,7 +25,7 @@ BASE = (
 )
 MAX_MODULES = 6000  # of one function
 MAX_REVISIONS = 3  # revisions of a function for which differing modules are kept
-MAX_AGAIN = 5  # starts that began again; after that nothing is preloaded for this revision
+MAX_AGAIN = 5  # starts that were repeated in a fresh interpreter; after that nothing is preloaded for this revision
 MAX_FILES = 1000
 EVERYTHING = "*"
 
@@ -38,7 +38,7 @@ class Learned:
     modules: list[str] = field(default_factory=list)
     #: revision -> module -> why it must not be preloaded there
     unlike: dict[str, dict[str, str]] = field(default_factory=dict)
-    again: dict[str, int] = field(default_factory=dict)  # revision -> starts that began again
+    again: dict[str, int] = field(default_factory=dict)  # revision -> repeated starts
 
     @staticmethod
     def place(root: Path, environment: str, app: str, function: str) -> Path:

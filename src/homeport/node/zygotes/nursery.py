@@ -242,7 +242,7 @@ class Zygotes:
             if "stale" in word:
                 self._end_stale(base, word["stale"])
             if failure := word.get("failure"):
-                self._say_once(order, f"each container imports its modules anew: {failure}")
+                self._say_once(order, f"each container imports its modules again: {failure}")
             if "ready" not in word:
                 return
             for name, reason in word["ready"]["unsafe"].items():

@@ -86,7 +86,7 @@ class Zygote:
         self._control = control
         self._loop = asyncio.get_running_loop()
         self._first: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._births: collections.deque[asyncio.Future[Forked]] = collections.deque()
+        self._answers: collections.deque[asyncio.Future[Forked]] = collections.deque()
         self._codes: dict[int, asyncio.Future[int | None]] = {}
         control.setblocking(False)
         self._loop.add_reader(control.fileno(), self._hear)
@@ -170,13 +170,13 @@ class Zygote:
     ) -> Forked:
         """Fork a container with these descriptors, and those for its cell. Raises `Gone` or `Stale`."""
         self.has_spare = True
-        born: asyncio.Future[Forked] = self._loop.create_future()
+        answer: asyncio.Future[Forked] = self._loop.create_future()
         self._ask(f"fork {len(cell)}", request, (*handed_over.in_order(), *cell))
-        self._births.append(born)
+        self._answers.append(answer)
         try:
-            return await asyncio.shield(born)
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
-            born.add_done_callback(_unwanted)
+            answer.add_done_callback(_unwanted)
             raise
 
     def touch(self) -> None:
@@ -195,7 +195,7 @@ class Zygote:
             self._control.send(b"retire")
 
     def end(self) -> None:
-        """End it now; its containers go on."""
+        """End it now; its containers continue."""
         self._hear()  # its pid may be on its way
         self._kill()
 
@@ -258,16 +258,16 @@ class Zygote:
             self._codes[message["forked"]] = code
             init = Held.of(descriptors.pop(0), parent=self.pid)
             runner = Held.of(descriptors.pop(0), parent=init.pid)
-            born = self._births.popleft()
+            answer = self._answers.popleft()
             forked = Forked(init, runner, code, self._origin, _storage(message["storage"]))
-            if born.done():
+            if answer.done():
                 _end(forked)
             else:
-                born.set_result(forked)
+                answer.set_result(forked)
         elif "stale" in message and self._first.done():
-            born = self._births.popleft()
-            if not born.done():
-                born.set_exception(Stale(message["stale"]))
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_exception(Stale(message["stale"]))
         elif "ended" in message:
             pid, status = message["ended"]
             if (waiter := self._codes.pop(pid, None)) is not None and not waiter.done():
@@ -300,7 +300,7 @@ class Zygote:
         self._control.close()
         if self._held is not None:
             self._held.close()
-        waits: list[asyncio.Future[Any]] = [self._first, *self._births]
+        waits: list[asyncio.Future[Any]] = [self._first, *self._answers]
         for waiting in waits:
             if not waiting.done():
                 waiting.set_exception(Gone())
@@ -308,7 +308,7 @@ class Zygote:
         for code in self._codes.values():
             if not code.done():
                 code.set_result(None)
-        self._births.clear()
+        self._answers.clear()
         self._codes.clear()
         if self._process is not None:
             threading.Thread(target=self._process.wait, daemon=True).start()  # no zombie
@@ -343,10 +343,10 @@ def _storage(name: str) -> str:
     return name
 
 
-def _unwanted(born: "asyncio.Future[Forked]") -> None:
+def _unwanted(answer: "asyncio.Future[Forked]") -> None:
     """End a child whose requester has given up."""
-    if not born.exception():
-        _end(born.result())
+    if not answer.exception():
+        _end(answer.result())
 
 
 def _end(forked: Forked) -> None:

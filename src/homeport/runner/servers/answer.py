@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class BodyTooLarge(Exception):
-    """A body without a length went on for more than 4 GiB."""
+    """A body without a length was longer than 4 GiB."""
 
 
 class Answer:

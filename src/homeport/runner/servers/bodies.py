@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 # As in Apache's mod_reqtimeout. TCP repeats lost data after 1, 3, 7 and 15 s, so a visitor who had no
-# connection for 15 s can go on.
+# connection for 15 s can continue.
 STALL_S = 20.0
 
 

@@ -1,4 +1,4 @@
-"""Held slots: slots whose work goes on after the response, as a background task or an abandoned thread.
+"""Held slots: slots whose work continues after the response, as a background task or an abandoned thread.
 
 The ingress counts a slot as free when it has the response's last byte. So the runner keeps the last bytes
 back, tells the node how many slots are held, and waits until the ingress keeps as many slots back:

@@ -112,7 +112,7 @@ class Slots:
             self._tell()
 
     def stick(self, goes_on: Callable[[], bool]) -> None:
-        """Count work that goes on after its deadline; end the container if there is too much of it."""
+        """Count work that continues after its deadline; end the container if there is too much of it."""
         self._stuck = [still_runs for still_runs in (*self._stuck, goes_on) if still_runs()]
         if len(self._stuck) > self._most:
             self._too_many_stuck()

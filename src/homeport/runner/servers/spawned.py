@@ -1,6 +1,6 @@
 """A spawned call in its container: claims the attempt, runs it, and delivers the outcome until the server has it.
 
-No caller waits on the connection for the outcome, so the call goes on if the connection ends: perhaps the control plane
+No caller waits on the connection for the outcome, so the call continues if the connection ends: perhaps the control plane
 or the ingress was killed. The container then asks the server whether the call was cancelled.
 """
 

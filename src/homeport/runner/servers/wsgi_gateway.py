@@ -217,7 +217,7 @@ class Gateway(Gateway_10):
 
 
 class BodyTooLarge(OSError):
-    """A body without a length went on for more than 4 GiB."""
+    """A body without a length was longer than 4 GiB."""
 
 
 class _Counted:

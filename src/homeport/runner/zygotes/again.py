@@ -1,6 +1,6 @@
 """Lets a forked container start again in a fresh interpreter.
 
-A container begins again if a preloaded module differs from what the script would import now
+A container starts again if a preloaded module differs from what the script would import now
 (sdk/preload/shelf.py). The script has run as far as that import. execve(2) replaces the process, so pid, init,
 door, report and /tmp stay the same. Child processes are ended, and lines already printed are not printed
 twice.
@@ -45,9 +45,9 @@ class Beginning:
         """Report the reason, and start again."""
         report.again(reason, tuple(modules))
         _end_children()
-        self.anew([lines.shown(stream) for stream in (sys.stdout, sys.stderr)])
+        self.start_again([lines.shown(stream) for stream in (sys.stdout, sys.stderr)])
 
-    def anew(self, shown: "Sequence[Sequence[str]]" = ((), ())) -> NoReturn:
+    def start_again(self, shown: "Sequence[Sequence[str]]" = ((), ())) -> NoReturn:
         """Begin in a fresh interpreter; the lines `shown` were printed already."""
         data = {"launch": sent(self._launch), "shown": shown}
         handle = os.memfd_create("again")

@@ -14,11 +14,12 @@ from typing import Any
 from homeport.contract.container import Descriptors
 from homeport.contract.dataclass import dataclass
 from homeport.runner import celled, init, setup, tmp
+from homeport.runner.zygotes import child
+from homeport.runner.zygotes.child import Child
 from homeport.runner.zygotes.pages import Pages
 from homeport.sdk.preload.shelf import Shelf
 
 MAX_MESSAGE = 64 * 1024
-MAX_REQUEST = 16 * 1024 * 1024
 MAX_DESCRIPTORS = 253  # SCM_MAX_FD: the most that the kernel sends in one message (man 7 unix)
 TRIES = 3  # how often to fork a child if the ones before ended too early
 SPARE_S = 0.05  # after this idle time the zygote forks the next child ahead
@@ -28,32 +29,6 @@ MORE_S = 0.25  # after this idle time it forks one more child for a burst
 BURST_S = 1.0  # containers that are forked with less time in between may belong to one burst
 MAX_SPARES = 8
 LOOKS = 3  # how many containers it reads; it uses the one that has written to most pages
-
-
-@dataclass
-class Birth:
-    """In the child: the process that the child will become."""
-
-    kind: str  # `fork`, `function` or `snapshot`
-    request: int
-    given: Descriptors | None = None  # for a container
-    zygote: socket.socket | None = None  # for a container: the zygote says here that it may begin
-    cell: tuple[int, ...] = ()  # for a container: descriptors for its cell (runner/celled.py)
-    output: int = -1  # for a zygote: the descriptor of its output
-    control: int = -1  # for a zygote: the socket of its commands
-    written: Pages | None = (
-        None  # for a zygote: the pages that its parent's containers have written to
-    )
-
-    def wait(self) -> None:
-        """Wait until the zygote has checked its imported files; end the process if a file has changed.
-
-        Call it before the user's code runs.
-        """
-        if self.zygote is not None:
-            with self.zygote:
-                if not self.zygote.recv(1):
-                    os._exit(0)
 
 
 @dataclass
@@ -108,7 +83,7 @@ class Zygote:
             os._exit(0)
         os.close(handle)
 
-    def serve(self) -> Birth:
+    def serve(self) -> Child:
         """Obey commands. Return in each child; in the zygote itself never, because it exits here."""
         woken, wake = self._pipe = os.pipe()
         for end in self._pipe:
@@ -119,15 +94,15 @@ class Zygote:
         self._selector.register(woken, selectors.EVENT_READ)
         while not (self._retired and not self._children):
             ready = self._selector.select(self._idle_s())
-            birth = None if ready else self._prepare()
+            new_child = None if ready else self._prepare()
             ready_objects = {key.fileobj for key, _ in ready}
             if woken in ready_objects:
                 os.read(woken, 4096)
                 self._reap()
             if self._control in ready_objects:  # last, because a child returns from here
-                birth = self._obey()
-            if birth is not None:
-                return birth
+                new_child = self._obey()
+            if new_child is not None:
+                return new_child
         os._exit(0)
 
     def _idle_s(self) -> float | None:
@@ -144,7 +119,7 @@ class Zygote:
     def _is_led(self) -> bool:
         return bool(self._spares) and self._spares[0].leads
 
-    def _prepare(self) -> Birth | None:
+    def _prepare(self) -> Child | None:
         """Fork the next child; later, read whether more pages could be copied, and fork children for a burst."""
         if not self._is_led:
             return self._have_spare()
@@ -168,7 +143,7 @@ class Zygote:
             os.close(self._latest)
         self._latest = -1
 
-    def _obey(self) -> Birth | None:
+    def _obey(self) -> Child | None:
         try:
             message, descriptors, *_ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
         except ConnectionResetError:  # the node has ended and had not read all reports (man 7 unix)
@@ -189,14 +164,14 @@ class Zygote:
             return self._have_zygote(kind, descriptors)
         self._rests = False
         for _ in range(TRIES):
-            birth = None if self._spares else self._have_spare(descriptors)
-            if birth is not None or self._use_spare(descriptors, int(more or 0)):
+            new_child = None if self._spares else self._have_spare(descriptors)
+            if new_child is not None or self._use_spare(descriptors, int(more or 0)):
                 break
         else:
             sys.exit("no child lives long enough to become a container")
-        if birth is None:
+        if new_child is None:
             _close(descriptors)
-        return birth
+        return new_child
 
     def _count(self, init: int) -> None:
         """Learn how many spares a burst needs: containers that live at the same time."""
@@ -208,13 +183,13 @@ class Zygote:
         self._burst.add(init)
         self._wanted = min(max(self._wanted, len(self._burst)), MAX_SPARES)
 
-    def _have_zygote(self, kind: str, descriptors: list[int]) -> Birth | None:
+    def _have_zygote(self, kind: str, descriptors: list[int]) -> Child | None:
         request, output, control, *cell = descriptors
-        if (_in_cell if celled.inside() else _by_itself)(request, cell, output):
+        if child.fork_zygote(request, cell, output):
             _close(descriptors)
             return None
         self._leave()
-        return Birth(
+        return Child(
             kind,
             request,
             output=setup.keep(output),
@@ -222,7 +197,7 @@ class Zygote:
             written=self._written,
         )
 
-    def _have_spare(self, not_its: Iterable[int] = ()) -> Birth | None:
+    def _have_spare(self, not_its: Iterable[int] = ()) -> Child | None:
         """Fork a spare. Return None in the zygote; in the spare's runner, return when it is needed.
 
         `not_its` are descriptors of the container that is asked for. The spare closes its copies: it gets
@@ -233,16 +208,16 @@ class Zygote:
         zygote = os.getpid()
         leads = not self._is_led
         try:
-            child = celled.fork()
+            init_pid = celled.fork()
         except OSError as error:
             if os.getpid() == zygote:
                 raise
             inits.send(f"its cell cannot be made: {error}".encode())
             os._exit(1)
-        if child:
+        if init_pid:
             inits.close()
             runners.close()
-            spare = Spare(child, to_init, to_runner, celled.storage(), leads)
+            spare = Spare(init_pid, to_init, to_runner, celled.storage(), leads)
             self._spares.insert(0 if leads else len(self._spares), spare)
             return None
         to_init.close()
@@ -262,7 +237,7 @@ class Zygote:
             setup.keep(descriptor)
         end = len(descriptors) - int(message)
         descriptors_of_container = Descriptors.of(descriptors[1:end])
-        return Birth(
+        return Child(
             "fork", descriptors[0], descriptors_of_container, runners, tuple(descriptors[end:])
         )
 
@@ -272,7 +247,7 @@ class Zygote:
         The last `more` descriptors are for its cell.
 
         The check of all files takes milliseconds, so the runner gets its request before the check. Until
-        `Birth.wait` it changes only itself, and it ends there if the check has found a change.
+        `Child.wait` it changes only itself, and it ends there if the check has found a change.
         """
         spare = self._spares.pop(0)
         runner: list[int] = []
@@ -293,7 +268,7 @@ class Zygote:
         spare.to_runner.close()
         if stale or not runner:
             # Init ends when its socket closes, and the runner with it.
-            _wait(spare.init)
+            child.reap(spare.init)
             _close(runner)
             if stale:
                 self.tell({"stale": stale})
@@ -312,7 +287,7 @@ class Zygote:
 
     def _objection(self, request: int) -> str:
         """Return why the imported modules cannot be used; empty for a container that begins fresh."""
-        request_data = _request_data(request)
+        request_data = child.data(request)
         if request_data.get("fresh"):
             return ""
         return self._shelf.stale() or self._shelf.unlike(_environ(request_data))
@@ -324,7 +299,7 @@ class Zygote:
     def _drop(self, spare: Spare) -> None:
         spare.to_init.close()
         spare.to_runner.close()
-        _wait(spare.init)
+        child.reap(spare.init)
         celled.forget(spare.storage)
 
     def _close_spares(self) -> None:
@@ -358,45 +333,10 @@ class Zygote:
                     self.tell({"ended": [pid, code]})
 
 
-def _by_itself(_request: int, _cell: list[int], _output: int) -> bool:
-    """Fork a zygote that is adopted by init; the node sees its end by its socket. Return False in the child."""
-    child = os.fork()
-    if child:
-        _wait(child)
-        return True
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    return False
-
-
-def _in_cell(request: int, cell: list[int], output: int) -> bool:
-    """Do the same in a cell below this one."""
-    zygote = os.getpid()
-    try:
-        return bool(celled.fork_zygote(_request_data(request), cell))
-    except OSError as error:
-        os.write(output, f"a cell cannot be made: {error}\n".encode())
-        if os.getpid() != zygote:
-            os._exit(1)
-        return True
-
-
-def _request_data(request: int) -> dict[str, Any]:
-    request_data: dict[str, Any] = json.loads(os.pread(request, MAX_REQUEST, 0))
-    return request_data
-
-
 def _environ(request_data: dict[str, Any]) -> dict[str, str]:
     """Return the environment variables of the requested container."""
     variables: dict[str, str] = request_data["environ"]
     return {**variables, "TMPDIR": tmp.TMP} if tmp.possible() else variables
-
-
-def _wait(pid: int) -> None:
-    """Wait until a child has ended; `_reap` may have reaped it already."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
 
 
 def _close(descriptors: Iterable[int]) -> list[int]:

@@ -51,7 +51,8 @@ from homeport.contract.dataclass import dataclass
 from homeport.runner import celled, lines, setup, tmp
 from homeport.runner.zygotes import preloading
 from homeport.runner.zygotes.again import SERVES, Beginning
-from homeport.runner.zygotes.forking import Birth, Zygote
+from homeport.runner.zygotes.child import Child
+from homeport.runner.zygotes.forking import Zygote
 from homeport.sdk import alias
 from homeport.sdk.preload import loaded
 from homeport.sdk.preload.repeats import RESEEDED, reseed
@@ -117,22 +118,22 @@ class House:
     )  # variables that this state has set
 
 
-def _live(birth: Birth, house: House) -> int:
+def _live(child: Child, house: House) -> int:
     """Become a container, or a zygote of one function."""
-    launch, request = _become(birth, house)
+    launch, request = _become(child, house)
     order = launch.order
-    if birth.kind == "fork":
+    if child.kind == "fork":
         setup.confine(launch)
-        return _be_container(birth, launch, house, fresh=bool(request.get("fresh")))
-    zygote = Zygote(socket.socket(fileno=birth.control), house.shelf, birth.written)
+        return _be_container(child, launch, house, fresh=bool(request.get("fresh")))
+    zygote = Zygote(socket.socket(fileno=child.control), house.shelf, child.written)
     zygote.tell_pid()
-    if birth.kind == "snapshot":
+    if child.kind == "snapshot":
         setup.confine(launch)
     _settle(order, house)
     if stale := house.shelf.stale() or house.shelf.unlike(os.environ):
         zygote.tell({"stale": stale})
         return 0
-    if birth.kind == "function":
+    if child.kind == "function":
         answer = _preload(zygote, order, request, house)
     else:
         answer = _snap(zygote, order, house)
@@ -147,15 +148,15 @@ def _live(birth: Birth, house: House) -> int:
     return _live(zygote.serve(), house)
 
 
-def _be_container(birth: Birth, launch: Launch, house: House, *, fresh: bool) -> int:
+def _be_container(child: Child, launch: Launch, house: House, *, fresh: bool) -> int:
     from homeport.runner import container
 
-    assert birth.given is not None
-    beginning = Beginning(launch, birth.given, house.lib)
+    assert child.given is not None
+    beginning = Beginning(launch, child.given, house.lib)
     if fresh:
-        birth.wait()
-        beginning.anew()
-    links = container.Links.of(birth.given)
+        child.wait()
+        beginning.start_again()
+    links = container.Links.of(child.given)
     _settle(launch.order, house)
     setup.reach(launch)
 
@@ -168,7 +169,7 @@ def _be_container(birth: Birth, launch: Launch, house: House, *, fresh: bool) ->
     lines.remember(keep=True)
     links.report.when_ready(lambda: lines.remember(keep=False))
     links.report.when_ready(beginning.forget)
-    birth.wait()
+    child.wait()
     return container.run(launch.order, links, house.service)
 
 
@@ -230,20 +231,20 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
     return result
 
 
-def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
+def _become(child: Child, house: House) -> tuple[Launch, dict[str, Any]]:
     """Give the child its own output, environment variables, random numbers and temporary files."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    if birth.given is None:
+    if child.given is None:
         for stream in (1, 2):
-            os.dup2(birth.output, stream)
-        os.close(birth.output)
-    with os.fdopen(birth.request, "rb") as request:
+            os.dup2(child.output, stream)
+        os.close(child.output)
+    with os.fdopen(child.request, "rb") as request:
         request.seek(0)
         request_data = json.load(request)
-    if birth.kind == "fork":
-        celled.enter(request_data, birth.cell)
+    if child.kind == "fork":
+        celled.enter(request_data, child.cell)
     setup.look_again()
-    if birth.kind != "function":
+    if child.kind != "function":
         gc.enable()
     os.environ.clear()
     os.environ.update(request_data["environ"])
@@ -255,7 +256,7 @@ def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
     _reseed()
     launch: Launch = codec.decode(Launch, request_data["launch"])
     pool = launch.order.pool
-    name = "homeport.runner" if birth.kind == "fork" else "homeport.runner.zygotes.zygote"
+    name = "homeport.runner" if child.kind == "fork" else "homeport.runner.zygotes.zygote"
     _entitle(f"{name} {launch.id} {pool.app} {pool.function} {launch.tmp_dir}")
     return launch, request_data
 

@@ -1,4 +1,4 @@
-"""`FunctionCall`: a call that `.spawn` made, and that goes on without its caller."""
+"""`FunctionCall`: a call that `.spawn` made, and that continues without its caller."""
 
 import json
 import secrets

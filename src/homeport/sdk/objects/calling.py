@@ -19,7 +19,7 @@ from homeport.sdk.objects.target import Target
 PATIENCE_S = 30.0  # how long to try while no server answers: a restart takes less
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 SLICE_S = 0.25  # a waiting thread checks this often whether its call was cancelled
-MOST_FORGOTTEN = 5  # tries of one call to make its variant anew
+MOST_FORGOTTEN = 5  # tries of one call to make its variant again
 NO_CONTAINER = "no container takes the request now"
 
 

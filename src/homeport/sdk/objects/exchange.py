@@ -99,7 +99,7 @@ class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
 
 
 class Wait:
-    """A wait for the server that may take several requests: each waits a while, and the next one goes on."""
+    """A wait for the server that may take several requests: each waits a while, and the next one continues."""
 
     def __init__(self, timeout_s: float | None) -> None:
         """`timeout_s` is for all requests together; 0: do not wait, None: no limit."""

@@ -118,7 +118,7 @@ class Map(_Many):
         *iterables: Any,
         kwargs: "dict[str, Any] | None" = None,  # the same for every call
         order_outputs: bool = True,  # False: yield results as they come
-        return_exceptions: bool = False,  # True: yield exceptions, and go on
+        return_exceptions: bool = False,  # True: yield exceptions, and continue
         wrap_returned_exceptions: bool = False,  # noqa: ARG002 - the original's, without effect
     ) -> Iterator[Any]:
         calls = self._calls(
@@ -210,7 +210,7 @@ class ForEach(Map):
 
 
 class Spawn(Form):
-    """`.spawn(…)`: one call that goes on without its caller."""
+    """`.spawn(…)`: one call that continues without its caller."""
 
     name = "spawn"
 

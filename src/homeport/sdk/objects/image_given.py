@@ -17,7 +17,7 @@ from homeport.sdk.objects.secret import Secret
 MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
 #: Steps that build nothing, so that they may follow a mount.
 CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
-#: Each of these variables, as 1, builds every step anew.
+#: Each of these variables, as 1, builds every step again.
 FORCE = ("MODAL_FORCE_BUILD", "HOMEPORT_FORCE_BUILD")
 #: Options of Modal that say where an image is built; here it is always built on this machine.
 IGNORED = frozenset(

@@ -39,7 +39,9 @@ class ServerConfig:
 
     port: int
     startup_timeout: float  # seconds from the end of the enter hooks until the port must accept
-    exit_grace_period: float  # seconds that running requests may go on when a container is to end
+    exit_grace_period: (
+        float  # seconds that running requests may continue when a container is to end
+    )
     requires_proxy_auth: bool = False
 
 

@@ -68,7 +68,7 @@ class Runs:
         *,
         name: str | None = None,  # instead of the app's own
         client: Any = None,  # noqa: ARG002 - homeport makes its own
-        detach: bool = False,  # calls that were spawned go on after the block, or after this process
+        detach: bool = False,  # calls that were spawned continue after the block, or after this process
         interactive: bool = False,
         environment_name: str | None = None,
         **_options: Any,
@@ -108,7 +108,9 @@ class Running:
     ) -> bool:
         session = self._end_session(error)
         session.done.wait()
-        return kind is KeyboardInterrupt  # as Modal: Ctrl-C ends the block, and the script goes on
+        return (
+            kind is KeyboardInterrupt
+        )  # as Modal: Ctrl-C ends the block, and the script continues
 
     async def __aenter__(self) -> App:
         session = self._new_session()

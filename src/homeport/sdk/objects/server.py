@@ -42,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "target_concurrency": None,  # requests at once for which there is one container; None: `max_concurrency`
     "max_concurrency": None,  # requests at once that a container takes, at most 1000; more of them wait
     "startup_timeout": STARTUP_S,  # seconds for imports and enter hooks, and then again until the port accepts
-    "exit_grace_period": None,  # seconds that running requests may go on when a container is to end; None: 30
+    "exit_grace_period": None,  # seconds that running requests may continue when a container is to end; None: 30
     "h2_enabled": False,  # not there yet: requests reach the server as HTTP/1.1
     "scaleup_window": None,  # homeport starts containers at once
     "compute_region": None,  # Modal's region for containers; here they run on this machine
@@ -177,7 +177,7 @@ def http_server(
         str
     ] = (),  # Modal's regions for requests; here they come to this machine
     startup_timeout: float = STARTUP_S,  # seconds from the end of the enter hooks until the port must accept
-    exit_grace_period: "float | None" = None,  # seconds that running requests may go on at the end; None: 30
+    exit_grace_period: "float | None" = None,  # seconds that running requests may continue at the end; None: 30
     h2_enabled: bool = False,  # not there yet: requests reach the server as HTTP/1.1
 ) -> Decorator:
     """Make a class under `@app.cls()` an HTTP server: its enter hooks start a program that listens on `port`."""

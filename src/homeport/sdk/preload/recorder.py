@@ -340,7 +340,7 @@ class Recorder:
         numpy = sys.modules.get("numpy.random")
         if not self._drew or numpy is None:
             return "it draws random numbers while it is imported" if self._drew else ""
-        usual = numpy.mtrand._rand._bit_generator  # noqa: SLF001 - seeded anew with the module
+        usual = numpy.mtrand._rand._bit_generator  # noqa: SLF001 - seeded again with the module
         for generator in [
             candidate for candidate in gc.get_objects() if isinstance(candidate, numpy.BitGenerator)
         ]:

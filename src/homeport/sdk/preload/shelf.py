@@ -5,7 +5,7 @@ finder, first on `sys.meta_path`, hands a module over when the script imports it
 that it had imported. It also repeats the effects of those imports on the process: variables, warning
 filters, loggers, pickling functions, exit functions. It does so only if everything that the imports read
 is the same: environment variables, `sys.path`, and the working directory if they asked for it. Otherwise
-it calls `changed`, which begins again in a fresh interpreter, and returns only if requests are already in
+it calls `changed`, which starts again in a fresh interpreter, and returns only if requests are already in
 the container. The modules' files are compared before the fork (`stale`).
 
 A module from the shelf differs from a fresh import only in these ways: `gc.get_objects()` and
@@ -186,7 +186,7 @@ class Shelf:
         group = self.group(name)
         if reason := self._objection(group):
             self.changed(reason, self._spoilt())
-            # `changed` has returned: requests are in the container, so the script cannot begin again.
+            # `changed` has returned: requests are in the container, so the script cannot start again.
             if not group.native:
                 self._withdraw(group)
                 return None

@@ -4,7 +4,7 @@
     pem = await client.issue(name, hosts, solver)
 
 An order that runs is a folder `orders/<name>` in the client's folder, with the key of the certificate and the order's
-URL. After a kill at any point the next `issue` of that name finds the order at the CA and goes on from its state, so a
+URL. After a kill at any point the next `issue` of that name finds the order at the CA and continues from its state, so a
 crash costs no second order. Requests run in a thread; what waits is on the event loop.
 """
 
@@ -90,7 +90,7 @@ class Client:
         except TimeoutError:
             raise OrderFailed(
                 f"{_place(self._directory)} has not ended the order in {ORDER_S:.0f} s",
-                hint="homeport goes on with it by itself",
+                hint="homeport continues with it by itself",
             ) from None
         except (requests.RequestException, errors.Error, JoseError, ValueError) as error:
             raise _as_failure(error, self._directory) from None
@@ -158,7 +158,7 @@ class Client:
             return None
         if order.body.status in (messages.STATUS_INVALID, messages.STATUS_DEACTIVATED):
             return None
-        log.info("going on with the order for %s, which is %s", hosts[0], order.body.status.name)
+        log.info("continuing with the order for %s, which is %s", hosts[0], order.body.status.name)
         return order
 
     def _remember(self, name: str, hosts: tuple[str, ...], order: messages.OrderResource) -> None:
@@ -284,7 +284,7 @@ def _post_as_get(client: ClientV2, url: str) -> requests.Response:
 
 
 async def _all(works: Iterable[Awaitable[None]]) -> None:
-    """Await all; raise the first error after all have ended, so that nothing goes on behind it."""
+    """Await all; raise the first error after all have ended, so that none of them still runs."""
     results = await asyncio.gather(*works, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -17,7 +17,7 @@ from homeport.node.images import private
 from homeport.node.images.rooted import instructions
 from homeport.node.images.rooted.operations import SET, Config, Op, op
 
-LAYOUT = 3  # of a layer's directory; another number builds everything anew
+LAYOUT = 3  # of a layer's directory; another number builds everything again
 DEBIAN = "bookworm"
 MICROMAMBA = "docker.io/mambaorg/micromamba:2.3.0-debian12-slim"
 MICROMAMBA_HINT = (

@@ -1,6 +1,6 @@
 """Workspace and environment in every key, and a table for cold starts.
 
-SQLite cannot change a key, so each table is made anew and filled from the old one.
+SQLite cannot change a key, so each table is made again and filled from the old one.
 """
 
 import sqlalchemy as sa
