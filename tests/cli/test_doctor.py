@@ -38,6 +38,6 @@ def test_gpus_with_their_driver(monkeypatch, told, good, text):
     monkeypatch.setattr(doctor, "_run_module", asked)
     finding = doctor._gpus()
 
-    assert (good, text) == (finding.good, finding.told)
+    assert (good, text) == (finding.good, finding.text)
     assert good or finding.hint
     assert good or not finding.needed  # homeport works without

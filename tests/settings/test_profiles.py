@@ -22,14 +22,14 @@ def load(home, **environ):
 
 @pytest.fixture
 def home(tmp_path):
-    profiles.write(tmp_path, Profiles(current="prod", known={"prod": PROD, "test": TEST}))
+    profiles.write(tmp_path, Profiles(current="prod", by_name={"prod": PROD, "test": TEST}))
     return tmp_path
 
 
 def test_what_is_written_is_read_again_and_nobody_else_can_read_it(home):
     told = profiles.read(home)
 
-    assert ("prod", {"prod": PROD, "test": TEST}) == (told.current, dict(told.known))
+    assert ("prod", {"prod": PROD, "test": TEST}) == (told.current, dict(told.by_name))
     assert 0o600 == stat.S_IMODE((home / profiles.FILE).stat().st_mode)
     assert [profiles.FILE] == [path.name for path in home.iterdir()]
     assert "of-prod" not in repr(told)

@@ -108,7 +108,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             alert_row.kind,
             ".".join(filter(None, (alert_row.app, alert_row.tag))),
             f"{alert_row.limit:g}{SHOWN.get(alert_row.kind, '')}",
-            alert_row.told,
+            alert_row.text,
             alert_row.target,
             f"{alert_row.waiting} not delivered: {alert_row.error}" if alert_row.waiting else "",
         )

@@ -205,7 +205,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             app.name,
             app.state.value,
             f"v{app.version}" if app.version else "",
-            canaries.told(app.canary),
+            canaries.summary(app.canary),
             len(app.containers),
             sum(function.running for function in app.functions),
             sum(function.queued for function in app.functions),

@@ -75,10 +75,10 @@ def show_ended(name: str, canary: "CanaryStatus") -> None:
         output.say(f"✓ v{canary.version} of `{name}` gets no requests any more: {canary.reason}")
 
 
-def told(canary: "CanaryStatus | None") -> str:
+def summary(canary: "CanaryStatus | None") -> str:
     """Return a canary that runs, in a few words; empty: none does.
 
-    >>> told(None)
+    >>> summary(None)
     ''
     """
     if canary is None or canary.state != "running":

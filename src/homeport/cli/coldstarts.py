@@ -30,7 +30,7 @@ class Part:
     letter: str
     fill: str
     colour: str
-    told: str
+    meaning: str
 
 
 PARTS = (
@@ -127,7 +127,7 @@ def _legend(starts: Sequence[ColdStart]) -> None:
             Text(f"{part.letter}{part.fill}", style=part.colour),
             part.key.replace("_", " "),
             output.duration(medians.get(part.key)),
-            part.told,
+            part.meaning,
         )
         for part in PARTS
     ]

@@ -103,7 +103,7 @@ async def _status(settings: Settings, *, json: bool) -> None:
         return
     for finding in findings:
         if finding.needed:
-            output.warn(f"{finding.what}: {finding.told}")
+            output.warn(f"{finding.what}: {finding.text}")
     keeps = "in the background" if status.kept else "for a `homeport serve`"
     output.out().print(
         f"homeport {status.version} on {output.address(status)}, {keeps}, "

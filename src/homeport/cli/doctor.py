@@ -29,7 +29,7 @@ class Finding:
 
     what: str
     good: bool
-    told: str
+    text: str
     hint: str = ""
     needed: bool = True  # False if homeport works without it
 
@@ -56,7 +56,7 @@ def doctor(json: options.Json = False) -> None:
         output.show_json([asdict(finding) for finding in findings])
     for finding in () if json else findings:
         mark = "✓" if finding.good else ("✗" if finding.needed else "·")
-        output.out().print(f"{mark} {finding.what}: {finding.told}")
+        output.out().print(f"{mark} {finding.what}: {finding.text}")
         if finding.hint and not finding.good:
             output.out().print(f"    hint: {finding.hint}")
     if any(finding.needed and not finding.good for finding in findings):

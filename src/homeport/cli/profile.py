@@ -50,8 +50,8 @@ def login(
         profiles.save(ca_file, authority)
     profile = Profile(server=server, token=token, server_ca=str(ca_file or ""), user=user)
     saved = profiles.read(home)
-    others = {**saved.known, chosen: profile}
-    profiles.write(home, dataclasses.replace(saved, current=chosen, known=others))
+    others = {**saved.by_name, chosen: profile}
+    profiles.write(home, dataclasses.replace(saved, current=chosen, by_name=others))
     output.say(
         f"✓ Logged in to {server}{f' as {user}' if user else ''}; commands go there from now on, by the "
         f"profile `{chosen}`. `homeport profile use {LOCAL}` leads them back to this machine"
@@ -79,7 +79,7 @@ def list_(json: options.Json = False) -> None:
     saved = profiles.read(_home())
     current = os.environ.get(profiles.VARIABLE) or saved.current or LOCAL
     rows = [(LOCAL, "this machine", "")]
-    rows += [(name, profile.server, profile.user) for name, profile in saved.known.items()]
+    rows += [(name, profile.server, profile.user) for name, profile in saved.by_name.items()]
     if json:
         output.show_json(
             [
@@ -110,9 +110,9 @@ def remove(profile: NAME) -> None:
     home = _home()
     saved = profiles.read(home)
     removed = saved.get(profile)
-    remaining = {name: other for name, other in saved.known.items() if name != profile}
+    remaining = {name: other for name, other in saved.by_name.items() if name != profile}
     current = "" if saved.current == profile else saved.current
-    profiles.write(home, dataclasses.replace(saved, current=current, known=remaining))
+    profiles.write(home, dataclasses.replace(saved, current=current, by_name=remaining))
     if removed.server_ca:
         Path(removed.server_ca).unlink(missing_ok=True)
     output.say(f"✓ `{profile}` is forgotten; its token is valid until an admin deletes it")

@@ -23,7 +23,7 @@ _COLOURS = {
     "app": "green",
     "stream": "cyan",
 }
-_OF_START = {part.key: (part.colour, part.told) for part in START}
+_OF_START = {part.key: (part.colour, part.meaning) for part in START}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Row:
     begin_ms: float
     took_ms: float
     colour: str
-    told: str
+    meaning: str
     inner: bool = False  # a part of the container's start
 
 
@@ -50,7 +50,7 @@ def show(detail: RequestDetail) -> None:
                 f"{name.replace('_', ' '):<{NAME}} ",
                 (bar(row, request.total_ms), row.colour),
                 f" {output.duration(row.took_ms):>8}  ",
-                (row.told, "dim"),
+                (row.meaning, "dim"),
             )
         )
         end_ms = row.begin_ms + row.took_ms

@@ -30,7 +30,7 @@ class Ring:
 
     def __init__(self, control: Path) -> None:
         self._control = control
-        self.known: frozenset[str] = frozenset()  # requests that were read before
+        self.already_read: frozenset[str] = frozenset()  # requests that were read before
         self._lines: socket.socket | None = None
         self._talk: socket.socket | None = None
         self._rest = b""
@@ -53,7 +53,7 @@ class Ring:
             self._look(data)
         texts = [line.decode("ascii", "replace") for line in lines]
         again = len(data) >= FULL_BYTES or self._asked
-        return (self._fresh(texts) if self.known else texts), again
+        return (self._fresh(texts) if self.already_read else texts), again
 
     def retire(self) -> None:
         """Prepare for the process's end. Call it before the process stops to accept connections."""
@@ -103,8 +103,8 @@ class Ring:
         """Leave out the lines that were read before; they end at the first line that was not."""
         for number, line in enumerate(lines):
             words = line.split(" ", 3)
-            if len(words) == 4 and words[2] not in self.known:
-                self.known = frozenset()
+            if len(words) == 4 and words[2] not in self.already_read:
+                self.already_read = frozenset()
                 return lines[number:]
         return []
 
@@ -131,7 +131,7 @@ class Rings:
         if self._adopted:
             known_ids = frozenset(self.seen())
             for ring in self._adopted:
-                ring.known = known_ids
+                ring.already_read = known_ids
             self._adopted = []
         for ring in self._rings:
             if not ring.retired:

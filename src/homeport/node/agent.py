@@ -110,7 +110,7 @@ class Agent:
 
     def watch(self, changed: Callable[[Change], None], on_line: Callable[[LogLine], None]) -> None:
         """Set the functions that are called with changes and log lines."""
-        self._changes.hear, self._shared.said = changed, on_line
+        self._changes.hear, self._shared.on_line = changed, on_line
 
     def fetch_sources(self, fetch: Callable[[str], Awaitable[None]]) -> None:
         """Await `fetch` with the source tree of each container before it starts; `StartError` fails the start."""
@@ -357,4 +357,4 @@ class Agent:
             life.replace(what)
 
     def _note(self, order: StartOrder, text: str) -> None:
-        self._shared.said(log_line(order, text, source="system"))
+        self._shared.on_line(log_line(order, text, source="system"))

@@ -149,9 +149,9 @@ def _await_programs(
 def _imported(report: Report) -> tuple[str, ...]:
     """Return the installed modules that are loaded now, those that the script imports first, in order."""
     third_party = loaded.third_party()
-    imported_by_script = set(third_party).intersection(report.imports.asked)
+    imported_by_script = set(third_party).intersection(report.imports.by_users_modules)
     return (
-        *(name for name in report.imports.asked if name in imported_by_script),
+        *(name for name in report.imports.by_users_modules if name in imported_by_script),
         *(n for n in third_party if n not in imported_by_script),
     )
 

@@ -28,7 +28,9 @@ class ImportTimes:
         self._under_way: list[str] = []  # the modules that are being imported, the innermost last
         self._source = ""
         self._original: Any = None
-        self.asked: dict[str, None] = {}  # the modules that the user's own modules import, in order
+        self.by_users_modules: dict[
+            str, None
+        ] = {}  # the modules that the user's own modules import, in order
 
     def begin(self, source: str) -> None:
         """Measure this thread's imports from now on; files below `source` are the user's own."""
@@ -39,7 +41,7 @@ class ImportTimes:
         self._original, self._source = original, source
         thread = threading.get_ident()
         under_way, ended = self._under_way, self._ended
-        imported, is_users = self.asked, self._is_users
+        imported, is_users = self.by_users_modules, self._is_users
 
         def watched(name: str, *arguments: Any) -> Any:
             if threading.get_ident() != thread:

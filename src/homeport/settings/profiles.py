@@ -39,18 +39,18 @@ class Profiles:
     """Every profile of a home, by its name."""
 
     current: str = ""  # empty: the server of the home
-    known: Mapping[str, Profile] = field(default_factory=dict)
+    by_name: Mapping[str, Profile] = field(default_factory=dict)
     environment: str = ""  # as a profile's, for the server of the home
 
     def get(self, name: str) -> Profile:
         """Return a profile; `NotFound` for an unknown one."""
-        if name not in self.known:
-            names = ", ".join(f"`{profile}`" for profile in self.known) or "none"
+        if name not in self.by_name:
+            names = ", ".join(f"`{profile}`" for profile in self.by_name) or "none"
             raise NotFound(
                 f"there is no profile `{name[:80]}`",
                 hint=f"there is {names}; `homeport login URL` makes one",
             )
-        return self.known[name]
+        return self.by_name[name]
 
     def chosen(self, environ: Mapping[str, str]) -> Profile | None:
         """Return the profile in force; None: the server of the home, or HOMEPORT_SERVER."""
@@ -72,7 +72,7 @@ class Profiles:
         if name in ("", LOCAL):
             return replace(self, environment=environment)
         changed = replace(self.get(name), environment=environment)
-        return replace(self, known={**self.known, name: changed})
+        return replace(self, by_name={**self.by_name, name: changed})
 
 
 def check_name(name: str) -> None:
@@ -91,7 +91,7 @@ def read(home: Path) -> Profiles:
         data = json.loads(path.read_bytes())
         return Profiles(
             current=str(data["current"]),
-            known={
+            by_name={
                 str(name): Profile(**{k: str(v) for k, v in fields.items()})
                 for name, fields in data["profiles"].items()
             },
@@ -111,7 +111,7 @@ def write(home: Path, profiles: Profiles) -> None:
     """Save the profiles of a home, whole or not at all."""
     data = {
         "current": profiles.current,
-        "profiles": {name: _as_json(profile) for name, profile in profiles.known.items()},
+        "profiles": {name: _as_json(profile) for name, profile in profiles.by_name.items()},
         **({"environment": profiles.environment} if profiles.environment else {}),
     }
     save(home / FILE, json.dumps(data, indent=2).encode())

@@ -37,7 +37,7 @@ class Statements:
         waits = and_(attempt, _T.c.state == WAITING)
         is_open = and_(attempt, or_(_T.c.state == WAITING, _T.c.state == RUNNING))
         outcome = (_T.c.state, _T.c.kind, _T.c.outcome_python, _T.c.outcome)
-        self.one = Ready(select(*COLUMNS).where(this))
+        self.row = Ready(select(*COLUMNS).where(this))
         self.outcome = Ready(select(*outcome).where(this))
         # Its container may ask again, because it may not have got the answer.
         is_mine = and_(attempt, _T.c.state == RUNNING, _T.c.container == bindparam("by"))

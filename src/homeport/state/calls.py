@@ -125,7 +125,7 @@ class Calls:
     async def one(self, call: str, place: int) -> CallRow | None:
         """Return the row of one input; None for an unknown one."""
         here = {**self._within, "call": call, "at": place}
-        rows = await self._database.read_together(lambda c: self._statements.one.rows(c, here))
+        rows = await self._database.read_together(lambda c: self._statements.row.rows(c, here))
         return CallRow(**dict(zip(NAMES, rows[0], strict=True))) if rows else None
 
     async def input(self, row: CallRow) -> bytes:

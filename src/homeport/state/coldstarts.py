@@ -62,10 +62,6 @@ class ColdStart:
         """The app, in its environment."""
         return self.within, self.app
 
-    def told(self) -> dict[str, Any]:
-        """Return it in the type of the API."""
-        return {**codec.encode(self), "total_ms": round(sum(self.timings_ms.values()), 1)}
-
 
 class ColdStarts:
     """The cold starts of all apps."""

@@ -399,7 +399,7 @@ async def test_what_is_wrong_comes_with_the_worst_first(tmp_path):
             name="shop", state="deployed", version=1, canary=CANARY, endpoints=()
         )
         (finding,) = of_apps(types.SimpleNamespace(apps=(app,)))
-        assert "v2 of `shop` was rolled back: 11 of 11 requests failed" == finding.told
+        assert "v2 of `shop` was rolled back: 11 of 11 requests failed" == finding.text
         kept = noun._alerts
         await kept.add(row("e", app="shop"), URL)
         await kept.become(dataclasses.replace(kept.find(MAIN, "e"), state="firing", told="x"), None)

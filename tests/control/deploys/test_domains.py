@@ -20,7 +20,7 @@ STAGING, ACME = Scope(environment="staging"), Scope(workspace="acme")
 
 class Resolver:
     async def pointing(self, _domain: str) -> Pointing:
-        return Pointing(found=("192.0.2.1",), expected=("192.0.2.1",))
+        return Pointing(addresses=("192.0.2.1",), expected=("192.0.2.1",))
 
 
 def declaring(domain: str, app: str, script: str = ""):
@@ -220,14 +220,14 @@ def test_an_ingress_that_fails_leaves_nothing_of_a_domain(tmp_path):
 def test_where_a_domain_leads_is_told_with_the_record_to_add():
     here = ("203.0.113.5",)
     cases = {
-        "here": Pointing(found=("203.0.113.5", "203.0.113.6"), expected=here),
-        "missing": Pointing(found=(), expected=here),
-        "elsewhere": Pointing(found=("192.0.2.9",), expected=here),
-        "unknown": Pointing(found=None, expected=here),
+        "here": Pointing(addresses=("203.0.113.5", "203.0.113.6"), expected=here),
+        "missing": Pointing(addresses=(), expected=here),
+        "elsewhere": Pointing(addresses=("192.0.2.9",), expected=here),
+        "unknown": Pointing(addresses=None, expected=here),
     }
     for state, pointing in cases.items():
         assert state == verdict("a.test", pointing)[0]
 
     assert "add `a.test. A 203.0.113.5`" in verdict("a.test", cases["missing"])[1]
     assert "192.0.2.9" in verdict("a.test", cases["elsewhere"])[1]
-    assert "public_addresses" in verdict("a.test", Pointing(found=here, expected=()))[1]
+    assert "public_addresses" in verdict("a.test", Pointing(addresses=here, expected=()))[1]

@@ -12,7 +12,7 @@ from homeport.control.fleet.pool import Pool
 from tests.control.fleet.house import KEY, House, elapsed
 from tests.waiting import until, virtually
 
-MANY = 1000
+MANY = 200
 
 
 def loads(house: House) -> list[list[PoolKey]]:
@@ -51,7 +51,7 @@ async def all_quiet(house: House) -> None:
 
 
 @pytest.mark.parametrize("others_have_containers", [False, True])
-def test_a_busy_pool_among_a_thousand_is_the_only_one_that_is_looked_at(others_have_containers):
+def test_a_busy_pool_among_many_is_the_only_one_that_is_looked_at(others_have_containers):
     async def story():
         least = int(others_have_containers)
         async with House(max_containers_here=2 * MANY, scaledown_window_s=60.0) as house:

@@ -53,7 +53,7 @@ async def test_what_an_asgi_app_says_is_passed_on_first(sent):
         return {"type": "http.request", "body": b"in"}
 
     async def send(message):
-        order.append((message["type"], len(capture._sent.told(()).body)))
+        order.append((message["type"], len(capture._sent.message(()).body)))
 
     scope = {
         "type": "http",

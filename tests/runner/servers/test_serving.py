@@ -26,7 +26,7 @@ def test_a_container_with_too_many_hanging_requests_takes_no_more_and_ends(capsy
         begun.slots.stick(lambda: True)
 
         assert (False, True) == (before, door.is_shut)
-        assert (True, True) == (begun.ending.asked.is_set(), begun.ending.failed)
+        assert (True, True) == (begun.ending.requested.is_set(), begun.ending.failed)
 
     asyncio.run(story())
     assert "too many requests of this container hang" in capsys.readouterr().err

@@ -32,7 +32,7 @@ class Alert:
     created_at: float
     state: str  # `ok` or `firing`
     since: float  # when that began
-    told: str = ""  # what it has found last, in words
+    text: str = ""  # what it has found last, in words
     waiting: int = 0  # messages that were not delivered yet
     error: str = ""  # why the last delivery failed; empty: it did not
 
@@ -65,7 +65,7 @@ class Finding:
     """Something that is wrong, or that could be better."""
 
     what: str  # `database`, `app`, `canary`, `certificate`, `disk`, `alert`, `isolation` …
-    told: str
+    text: str
     app: str = ""
     hint: str = ""
     needed: bool = True  # false: homeport works without it

@@ -89,7 +89,7 @@ class Alerts:
             created_at=row.created_at,
             state=row.state,
             since=row.since,
-            told=row.told,
+            text=row.told,
             waiting=len(own_messages),
             error=own_messages[0].error if own_messages else "",
         )

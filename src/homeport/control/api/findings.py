@@ -43,7 +43,7 @@ class Findings:
             scope = Scope(row.workspace, row.environment)
             if row.state == rules.FIRING and caller.sees(scope):
                 text = f"`{row.name}`: {row.told or row.kind}"
-                yield Finding(what="alert", told=text, app=row.app)
+                yield Finding(what="alert", text=text, app=row.app)
 
     def _of_machine(self) -> Iterator[Finding]:
         settings = self._parts.settings
@@ -51,7 +51,7 @@ class Findings:
             if not capacity.isolated and settings.isolation != "off":
                 yield Finding(
                     what="isolation",
-                    told="containers have no sandbox",
+                    text="containers have no sandbox",
                     hint="`homeport doctor` says what stands in the way",
                     needed=settings.isolation == "on",
                 )
@@ -61,13 +61,13 @@ def of_server(status: Status, home: Path, free_bytes: int) -> Iterator[Finding]:
     """Yield the problems of the server itself."""
     if status.trouble:
         text = f"{status.trouble}; what is deployed continues to serve, and changes are refused"
-        yield Finding(what="database", told=text)
+        yield Finding(what="database", text=text)
     if not status.ingress_pid:
-        yield Finding(what="HAProxy", told="it does not run", hint="`server.log` says why")
+        yield Finding(what="HAProxy", text="it does not run", hint="`server.log` says why")
     if free_bytes < LEAST_BYTES:
         yield Finding(
             what="disk",
-            told=f"{home} has {free_bytes // (1024 * 1024)} MiB left",
+            text=f"{home} has {free_bytes // (1024 * 1024)} MiB left",
             hint="`homeport image prune` frees what no app needs",
         )
 
@@ -77,11 +77,11 @@ def of_apps(status: Status) -> Iterator[Finding]:
     for app in status.apps:
         if app.state is AppState.BROKEN:
             text = f"`{app.name}` cannot be served: {app.reason}; it is tried again"
-            yield Finding(what="app", told=text, app=app.name)
+            yield Finding(what="app", text=text, app=app.name)
         if app.canary is not None and has_failed(app.canary, app.version):
             yield Finding(
                 what="canary",
-                told=f"v{app.canary.version} of `{app.name}` was rolled back: {app.canary.reason}",
+                text=f"v{app.canary.version} of `{app.name}` was rolled back: {app.canary.reason}",
                 app=app.name,
                 hint=f"v{app.version} serves all requests; the next deploy takes this away",
                 needed=False,
@@ -90,7 +90,7 @@ def of_apps(status: Status) -> Iterator[Finding]:
             if endpoint.certificate_error:
                 yield Finding(
                     what="certificate",
-                    told=f"`{app.name}.{endpoint.tag}`: {endpoint.certificate_error}",
+                    text=f"`{app.name}.{endpoint.tag}`: {endpoint.certificate_error}",
                     app=app.name,
                     hint="`homeport certificate list` shows when it is tried again",
                     needed=endpoint.certificate != "valid",

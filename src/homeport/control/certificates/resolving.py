@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 class Pointing:
     """The addresses of a name, and those of this server."""
 
-    found: tuple[str, ...] | None  # its addresses; None: DNS does not answer
+    addresses: tuple[str, ...] | None  # its addresses; None: DNS does not answer
     expected: tuple[str, ...]  # this server's public ones; empty: unknown
 
     @property
     def is_here(self) -> bool | None:
         """Return whether the name leads to this server; None if that cannot be known."""
-        if self.found is None or (self.found and not self.expected):
+        if self.addresses is None or (self.addresses and not self.expected):
             return None
-        return any(address in self.expected for address in self.found)
+        return any(address in self.expected for address in self.addresses)
 
 
 class Resolver:
@@ -60,7 +60,7 @@ class Resolver:
     async def pointing(self, name: str) -> Pointing:
         """Return the addresses of a name; of a wildcard, those of some name below it."""
         expected = self._given or await asyncio.to_thread(_own_addresses)
-        return Pointing(found=await self.addresses(name), expected=expected)
+        return Pointing(addresses=await self.addresses(name), expected=expected)
 
     async def addresses(self, name: str) -> Addresses:
         """Return a name's addresses; none if the name does not exist, and None if DNS does not answer.

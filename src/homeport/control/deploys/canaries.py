@@ -176,7 +176,7 @@ class Canaries:
 
     def status_of(self, running: Running) -> CanaryStatus:
         """Return a canary that runs, with what was counted so far."""
-        return _status(running.row, told(running.pairs))
+        return _status(running.row, endpoint_counts(running.pairs))
 
     def rolled_back(self, owner: Owner) -> set[int]:
         """Return the versions of an app that were canaries and never served all of its requests."""
@@ -215,7 +215,7 @@ class Canaries:
         self._running.pop(running.owner, None)
         self.changed()
         row = running.row
-        counted = told(running.pairs)
+        counted = endpoint_counts(running.pairs)
         log.info("the canary v%d of %s is %s: %s", row.version, running.owner, state, reason)
         return _status(await self._write(running.owner, row, state, reason, counted), counted)
 
@@ -270,7 +270,7 @@ def per_mille(wanted: Canary) -> int:
     return round(wanted.percent * 10)
 
 
-def told(pairs: dict[str, Pair]) -> tuple[CanaryEndpoint, ...]:
+def endpoint_counts(pairs: dict[str, Pair]) -> tuple[CanaryEndpoint, ...]:
     """Return what was counted, for users."""
     return tuple(
         CanaryEndpoint(

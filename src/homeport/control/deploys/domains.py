@@ -181,18 +181,18 @@ class Domains:
 def verdict(domain: str, pointing: Pointing) -> tuple[str, str]:
     """Return whether a domain's DNS leads here, and what the user has to change; empty if nothing.
 
-    >>> verdict("a.test", Pointing(found=("192.0.2.9",), expected=("192.0.2.1",)))[1]
+    >>> verdict("a.test", Pointing(addresses=("192.0.2.9",), expected=("192.0.2.1",)))[1]
     '`a.test` leads to 192.0.2.9: this server is 192.0.2.1, so it must be behind a proxy, or the record needs a change'
     """
-    if pointing.found is None:
+    if pointing.addresses is None:
         return "unknown", f"DNS does not answer for `{domain}`"
-    if not pointing.found:
+    if not pointing.addresses:
         address = pointing.expected[0] if pointing.expected else "<this server's address>"
         kind = "AAAA" if ":" in address else "A"
         return "missing", f"`{domain}` has no DNS record yet: add `{domain}. {kind} {address}`"
     if pointing.is_here:
         return "here", ""
-    addresses = ", ".join(pointing.found)
+    addresses = ", ".join(pointing.addresses)
     if not pointing.expected:
         return "unknown", (
             f"`{domain}` leads to {addresses}, and this server knows no public address of its own (NAT): "

@@ -80,7 +80,7 @@ def _lines(event: events.Event | None) -> list[str]:
 
 async def changes(visit: Visit) -> Part:
     """Show what differs between two versions of an app."""
-    name = visit.asked("name")
+    name = visit.parameter("name")
     versions = ChangesQuery(before=visit.number("before"), after=visit.number("after"))
     difference = await visit.api.get(Changes, f"/v1/apps/{segment(name)}/changes", versions)
     body = render.template("changes", visit=visit, c=difference)
@@ -89,7 +89,7 @@ async def changes(visit: Visit) -> Part:
 
 async def app(visit: Visit) -> Part:
     """Show one app."""
-    name = visit.asked("name")
+    name = visit.parameter("name")
     path = f"/v1/apps/{segment(name)}"
     status = await visit.api.get(AppStatus, path)
     history, starts = await asyncio.gather(

@@ -22,7 +22,7 @@ CLASSES = ("2xx", "3xx", "4xx", "5xx", "left")
 
 async def find(visit: Visit) -> tuple[AppStatus, EndpointStatus]:
     """Return the app and the endpoint that a page is about."""
-    name, tag = visit.asked("app"), visit.asked("tag")
+    name, tag = visit.parameter("app"), visit.parameter("tag")
     app = await visit.api.get(AppStatus, f"/v1/apps/{segment(name)}")
     for endpoint in app.endpoints:
         if endpoint.tag == tag:
@@ -33,7 +33,7 @@ async def find(visit: Visit) -> tuple[AppStatus, EndpointStatus]:
 async def endpoint(visit: Visit) -> Part | Response:
     """Show one endpoint."""
     app, found_endpoint = await find(visit)
-    span = visit.asked("span")
+    span = visit.parameter("span")
     span = span if span in SPANS else "1h"
     back_s, step_s = SPANS[span]
     span_query = SeriesQuery(

@@ -43,7 +43,7 @@ async def volumes(visit: Visit) -> Part:
 
 async def volume(visit: Visit) -> Part:
     """List a directory of a volume."""
-    name, path = visit.asked("name"), visit.asked("path", 4096).strip("/")
+    name, path = visit.parameter("name"), visit.parameter("path", 4096).strip("/")
     entries = []
     async with visit.api.stream(
         f"/v1/volumes/{segment(name)}/files", FilesQuery(path=path)
@@ -86,7 +86,7 @@ def _href(visit: Visit, name: str, entry: FileEntry) -> str:
 
 async def file(visit: Visit) -> Response:
     """Download a file of a volume; a browser saves it, and shows nothing of it."""
-    name, path = visit.asked("name"), visit.asked("path", 4096)
+    name, path = visit.parameter("name"), visit.parameter("path", 4096)
     reading = visit.api.stream(f"/v1/volumes/{segment(name)}/file", FileQuery(path=path))
     answer = await reading.__aenter__()
 
@@ -127,7 +127,7 @@ async def objects(visit: Visit) -> Part:
 
 async def one_object(visit: Visit) -> Part:
     """Show the first entries of a dict, or values of a queue; they stay there."""
-    name, is_dict = visit.asked("name"), visit.asked("kind") != "queue"
+    name, is_dict = visit.parameter("name"), visit.parameter("kind") != "queue"
     path = f"/v1/{'dicts' if is_dict else 'queues'}/{segment(name)}"
     stored = await visit.api.get(StoredObject, path)
     raw = await visit.api.raw("GET", f"{path}/items")

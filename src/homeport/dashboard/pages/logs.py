@@ -15,7 +15,7 @@ async def logs(visit: Visit) -> Part:
     """Show the log of an app."""
     apps = (await visit.api.get(AppList, "/v1/apps")).apps
     names = sorted({app.name for app in apps})
-    name = visit.asked("app") or next(iter(names), "")
+    name = visit.parameter("app") or next(iter(names), "")
     containers = [container for app in apps if app.name == name for container in app.containers]
     body = render.template("logs", visit=visit, names=names, name=name, containers=containers)
     return Part(title="Logs", body=body)
@@ -29,12 +29,12 @@ async def lines(visit: Visit) -> Response:
     since = visit.moment("since")
     log_query = LogQuery(
         tail=MORE if since else TAIL,
-        function=visit.asked("function"),
-        container=visit.asked("container"),
-        request=visit.asked("request"),
+        function=visit.parameter("function"),
+        container=visit.parameter("container"),
+        request=visit.parameter("request"),
         since=since,
     )
-    path = f"/v1/apps/{segment(visit.asked('app'))}/logs"
+    path = f"/v1/apps/{segment(visit.parameter('app'))}/logs"
     reading = visit.api.stream(path, log_query)
     answer = await reading.__aenter__()
 

@@ -30,19 +30,19 @@ class Visit:
         headers = self.request.headers
         return headers.get("x-part") == "main" and headers.get("if-none-match") == tag
 
-    def asked(self, name: str, most: int = 300) -> str:
+    def parameter(self, name: str, most: int = 300) -> str:
         """Return a value of the query."""
         return self.request.query_params.get(name, "")[:most]
 
     def number(self, name: str) -> int:
         """Return a whole number of the query; 0 without one."""
-        text = self.asked(name, 9)
+        text = self.parameter(name, 9)
         return int(text) if text.isascii() and text.isdigit() else 0
 
     def moment(self, name: str) -> float:
         """Return a time of the query, in seconds since the epoch; 0 without one."""
         try:
-            return max(0.0, min(float(self.asked(name, 30)), 1e11))
+            return max(0.0, min(float(self.parameter(name, 30)), 1e11))
         except ValueError:
             return 0.0
 

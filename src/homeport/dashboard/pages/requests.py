@@ -26,7 +26,7 @@ class Bar:
     name: str
     begin_ms: float
     took_ms: float
-    told: str = ""
+    meaning: str = ""
     inner: bool = False  # a part of the container's start
     lines: tuple[LogLine, ...] = ()  # printed during it
 
@@ -35,15 +35,15 @@ async def listed(visit: Visit) -> Part:
     """Show the last requests that match the query."""
     request_query = RequestQuery(
         tail=SHOWN,
-        app=visit.asked("app"),
-        tag=visit.asked("tag"),
-        container=visit.asked("container"),
-        status=visit.asked("status"),
-        path=visit.asked("path"),
-        method=visit.asked("method").upper(),
+        app=visit.parameter("app"),
+        tag=visit.parameter("tag"),
+        container=visit.parameter("container"),
+        status=visit.parameter("status"),
+        path=visit.parameter("path"),
+        method=visit.parameter("method").upper(),
         slower=visit.number("slower"),
-        cold=bool(visit.asked("cold")),
-        failed=bool(visit.asked("failed")),
+        cold=bool(visit.parameter("cold")),
+        failed=bool(visit.parameter("failed")),
     )
     listed = await visit.api.get(RequestList, "/v1/requests", request_query)
     body = render.template(
@@ -58,7 +58,7 @@ async def listed(visit: Visit) -> Part:
 
 async def detail_page(visit: Visit) -> Part:
     """Show one request."""
-    detail = await visit.api.get(RequestDetail, f"/v1/requests/{segment(visit.asked('id'))}")
+    detail = await visit.api.get(RequestDetail, f"/v1/requests/{segment(visit.parameter('id'))}")
     request = detail.request
     body = render.template(
         "request", visit=visit, r=request, bars=waterfall(detail), start=detail.start
@@ -90,7 +90,7 @@ def parts(request: RecordedRequest, start: ColdStart | None) -> Iterator[Bar]:
         if step.inner and start is not None:
             name = name.replace("_", " ")
             meaning = f"of the container's start, which was {start.origin}"
-        yield Bar(name=name, begin_ms=step.begin_ms, took_ms=step.took_ms, told=meaning, inner=step.inner)  # fmt: skip
+        yield Bar(name=name, begin_ms=step.begin_ms, took_ms=step.took_ms, meaning=meaning, inner=step.inner)  # fmt: skip
 
 
 PAGES = (Page(path="/requests", handler=listed), Page(path="/request", handler=detail_page))

@@ -36,7 +36,7 @@ def columns(*names: str) -> list[Column]:
 
 async def calls(visit: Visit) -> Part:
     """List spawned calls, and when schedules run next."""
-    calls_query = CallsQuery(app=visit.asked("app"), state=visit.asked("state"), tail=200)
+    calls_query = CallsQuery(app=visit.parameter("app"), state=visit.parameter("state"), tail=200)
     listed, apps = await asyncio.gather(
         visit.api.get(CallList, "/v1/spawned", calls_query), visit.api.get(AppList, "/v1/apps")
     )
@@ -152,7 +152,7 @@ async def images(visit: Visit) -> Part:
 
 async def image_log(visit: Visit) -> Part:
     """Show what the build of an image printed."""
-    key = visit.asked("key")
+    key = visit.parameter("key")
     log = await visit.api.get(BuildLog, f"/v1/images/{segment(key)}/log")
     shown = render.template("text", text=log.text or "Its build has printed nothing.")
     return section(f"Build of {key}", shown)
@@ -205,7 +205,10 @@ async def certificates(visit: Visit) -> Part:
 async def audit(visit: Visit) -> Part:
     """List the changes in the audit log."""
     audit_query = AuditQuery(
-        tail=300, app=visit.asked("app"), user=visit.asked("user"), environment=visit.asked("of")
+        tail=300,
+        app=visit.parameter("app"),
+        user=visit.parameter("user"),
+        environment=visit.parameter("of"),
     )
     listed = await visit.api.get(AuditList, "/v1/audit", audit_query)
     rows = [
@@ -271,7 +274,7 @@ def _findings(listed: FindingList) -> Markup:
             cells=[
                 Cell(text=finding.what),
                 finding.app,
-                Cell(text=finding.told, note=finding.hint),
+                Cell(text=finding.text, note=finding.hint),
             ],
         )
         for place, finding in enumerate(listed.findings)
@@ -294,7 +297,7 @@ def _alerts(listed: AlertList | Failure) -> Markup:
                 alert.state,
                 render.moment(alert.since),
                 alert.target,
-                alert.told,
+                alert.text,
             ],
         )
         for alert in listed.alerts

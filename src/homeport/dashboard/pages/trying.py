@@ -30,7 +30,7 @@ class Operation:
 
     method: str
     path: str
-    told: str
+    summary: str
     parameters: tuple[str, ...]
     body: str  # an example
 
@@ -49,11 +49,11 @@ class Answer:
 async def form(visit: Visit) -> Part:
     """Show the form; with `openapi` the endpoint is asked for its OpenAPI document, which may start a container."""
     _, endpoint = await find(visit)
-    operations = await _operations(endpoint) if visit.asked("openapi") else None
+    operations = await _operations(endpoint) if visit.parameter("openapi") else None
     chosen = {
-        "method": visit.asked("method") or "GET",
-        "path": visit.asked("path") or "/",
-        "body": visit.asked("body", 100_000),
+        "method": visit.parameter("method") or "GET",
+        "path": visit.parameter("path") or "/",
+        "body": visit.parameter("body", 100_000),
         "headers": "",
     }
     return _shown(visit, endpoint.url, operations, chosen, None)
@@ -92,14 +92,14 @@ def _shown(
         "try",
         visit=visit,
         url=url,
-        app=visit.asked("app"),
-        tag=visit.asked("tag"),
+        app=visit.parameter("app"),
+        tag=visit.parameter("tag"),
         methods=HTTP_METHODS,
         operations=operations,
         given=filled_in,
         answer=answer,
     )
-    return Part(title=f"Try {visit.asked('app')}.{visit.asked('tag')}", body=body)
+    return Part(title=f"Try {visit.parameter('app')}.{visit.parameter('tag')}", body=body)
 
 
 def _headers(text: str) -> list[tuple[str, str]]:
@@ -175,7 +175,7 @@ async def _operations(endpoint: EndpointStatus) -> list[Operation]:
             Operation(
                 method=method.upper(),
                 path=_with_query(str(path), operation),
-                told=str(operation.get("summary") or operation.get("description") or ""),
+                summary=str(operation.get("summary") or operation.get("description") or ""),
                 parameters=tuple(
                     f"{parameter.get('name')}{'' if parameter.get('required') else '?'}"
                     for parameter in operation.get("parameters", [])

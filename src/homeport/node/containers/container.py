@@ -394,4 +394,4 @@ class Life:
         self._say(text, request=request, source=source)
 
     def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
-        self._shared.said(log_line(self.container.order, text, source=source, request=request))
+        self._shared.on_line(log_line(self.container.order, text, source=source, request=request))

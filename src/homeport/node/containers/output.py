@@ -39,7 +39,7 @@ class Output:
     def __init__(self, descriptor: int, on_line: Heard) -> None:
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
-        self.heard = on_line
+        self.on_line = on_line
         self.done: asyncio.Future[None] | None = None  # set while a caller waits for its end
         self._partial = b""
         self._since = 0.0  # when the last piece came
@@ -195,7 +195,7 @@ class Outputs:
 def _tell(batch: list[tuple[Output, list[Line]]], ended: list[Output]) -> None:
     for output, lines in batch:
         for line in lines:
-            output.heard(*line)
+            output.on_line(*line)
     for output in ended:
         if output.done is not None and not output.done.done():
             output.done.set_result(None)

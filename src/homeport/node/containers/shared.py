@@ -33,7 +33,7 @@ class Shared:
     trusted: Trusted
     lifeline: int | None = None  # a process that has it ends when the other end closes
     changed: Callable[[Container], None] = lambda _container: None
-    said: Callable[[LogLine], None] = lambda _line: None
+    on_line: Callable[[LogLine], None] = lambda _line: None
     #: Returns when a source tree is here; None: all of them are. Raises `StartError`.
     fetch: Callable[[str], Awaitable[None]] | None = None
 

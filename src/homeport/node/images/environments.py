@@ -169,7 +169,7 @@ class Environments:
             runner = await self._runner(python.minor, sys.executable, platform, say, names)
             await self._store.note(last, runner=runner)
             await self._store.used(last, image.key)
-        return self._roots.made(last, image)
+        return self._roots.image(last, image)
 
     async def _python(self, version: str | None, where: str, say: Say) -> Python:
         """Find the interpreter; search again only if the last one has changed.
@@ -289,7 +289,7 @@ class Environments:
             directory, record = built
             if "lowers" in record:
                 self._check_isolated(image)
-                return self._roots.made(directory, image)
+                return self._roots.image(directory, image)
             return _image_made(directory, self._root / record["runner"], image)
         raise ImageError("the environment of this image was deleted", hint="deploy the app again")
 

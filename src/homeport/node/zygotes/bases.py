@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Base:
     """The base zygote of an image, for containers with these variables."""
 
-    made: Made
+    image: Made
     environ: dict[str, str]
     current: Zygote | None = None
     starting: "asyncio.Task[None] | None" = None
@@ -71,7 +71,7 @@ class Bases:
             self._alike[key] = Base(image, likeness.plain(environ, reads))
         self._alike[
             key
-        ].made = image  # for its next zygote: a layer of compiled files may have come
+        ].image = image  # for its next zygote: a layer of compiled files may have come
         return self._alike[key]
 
     async def ready(self, image: Made, environ: dict[str, str]) -> Zygote:
@@ -85,7 +85,7 @@ class Bases:
     async def bare(self, image: Made, environ: dict[str, str]) -> Zygote:
         """Return a zygote for containers with a fresh interpreter; `Unforkable` if none can be made."""
         for base in self._alike.values():
-            if base.made.key == image.key and base.current is not None and not base.current.gone:
+            if base.image.key == image.key and base.current is not None and not base.current.gone:
                 return base.current
         environ = likeness.plain(environ, ())
         base = self._bares.setdefault(image.key, Base(image, environ, bare=True))
@@ -113,11 +113,11 @@ class Bases:
         for _ in range(len(BASE) + 2):
             modules = [name for name in BASE if name not in base.unsafe and not base.bare]
             zygote = Zygote.spawn(
-                base.made.python,
+                base.image.python,
                 self._lib,
                 base.environ,
-                {"modules": modules, "apart": base.apart, "runner_path": base.made.runner_path},
-                self._sandbox(base.made),
+                {"modules": modules, "apart": base.apart, "runner_path": base.image.runner_path},
+                self._sandbox(base.image),
             )
             word = await first_message(zygote)
             if "ready" in word:
@@ -136,9 +136,9 @@ class Bases:
         if base.bare:
             zygote.rest()
             return
-        self._reads[base.made.key] |= set(word["ready"]["reads"])
+        self._reads[base.image.key] |= set(word["ready"]["reads"])
         self._alike = {
-            likeness.key(b.made, b.environ, self._reads[b.made.key]): b
+            likeness.key(b.image, b.environ, self._reads[b.image.key]): b
             for b in self._alike.values()
         }
         await self._used(zygote)

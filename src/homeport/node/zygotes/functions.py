@@ -20,7 +20,7 @@ class Function:
     """The zygote of one function, for all revisions that are alike (likeness.identity)."""
 
     launch: Launch  # of no container, and the latest revision's, whose files are there
-    made: Made
+    image: Made
     environ: dict[str, str]
     learned: Learned
     current: Zygote | None = None
@@ -60,7 +60,7 @@ class Functions:
         if function is None:
             shared = likeness.shared(order.function, environ)
             function = self._alike[key] = Function(nobody, image, shared, learned)
-        function.launch, function.made = nobody, image
+        function.launch, function.image = nobody, image
         if self._of_pool.get(order.pool) is not function:
             # A variable may have changed, for example a secret, which the imports may have read.
             self.forget(order.pool)

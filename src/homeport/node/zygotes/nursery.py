@@ -134,7 +134,7 @@ class Zygotes:
         """Record preloaded modules that differ from the script's own imports."""
         if (function := self._functions.get(pool)) is not None:
             function.learned.spoil(pool.revision, event.modules, event.reason)
-            self._functions.of(function.pools[pool], function.made, function.environ)
+            self._functions.of(function.pools[pool], function.image, function.environ)
 
     def once(self, order: StartOrder, text: str) -> bool:
         """Return True if this text was not logged for the function before."""
@@ -219,7 +219,7 @@ class Zygotes:
         order, learned = function.launch.order, function.learned
         revision = order.pool.revision
         with contextlib.suppress(Unforkable):
-            base = await self._bases.ready(function.made, function.environ)
+            base = await self._bases.ready(function.image, function.environ)
             modules = learned.wanted(revision)
             if learned.objection(revision, base.holds) or base.holds.issuperset(modules):
                 return

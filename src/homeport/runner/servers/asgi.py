@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
         entrance = Entrance(self._serving.door, factory, self._serving.pulse)
         self.servers = [entrance]  # type: ignore[list-item]
         self._serving.ready()
-        await self._serving.ending.asked.wait()
+        await self._serving.ending.requested.wait()
         cutting = loop.create_task(self._cut())
         if gate is not None:
             entrance.close()

@@ -65,7 +65,7 @@ class Rest:
         except Exception:  # an upgrade, or what only HAProxy and the program understand
             self.is_complete = True
 
-    def asked(self, now: float) -> None:
+    def continue_was_sent(self, now: float) -> None:
         """The program has sent `100 Continue`, so the visitor sends the body from now on."""
         self._must_ask, self._heard_at = False, now
 

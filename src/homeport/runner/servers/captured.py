@@ -44,7 +44,7 @@ class _Body:
         if (room := self._most - len(self._kept)) > 0:
             self._kept += data[:room]
 
-    def told(self, fields: Fields) -> Message:
+    def message(self, fields: Fields) -> Message:
         stored = bytes(self._kept)
         return Message(
             fields=fields, body=stored, body_bytes=self._seen, cut=self._seen > len(stored)
@@ -96,9 +96,9 @@ class Capture:
             at=self._at,
             method=self._method,
             target=self._target,
-            request=self._received.told(self._fields),
+            request=self._received.message(self._fields),
             status=self._status,
-            response=self._sent.told(self._answer),
+            response=self._sent.message(self._answer),
             took_ms=round((time.monotonic() - self._began) * 1000),
         )
         _send(self._token, record)
@@ -148,11 +148,11 @@ class Raw:
 
     def over(self) -> None:
         """Take the heads apart, and send everything."""
-        first, fields, body = _parsed(self._there.told(()).body)
+        first, fields, body = _parsed(self._there.message(()).body)
         method, target = (*first.split(" "), "", "")[:2]
         self._capture.came(method, target, fields)
         self._capture.received(body)
-        first, fields, body = _parsed(_final(self._back.told(()).body))
+        first, fields, body = _parsed(_final(self._back.message(()).body))
         if first.startswith("HTTP/1.") and first[9:12].isdigit():
             self._capture.answered(int(first[9:12]), fields)
             self._capture.sent(body)

@@ -7,7 +7,7 @@ class Ending:
     """Set by SIGTERM, and by a container that cannot serve any more."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.cut = asyncio.Event()  # if set, requests in flight are cut
         self._signals = 0
         self.failed = False  # True if it ends by itself, because it cannot continue
@@ -17,13 +17,13 @@ class Ending:
         self._signals += 1
         if self._signals > 1:
             self.cut.set()
-        self.asked.set()
+        self.requested.set()
 
     def finish(self) -> None:
         """End when the requests in flight have ended; may be called several times."""
-        self.asked.set()
+        self.requested.set()
 
     def fail(self) -> None:
         """End in the same way, and exit with a failure, because the container cannot continue."""
         self.failed = True
-        self.asked.set()
+        self.requested.set()

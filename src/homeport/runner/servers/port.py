@@ -107,7 +107,7 @@ def relay_to(port: int, serving: Serving) -> Relay:
 async def watch(relay: Relay, ending: Ending) -> bool:
     """Return True when the container is asked to end; False, and say so, if the program listens no more."""
     end_asked, program_ended = (
-        asyncio.ensure_future(event.wait()) for event in (ending.asked, relay.gone)
+        asyncio.ensure_future(event.wait()) for event in (ending.requested, relay.gone)
     )
     while not (end_asked.done() or program_ended.done()):
         await asyncio.wait(
@@ -117,7 +117,7 @@ async def watch(relay: Relay, ending: Ending) -> bool:
             relay.give_up()
     program_ended.cancel()
     end_asked.cancel()
-    if ending.asked.is_set():
+    if ending.requested.is_set():
         return True
     print(  # noqa: T201 - the container's log
         f"no program listens on port {relay.port} any more", file=sys.stderr

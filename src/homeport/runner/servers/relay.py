@@ -213,10 +213,10 @@ class Visit(Side, Stay):
         if self._body is not None:
             self._body.reads_again(asyncio.get_running_loop().time())
 
-    def asked(self) -> None:
+    def continue_was_sent(self) -> None:
         """Note that the program has asked for the body."""
         if self._body is not None:
-            self._body.asked(asyncio.get_running_loop().time())
+            self._body.continue_was_sent(asyncio.get_running_loop().time())
 
     def end_if_stalled(self, now: float) -> None:
         """End the request if its body does not arrive, unless the program has begun to answer."""
@@ -311,7 +311,7 @@ class Program(Side):
         if not self.has_answered:
             self.has_answered = not bodies.asks(data)
             if not self.has_answered:
-                self._visit.asked()
+                self._visit.continue_was_sent()
         super().data_received(data)
         if self._visit.capture is not None:
             self._visit.capture.sent(data)

@@ -57,7 +57,7 @@ class Serving:
 
         def give_up() -> None:
             """End the container, because too many of its threads hang: a new container replaces it."""
-            if not ending.asked.is_set():
+            if not ending.requested.is_set():
                 _say(
                     "too many requests of this container hang: it ends, and another takes its place"
                 )

@@ -31,7 +31,7 @@ async def serve(apps: dict[str, Any], serving: Serving) -> None:
     serving.ready()
     thread_done = _in_thread(loop, server.serve)
     watching = asyncio.create_task(inside.watch(server.requests))
-    end_asked: asyncio.Future[Any] = asyncio.create_task(ending.asked.wait())
+    end_asked: asyncio.Future[Any] = asyncio.create_task(ending.requested.wait())
     await asyncio.wait([end_asked, thread_done], return_when=asyncio.FIRST_COMPLETED)
     stopping = _in_thread(loop, server.stop)
     cut: asyncio.Future[Any] = asyncio.create_task(ending.cut.wait())

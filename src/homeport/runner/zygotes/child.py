@@ -23,7 +23,7 @@ class Child:
 
     kind: str  # `fork`, `function` or `snapshot`
     request: int
-    given: Descriptors | None = None  # for a container
+    handed_over: Descriptors | None = None  # for a container
     zygote: socket.socket | None = None  # for a container: the zygote says here that it may begin
     cell: tuple[int, ...] = ()  # for a container: descriptors for its cell (runner/celled.py)
     output: int = -1  # for a zygote: the descriptor of its output

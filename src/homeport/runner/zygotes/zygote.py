@@ -151,12 +151,12 @@ def _live(child: Child, house: House) -> int:
 def _be_container(child: Child, launch: Launch, house: House, *, fresh: bool) -> int:
     from homeport.runner import container
 
-    assert child.given is not None
-    beginning = Beginning(launch, child.given, house.lib)
+    assert child.handed_over is not None
+    beginning = Beginning(launch, child.handed_over, house.lib)
     if fresh:
         child.wait()
         beginning.start_again()
-    links = container.Links.of(child.given)
+    links = container.Links.of(child.handed_over)
     _settle(launch.order, house)
     setup.reach(launch)
 
@@ -234,7 +234,7 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
 def _become(child: Child, house: House) -> tuple[Launch, dict[str, Any]]:
     """Give the child its own output, environment variables, random numbers and temporary files."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    if child.given is None:
+    if child.handed_over is None:
         for stream in (1, 2):
             os.dup2(child.output, stream)
         os.close(child.output)

@@ -78,12 +78,12 @@ def files_below(
     walk.into(directory, frozenset())
     if left_out is not None:
         left_out += walk.left_out
-    return walk.found
+    return walk.paths
 
 
 class _Walk:
     def __init__(self, base: Path, matcher: FilePatternMatcher) -> None:
-        self.found: list[Path] = []
+        self.paths: list[Path] = []
         self.left_out: list[Path] = []
         self._base = base
         self._matcher = matcher
@@ -116,7 +116,7 @@ class _Walk:
         elif matches:
             pass
         elif entry.is_file():
-            self.found.append(path)
+            self.paths.append(path)
         else:
             self.left_out.append(path)
 

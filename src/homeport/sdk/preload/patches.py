@@ -35,7 +35,7 @@ class Patch:
         restore(self.what, self.holder, self.key, self.was)
 
 
-def found(before: Snapshot, fresh: Mapping[str, Record]) -> Iterator[Patch]:
+def since(before: Snapshot, fresh: Mapping[str, Record]) -> Iterator[Patch]:
     """Yield the changes since a snapshot whose authors are in `fresh`, by the modules' names."""
     for state in before.standard():
         for author, *change in _changes(state, fresh):

@@ -216,7 +216,7 @@ class Recorder:
             self._seeded.append((numbers, numbers.getstate()))
             self.did("seed", numbers)
 
-    def asked(self, name: str) -> None:
+    def imported(self, name: str) -> None:
         """Record that the module imported another one."""
         self._stack[-1].needs[name] = None
 
@@ -236,7 +236,7 @@ class Recorder:
     def loads(self, spec: Any, load: Callable[[Any], Any]) -> Any:
         """Run a module's code."""
         if spec.loader is self.shelf:
-            self.asked(spec.name)
+            self.imported(spec.name)
             return load(spec)
         if spec.name in self._avoid:
             raise _Unlike(
@@ -262,7 +262,7 @@ class Recorder:
             raise
         self._sweep()
         self._stack.pop()
-        self.asked(spec.name)
+        self.imported(spec.name)
         self._keep(record, sys.modules.get(spec.name, module))
         return module
 
@@ -297,7 +297,7 @@ class Recorder:
         for name in [n for n in sys.modules if n not in self._seen]:
             if name not in self.shelf.out and not name.startswith(SHARED):
                 self._keep(Record(name), sys.modules[name])
-            self.asked(name)
+            self.imported(name)
         self._seen = set(sys.modules)
 
     def _repeat(self, what: str, args: "tuple[Any, ...]") -> None:
@@ -328,7 +328,7 @@ class Recorder:
 
     def _find_patches(self) -> None:
         """Undo the changes in standard modules whose author is known: they come again with the author."""
-        for patch in patches.found(self._before, {record.name: record for record in self._fresh}):
+        for patch in patches.since(self._before, {record.name: record for record in self._fresh}):
             self._when += 1
             patch.author.events.append(
                 (self._when, patch.what, (patch.holder, patch.key, patch.new))

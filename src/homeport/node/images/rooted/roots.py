@@ -31,7 +31,9 @@ class _Line:
     """An image, or a stage of a Dockerfile, as far as it is built."""
 
     below: Below = dataclasses.field(default_factory=Below)
-    told: tuple[object, ...] = ()  # the values from which the key of its last layer is computed
+    ingredients: tuple[
+        object, ...
+    ] = ()  # the values from which the key of its last layer is computed
     steps: tuple[str, ...] = ()
     key: str = ""
     mark: str = ""  # the line that reports the build of its next layer
@@ -65,8 +67,8 @@ class Roots:
                 else:
                     line = stages[name] = dataclasses.replace(stages[base]) if base else _Line()
                 continue
-            line.told = (
-                *line.told,
+            line.ingredients = (
+                *line.ingredients,
                 instructions.key_parts(op, line.below.config),
                 *supplied.key_parts(op.step),
             )
@@ -92,10 +94,10 @@ class Roots:
         names: list[str],
     ) -> None:
         """Build an operation's layer, if it does not exist, and continue from it."""
-        line.told = (*line.told, *(stages[name].key for name in op.stages))
+        line.ingredients = (*line.ingredients, *(stages[name].key for name in op.stages))
         if op.args.get("force_build"):
-            line.told = (*line.told, source.name)
-        parent, line.key = line.key, plan.key_of(line.told)
+            line.ingredients = (*line.ingredients, source.name)
+        parent, line.key = line.key, plan.key_of(line.ingredients)
         line.steps = (*line.steps, op.title)
         lowers_of_stages = {name: stages[name].below.lowers for name in op.stages}
         await self._store.need(names, line.key)
@@ -116,7 +118,7 @@ class Roots:
             await self._store.need(names, name)
         line.below = _below(record)
 
-    def made(self, directory: Path, image: Image) -> Made:
+    def image(self, directory: Path, image: Image) -> Made:
         """Return the built image from which containers start."""
         record = store.read(directory)
         below = _below(record)
