@@ -21,7 +21,7 @@ from homeport.contract.dataclass import dataclass
 
 TRIAL_IDS = 231072  # any range works: the trial's files are deleted afterwards
 HELPERS = ("pasta", "slirp4netns")
-#: What the system always says, whatever else goes on there.
+#: What the system always says, whatever else runs there.
 LASTING = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 WAITS_S = (0.05, 0.2)  # before the trial is repeated
 

@@ -172,7 +172,7 @@ class _Loader:
     async def whole(self) -> tuple[Answer, int]:
         """Return the answer of a loader of one script, and its exit code if it had none.
 
-        What the script does at its exit goes on while the command continues.
+        What the script does at its exit runs beside the command.
         """
         answer = read(await self.line())
         if answer.declared is None and answer.error is None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from homeport.contract.errors import PortTaken
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.waiting import virtually
@@ -53,3 +54,23 @@ def test_the_steps_have_an_order(tmp_path, strategy):
     ]
 
     assert sorted(first) == first, seen
+
+
+def test_a_refused_claim_comes_before_files_and_builds(tmp_path):
+    """Else an app whose port is taken would build an image first, for minutes."""
+
+    async def tell() -> list[str]:
+        async with Plane(tmp_path, FakeNode(0.5)) as plane:
+            await plane.deploy(manifest(function("f", port=8000)))
+            prepared: list[str] = []
+
+            async def note(name, what, when) -> None:
+                if name == "prepare":
+                    prepared.append(str(what))
+
+            plane.node.fault = note
+            with pytest.raises(PortTaken):
+                await plane.deploy(manifest(function("g", port=8000), app="other"))
+            return prepared
+
+    assert [] == virtually(tell())
