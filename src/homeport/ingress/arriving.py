@@ -48,7 +48,7 @@ def render(arriving: Arriving) -> str:
         "  no strict-limits",
         f"  stats socket unix@{arriving.control} mode 600 level admin",
         "  stats timeout 1h",
-        # A resumed session would not verify the certificates anew.
+        # A resumed session would not verify the certificates again.
         "  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets",
         "  tune.ssl.cachesize 0",
         "",

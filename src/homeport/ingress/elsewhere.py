@@ -74,6 +74,6 @@ def backend(peers: Mapping[str, Peer]) -> list[str]:
 
 
 def _tls(name: str) -> tuple[str, ...]:
-    # A session is not resumed: each handshake verifies both certificates anew.
+    # A session is not resumed: each handshake verifies both certificates again.
     words = f"ssl crt {PAIR} ca-file {LINK}/ca.pem verify required ssl-min-ver TLSv1.3 no-ssl-reuse"
     return (*words.split(), "sni", f"str({name})")

@@ -77,7 +77,7 @@ class PeerPort(Changes):
         self._stop_listening()
 
     async def leave(self) -> None:
-        """Let HAProxy go on without this process."""
+        """Let HAProxy continue without this process."""
         await self._supervisor.leave()
         self._stop_listening()
 

@@ -39,7 +39,7 @@ class Peers(Containers):
         await self._whole(f"node {node}", change)
 
     async def _lose_all(self, node: str, undo: Undo) -> None:
-        """End the requests in a machine's containers: the process before a reload would go on with them."""
+        """End the requests in a machine's containers: the process before a reload would continue with them."""
         for pool, backend in self._picture.pools.items():
             for server in list(backend.servers.values()):
                 if server.there is not None and server.there.node == node:

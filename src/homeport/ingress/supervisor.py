@@ -128,7 +128,7 @@ class Supervisor:
         self._unlink_sockets()
 
     async def leave(self) -> None:
-        """Let every process go on without this one."""
+        """Let every process continue without this one."""
         await self._tasks.close()
 
     async def tell(self, commands: Sequence[Command], at_once: Sequence[Command] = ()) -> None:
