@@ -19,7 +19,7 @@ SOURCE = Path(tables.__file__).parents[1]
 
 PROFILES = Profiles(
     current="elsewhere",
-    known={"elsewhere": Profile(server="https://apps.example.com", token="ak-1.as-1")},
+    by_name={"elsewhere": Profile(server="https://apps.example.com", token="ak-1.as-1")},
 )
 APP = """
     import os
