@@ -1,6 +1,7 @@
 """Which cells this machine allows: asked once in a run, in a process that does nothing else.
 
-A test must not ask by itself. What other tests do at that moment may change the answer, and a skip would hide that.
+A test must not ask by itself. What earlier tests have left in its process may change the answer, and a skip would hide that:
+OpenTelemetry's exporter starts a thread in each forked child, and a process with threads gets EINVAL for a user namespace.
 If the machine allows cells when the run starts, a cell that cannot be made later fails its test.
 `tests/house/test_skips.py` checks that.
 """
