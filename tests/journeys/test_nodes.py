@@ -18,6 +18,7 @@ def other(tmp_path):
 
 
 def test_a_machine_joins_is_drained_and_removed(terminal, other):
+    terminal.environ["HOMEPORT_NODE_NETWORKS"] = "127.0.0.0/8"  # the other machine is this one
     terminal.run("up")
     made = terminal.run("node", "token", "--listen", "127.0.0.1:0").stdout
     words = shlex.split(made)

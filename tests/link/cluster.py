@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import AlreadyExists, Unauthorized
+from homeport.contract.roles import Ingress
 from homeport.link import token
 from homeport.link.authority import Authority
 from homeport.link.listener import Listener
@@ -55,7 +56,7 @@ class Cluster:
         self.agents: dict[str, asyncio.subprocess.Process] = {}
         self._elsewhere: set[str] = set()  # agents on another machine
         self.port = 0
-        self.ingress = FakeIngress()
+        self.ingress: Ingress = FakeIngress()
         self.listener = self._listener()
 
     def _listener(self) -> Listener:
@@ -63,9 +64,14 @@ class Cluster:
             self.authority,
             self.registry,
             node_of=self.remotes.get,
-            reached=self.ingress.peer,
+            reached=lambda node, there: self.ingress.peer(node, there),
             networks="127.0.0.0/8",  # these nodes are on this machine
         )
+
+    def lead(self, ingress: Ingress, directory: Path) -> None:
+        """Use a real ingress, which reads the control plane's certificate in this directory; called before `open`."""
+        self.ingress, self.authority = ingress, Authority(directory)
+        self.listener = self._listener()
 
     async def open(self) -> None:
         await asyncio.to_thread(self.authority.open)

@@ -11,12 +11,14 @@ import json
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,9 +58,7 @@ def find(configured: str) -> Binary:
     if not path:
         raise IngressError("there is no HAProxy", hint=HINT)
     try:
-        output = subprocess.run(
-            [path, "-vv"], capture_output=True, text=True, timeout=START_S, check=True
-        ).stdout
+        output = _printed([path, "-vv"])
     except (OSError, subprocess.SubprocessError) as error:
         raise IngressError(f"`{path}` is not HAProxy: {error}", hint=HINT) from None
     version = re.search(r"HAProxy version ((\d+)\.(\d+)[^ ]*)", output)
@@ -70,6 +70,27 @@ def find(configured: str) -> Binary:
     if lua is None:
         raise IngressError(f"`{path}` is an HAProxy without Lua", hint=HINT)
     return Binary(path=path, version=version[1], lua=lua[1])
+
+
+def _printed(words: Sequence[str]) -> str:
+    """Return what a program prints; `SubprocessError` if it fails, or takes too long.
+
+    It waits by epoll: the timeouts of `subprocess` fail in a process whose clock libfaketime moves, as some tests do.
+    """
+    with tempfile.TemporaryFile() as printed, select.epoll() as ends:
+        with subprocess.Popen(words, stdout=printed, stderr=subprocess.DEVNULL) as program:
+            watching = os.pidfd_open(program.pid)
+            try:
+                ends.register(watching, select.EPOLLIN)
+                if not ends.poll(START_S):
+                    program.kill()
+                    raise subprocess.TimeoutExpired(words, START_S)
+            finally:
+                os.close(watching)
+        if program.returncode:
+            raise subprocess.CalledProcessError(program.returncode, words)
+        printed.seek(0)
+        return printed.read().decode("utf-8", "replace")
 
 
 def max_connections() -> int:

@@ -64,6 +64,8 @@ class Plane:
         self.pools = Pools()
 
     async def open(self, opened: contextlib.AsyncExitStack) -> None:
+        ingress = HAProxy(self.settings, tied=True)
+        self.cluster.lead(ingress, self.settings.home / "cluster")
         remotes = [self.cluster.remote(name) for name in ("a", "b")]
         self.nodes = Nodes(remotes, on_line=lambda _line: None, gone_s=GONE_S)
         await self.cluster.open()
@@ -72,7 +74,6 @@ class Plane:
             await self.cluster.start_agent(name)
         await self.nodes.open()
         opened.push_async_callback(self.nodes.close)
-        ingress = HAProxy(self.settings, tied=True)
         self.reconciler = Reconciler(
             self.pools,
             self.nodes,
