@@ -55,6 +55,20 @@ def test_a_binary_that_is_not_there_says_so(tmp_path):
         process.find(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [("exec sleep 600", "timed out after 0.2 seconds"), ("exit 3", "exit status 3")],
+)
+def test_a_program_that_hangs_or_fails_is_no_haproxy(tmp_path, monkeypatch, script, message):
+    monkeypatch.setattr(process, "START_S", 0.2)
+    path = tmp_path / "haproxy"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+    with pytest.raises(IngressError, match=f"is not HAProxy.*{message}"):
+        process.find(str(path))
+
+
 @pytest.fixture
 def stubborn(tmp_path):
     """A process that stands for HAProxy, and prints that it was asked to retire."""

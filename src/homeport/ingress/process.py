@@ -18,7 +18,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +30,7 @@ from homeport.contract.errors import Failure, IngressError
 
 OLDEST = (2, 8)  # the first with server states, `nbsrv` as a converter and Lua actions that yield
 START_S = 20.0
+PIECE_BYTES = 2**16
 PAUSE_S = 0.005
 UNWATCHED_S = 0.5
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, mode 0700
@@ -73,24 +73,28 @@ def find(configured: str) -> Binary:
 
 
 def _printed(words: Sequence[str]) -> str:
-    """Return what a program prints; `SubprocessError` if it fails, or takes too long.
+    """Return what a program prints; `SubprocessError` if it fails, or says nothing for too long.
 
     It waits by epoll: the timeouts of `subprocess` fail in a process whose clock libfaketime moves, as some tests do.
     """
-    with tempfile.TemporaryFile() as printed, select.epoll() as ends:
-        with subprocess.Popen(words, stdout=printed, stderr=subprocess.DEVNULL) as program:
-            watching = os.pidfd_open(program.pid)
-            try:
-                ends.register(watching, select.EPOLLIN)
-                if not ends.poll(START_S):
-                    program.kill()
-                    raise subprocess.TimeoutExpired(words, START_S)
-            finally:
-                os.close(watching)
-        if program.returncode:
-            raise subprocess.CalledProcessError(program.returncode, words)
-        printed.seek(0)
-        return printed.read().decode("utf-8", "replace")
+    pieces = []
+    with (
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as program,
+        select.epoll() as readable,
+    ):
+        assert program.stdout is not None
+        printed = program.stdout.fileno()
+        readable.register(printed, select.EPOLLIN)
+        while True:
+            if not readable.poll(START_S):
+                program.kill()
+                raise subprocess.TimeoutExpired(words, START_S)
+            if not (piece := os.read(printed, PIECE_BYTES)):
+                break
+            pieces.append(piece)
+    if program.returncode:
+        raise subprocess.CalledProcessError(program.returncode, words)
+    return b"".join(pieces).decode("utf-8", "replace")
 
 
 def max_connections() -> int:
