@@ -1,4 +1,4 @@
-"""Another machine joins, is drained and removed, by the commands. Its containers cannot be reached yet."""
+"""Another machine joins, is drained and removed, by the commands."""
 
 import os
 import shlex
@@ -7,14 +7,16 @@ import sys
 
 import pytest
 
+from tests import processes
 from tests.journeys.conftest import Terminal
 from tests.waiting import PATIENCE_S, wait_for
 
 
 @pytest.fixture
 def other(tmp_path):
-    """A second home, as another machine has."""
-    return Terminal(tmp_path / "other")
+    """A second home, as another machine has. Its HAProxy outlives an agent that is killed."""
+    yield Terminal(tmp_path / "other")
+    processes.end_of(tmp_path / "other")
 
 
 def test_a_machine_joins_is_drained_and_removed(terminal, other):

@@ -1,4 +1,4 @@
-"""`homeport node …`: other machines. In the making, and hidden: their containers cannot be reached yet."""
+"""`homeport node …`: other machines. In the making, and hidden: their containers cannot call functions yet."""
 
 import asyncio
 import os
