@@ -187,6 +187,16 @@ class Machine:
         into = ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--ipc", "--pid"]
         return [*into, f"--wdns={ROOT}", "--", *map(str, words)]
 
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes of the machine, as this process sees them."""
+        own = os.readlink(f"/proc/{self.pid}/ns/pid")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError):  # it has ended
+                if os.readlink(f"/proc/{process.pid}/ns/pid") == own:
+                    found.append(process)
+        return found
+
     def path(self, path: Path) -> Path:
         """Return where this process finds a file of the machine."""
         return Path(f"/proc/{self.pid}/root") / path.relative_to("/")

@@ -121,3 +121,14 @@ def test_a_tsig_key_has_an_algorithm_and_no_server_tells_it(home):
 
     assert "hmac-sha256:homeport:czNjcmV0" == told.dns_key
     assert "czNjcmV0" not in f"{told} {told.shown()}"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.1:x", "-x y:1", "ray://10.0.0.1:1"])
+def test_what_no_ray_cluster_can_have_as_its_address_is_refused(home, address):
+    with pytest.raises(BadRequest, match="the address of a Ray cluster is needed"):
+        load(home, HOMEPORT_RAY=address)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray.example.com:6379", "[::1]:6379", "auto"])
+def test_the_address_of_a_ray_cluster_is_taken(home, address):
+    assert address == load(home, HOMEPORT_RAY=address).ray

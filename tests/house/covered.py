@@ -10,6 +10,8 @@ COVERED = {
     "control/api/nodes": "control/api/test_answers.py",
     "state/migrations/versions/0018_nodes": "state/test_schema.py",
     "state/migrations/versions/0019_fenced_nodes": "state/test_schema.py",
+    "contract/growth": "control/fleet/test_growing.py",
+    "growth/agents": "journeys/test_growth.py",
     "link/calls": "link/test_trust.py",
     "link/identity": "link/test_authority.py",
     "link/pace": "link/test_session.py",

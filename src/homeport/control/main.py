@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import importlib.util
 import logging
 import os
 import resource
@@ -332,6 +333,11 @@ def _check_extras(settings: Settings) -> None:
         from homeport.control.traces import installed
 
         installed.check(settings)
+    if settings.ray and importlib.util.find_spec("ray") is None:
+        raise BadRequest(
+            "`ray` is set, and Ray is not installed beside homeport",
+            hint="type `pip install 'homeport[cluster]'`, or leave HOMEPORT_RAY out",
+        )
 
 
 def _api_listener(settings: Settings) -> socket.socket | None:

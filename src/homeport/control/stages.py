@@ -169,7 +169,7 @@ async def open_fleet(
     await _open_ingress(ingress, keeper, opened)
     opened.push_async_callback(tunnels.end)
     return Fleet(
-        machines=await _open_machines(settings, state, nodes, ingress, opened),
+        machines=await _open_machines(settings, state, nodes, pools, ingress, opened),
         pools=pools,
         nodes=nodes,
         ingress=ingress,
@@ -187,14 +187,25 @@ async def _open_machines(
     settings: Settings,
     state: State,
     nodes: Nodes,
+    pools: Pools,
     ingress: Ingress,
     opened: AsyncExitStack,
 ) -> Machines:
-    """Open the port for other machines, if one has been opened before: their agents come while the apps are restored."""
+    """Open the port for other machines, if one has been opened before: their agents come while the apps are restored.
+
+    Speak with Ray from now on, if there is one.
+    """
     joined = JoinedNodes(state.store.database)
     machines = Machines(settings.home, nodes, joined, ingress, settings.node_networks)
     await machines.open()
     opened.push_async_callback(machines.close)
+    if settings.ray:
+        from homeport.control.fleet.growing import Growing
+
+        log_file = settings.home / "ray.log"
+        growing = Growing(settings.ray, pools, nodes, machines, log_file=log_file)
+        growing.open()
+        opened.push_async_callback(growing.close)
     return machines
 
 

@@ -89,6 +89,7 @@ class Settings:
     dns_provider: str = ""  # lexicon's name of your DNS provider; its variables are `LEXICON_…`
     dns_resolver: str = ""  # DNS server that is asked where domains lead; empty: the system's
     public_addresses: str = ""  # of this server, with commas; empty: those of its interfaces
+    ray: str = ""  # address of a Ray cluster that this machine is in, which is asked for machines: `10.0.0.1:6379`, or `auto`; needs `homeport[cluster]`
     given: tuple[str, ...] = ()  # the keys that were set; the others have their defaults
 
     def sent(self) -> dict[str, Any]:

@@ -91,4 +91,5 @@ KEYS = {
     "dns_provider": Setting(values.label),
     "dns_resolver": Setting(values.name_server),
     "public_addresses": Setting(values.addresses),
+    "ray": Setting(values.ray),
 }

@@ -130,6 +130,16 @@ def server(raw: str) -> str:
     return text
 
 
+def ray(raw: str) -> str:
+    text = raw.strip()
+    host, _, number = text.rpartition(":")
+    if text != "auto" and not (
+        re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:.]+\]", host) and number.isdecimal()
+    ):
+        raise ValueError("the address of a Ray cluster is needed, such as 10.0.0.1:6379, or `auto`")
+    return text
+
+
 def database(raw: str) -> str:
     text = raw.strip()
     if not re.fullmatch(r"(postgres|postgresql|postgresql\+psycopg|sqlite)://[!-~]+", text):

@@ -15,9 +15,14 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(namespaces.lacks()), reason=namespaces.lacks())
 RUNNER = """
+from homeport.contract.pulse import Pulse
+pulse = Pulse(given.pulse)
 say(kind="ready")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-time.sleep(600)
+while True:  # without its pulse, the node ends it after 10 s
+    pulse.beat()
+    pulse.turn()
+    time.sleep(0.1)
 """
 BAD_DELAY_S, BAD_LOSS = 0.1, 0.05
 

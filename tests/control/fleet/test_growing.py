@@ -1,0 +1,108 @@
+"""Machines of a Ray cluster become nodes and are forgotten; the process for Ray may end at any moment."""
+
+import sys
+
+import pytest
+
+from homeport.contract import codec
+from homeport.contract.growth import Bundle, RayMachine, Seen
+from homeport.control.fleet.growing import Growing
+from homeport.control.fleet.machines import Listens, Machines
+from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.pools import Pools
+from homeport.node.joined import dialing
+from homeport.node.joined.place import Place, address
+from homeport.state.nodes import Nodes as Rows
+from tests.fakes import FakeIngress, FakeNode
+from tests.orders import order
+from tests.waiting import until
+
+OWN = RayMachine(id="own", name="10.0.0.1", host="127.0.0.1", cpus=4.0, is_own=True)
+OTHER = RayMachine(id="other", name="10.0.0.2", host="10.0.0.2", cpus=8.0)
+NAME = "ray-10-0-0-2"
+BOTH, ALONE = Seen(machines=(OWN, OTHER)), Seen(machines=(OWN,))
+
+
+@pytest.fixture
+async def nodes():
+    made = Nodes([FakeNode(0.01)], on_line=lambda _line: None, gone_s=0.1)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def machines(tmp_path, nodes, database):
+    made = Machines(tmp_path, nodes, Rows(database), FakeIngress())
+    await made.open()
+    await made.token(Listens(host="127.0.0.1", port=0))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def growing(tmp_path, nodes, machines):
+    made = Growing("10.0.0.1:6379", Pools(), nodes, machines, log_file=tmp_path / "ray.log")
+    yield made
+    await made.close()
+
+
+async def joined(growing, machines, tmp_path) -> None:
+    """Do what the agent of the other machine does."""
+    (joining,) = (await growing.wanted(BOTH)).joining
+    place = Place(tmp_path / "other")
+    await dialing.join(place, address(joining.address), joining.name, joining.token)
+    await until(lambda: machines.every(), "the machine")
+
+
+async def test_a_machine_is_told_once_how_to_join_and_the_control_planes_own_never(growing):
+    first, second = await growing.wanted(BOTH), await growing.wanted(BOTH)
+
+    assert [("other", NAME)] == [(joining.ray_id, joining.name) for joining in first.joining]
+    assert first.joining == second.joining
+    assert () == (await growing.wanted(ALONE)).busy
+
+
+async def test_a_machine_with_containers_is_held_and_counts_as_full(
+    growing, machines, nodes, tmp_path
+):
+    await joined(growing, machines, tmp_path)
+    node = FakeNode(0.01)
+    await node.start(order("ta-1"), {})
+    (container,) = (await node.list()).containers
+    nodes.mirrors[NAME].containers["ta-1"] = container
+    wanted = await growing.wanted(BOTH)
+
+    assert ("other",) == wanted.busy
+    assert [Bundle(cpus=8.0), Bundle(cpus=4.0)] == [*wanted.bundles]
+
+
+async def test_a_machine_that_ray_has_removed_is_forgotten_once_it_does_not_answer(
+    growing, machines, nodes, tmp_path
+):
+    await joined(growing, machines, tmp_path)
+    await growing.wanted(ALONE)
+    assert [NAME] == [row.name for row in machines.every()]
+    nodes.mirrors[NAME].give_up()
+    await growing.wanted(ALONE)
+
+    assert [] == machines.every()
+
+
+async def test_a_process_for_ray_that_ends_is_started_again(tmp_path, nodes, machines):
+    began = tmp_path / "began"
+    line = codec.dumps(ALONE)
+    code = f"open({str(began)!r}, 'a').write('x'); print({line!r})"
+    growing = Growing(
+        "10.0.0.1:6379",
+        Pools(),
+        nodes,
+        machines,
+        log_file=tmp_path / "ray.log",
+        words=(sys.executable, "-c", code),
+    )
+    growing.open()
+    await until(lambda: began.exists() and len(began.read_text()) > 1, "its second start")
+    await growing.close()
+
+    assert 1 == len(nodes.ready())

@@ -1,0 +1,140 @@
+"""A real Ray cluster, whose autoscaler adds a machine for what has no place, and removes it again."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests import namespaces
+from tests.journeys.conftest import ROOT
+from tests.journeys.machines import On
+from tests.namespaces import Machines
+from tests.waiting import PATIENCE_S, wait_for
+
+pytest.importorskip("ray")
+RAY = Path(sys.executable).with_name("ray")
+GCS_PORT = 6379
+TOKEN = "of-this-test-" + "0123456789abcdef" * 2
+#: Of each machine that Ray's provider of fake machines adds: more memory than any script asks for.
+ADDED = {"resources": {"CPU": 4, "memory": 2**40}, "node_config": {}, "min_workers": 0}
+ENVIRON = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": TOKEN,
+    "RAY_FAKE_CLUSTER": "1",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+SCRIPT = """
+    import modal
+
+    app = modal.App("large")
+
+    @app.function(memory={memory}, min_containers=2)
+    @modal.fastapi_endpoint()
+    def hello():
+        return "hello"
+"""
+
+
+@pytest.fixture
+def first(tmp_path):
+    """The machine of Ray's head, on which the control plane is going to run."""
+    if why := namespaces.lacks():
+        pytest.skip(why)
+    with Machines() as machines:
+        machine = machines.add("first")
+        address = f"{machine.address}:{GCS_PORT}"
+        terminal = On(machine, tmp_path / "home", {**ENVIRON, "HOMEPORT_RAY": address})
+        head = machine.start(
+            *(RAY, "start", "--head", "--block", f"--node-ip-address={machine.address}"),
+            *(f"--port={GCS_PORT}", "--num-cpus=0", "--include-dashboard=false"),
+            *("--object-store-memory=80000000", "--disable-usage-stats"),
+            f"--autoscaling-config={_provider(tmp_path)}",
+            environ=terminal.environ
+            | {"PATH": f"{RAY.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
+            log=tmp_path / "ray.log",
+        )
+        try:
+            yield terminal
+        finally:
+            for log in _logs(terminal):
+                print(log.name, log.read_text()[-3000:])
+            terminal.close()
+            head.wait(PATIENCE_S)
+
+
+def _provider(directory: Path) -> Path:
+    config = {
+        "cluster_name": "fake",
+        "max_workers": 1,
+        "idle_timeout_minutes": 0.05,
+        "provider": {
+            "type": "external",
+            "module": "tests.journeys.ray_provider.Provider",
+            "launch_multiple": True,
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "head_node_id": "fffffffffffffffffffffffffffffffffffffffffffffffffff00000",
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "added": ADDED | {"max_workers": 1},
+        },
+        "head_node_type": "ray.head.default",
+        "upscaling_speed": 100.0,
+        "auth": {},
+        "docker": {},
+        "initialization_commands": [],
+        "setup_commands": [],
+        "head_setup_commands": [],
+        "worker_setup_commands": [],
+        "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+    }
+    (path := directory / "autoscaling.json").write_text(json.dumps(config))
+    return path
+
+
+def _logs(terminal: On) -> list[Path]:
+    """Return what explains a failure: what Ray has told homeport, and the log of its autoscaler."""
+    autoscaler = terminal.machine.path(Path("/tmp/ray")).glob("session_2*/logs/monitor.log")
+    return [log for log in (terminal.home / "ray.log", *autoscaler) if log.exists()]
+
+
+@pytest.mark.soak
+def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs_it(first, write):
+    def said(text: str) -> bool:
+        return text in (first.home / "server.log").read_text()
+
+    def nodes() -> list[dict]:
+        return first.ask("/v1/nodes")["nodes"]
+
+    first.run("up")
+    first.run("node", "token", "--listen", f"{first.machine.address}:7600")
+    most = psutil.virtual_memory().total // 2**20 * 6 // 10
+    urls = first.deploy(write(SCRIPT.format(memory=most)))
+    wait_for(lambda: said("has 1 machines"), "Ray's head")
+    (added,) = wait_for(lambda: [n for n in nodes() if n["health"] == "ready"], "a machine")
+    assert added["name"].startswith("ray-")
+
+    # Nothing needs it any more.
+    first.deploy(write(SCRIPT.format(memory=64)))
+    wait_for(lambda: not nodes(), "the machine to be removed")
+
+    # Ray dies, and nothing else does.
+    for process in first.machine.processes():
+        if process.name() in ("gcs_server", "raylet"):
+            process.kill()
+    with first.machine.inside(), httpx.Client(trust_env=False) as visitor:
+        answer = visitor.get(urls["hello"])
+    assert (200, '"hello"') == (answer.status_code, answer.text)
+    assert {"large"} == {app["name"] for app in first.status()["apps"]}
