@@ -146,12 +146,15 @@ class Machine:
         self.name, self.address = name, address
         self._wire = wire
         self._holder: subprocess.Popen[bytes] | None = None
+        self._lifeline: socket.socket | None = (
+            None  # the machine is off when its other end sees it closed
+        )
         self.boot()
 
     def boot(self) -> None:
         """Turn the machine on, with no process but its pid 1."""
         ours, theirs = socket.socketpair()
-        with ours, theirs:
+        with theirs:
             own = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork"]
             own += ["--kill-child", "--mount-proc", "--"]
             pid_1 = [sys.executable, "-m", "tests.namespaces", str(theirs.fileno())]
@@ -164,6 +167,7 @@ class Machine:
             )
             theirs.close()
             _, devices, _, _ = socket.recv_fds(ours, 16, 1)
+        self._lifeline = ours
         assert devices, f"the machine `{self.name}` has not started"
         self._wire.plug(self.address, devices[0])
 
@@ -175,6 +179,8 @@ class Machine:
         self._holder.kill()  # with `unshare`, the kernel kills pid 1, and with that one the rest
         self._holder.wait()
         self._holder = None
+        assert self._lifeline is not None
+        self._lifeline.close()
 
     @property
     def pid(self) -> int:
@@ -290,7 +296,7 @@ def _enter(namespace: int) -> None:
 
 
 def _be_pid_1(arguments: Sequence[str]) -> None:
-    """Set the machine up, give its TUN device to the test, and wait for ever."""
+    """Set the machine up, give its TUN device to the test, and wait for the test's end."""
     channel, name, address = arguments
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for orphans
     socket.sethostname(name)
@@ -306,11 +312,10 @@ def _be_pid_1(arguments: Sequence[str]) -> None:
         done = subprocess.Popen(command)
         with contextlib.suppress(ChildProcessError):
             done.wait()
-    with socket.socket(fileno=int(channel)) as ours:
-        socket.send_fds(ours, [b"x"], [device])
-    os.close(device)
-    while True:
-        signal.pause()
+    with socket.socket(fileno=int(channel)) as lifeline:
+        socket.send_fds(lifeline, [b"x"], [device])
+        os.close(device)
+        lifeline.recv(1)  # until the test has ended, also by a kill
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The machines of the tests keep what they promise: else a test of a partition would prove nothing."""
 
 import socket
+import subprocess
 import sys
 import time
 
@@ -107,6 +108,20 @@ def test_machines_see_neither_processes_nor_names_of_others(machines, tmp_path):
 
     assert "worker-1 0 True\n" == (tmp_path / "log").read_text()
     assert processes.lives(machine.pid)
+
+
+def test_a_machine_ends_with_a_test_that_is_killed():
+    code = "from tests import namespaces; print(namespaces.Machines().add('a').pid, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=namespaces.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as test:
+        pid = int(test.stdout.readline())
+        test.kill()
+
+    assert [] == processes.living(pid)
 
 
 @pytest.mark.skipif(not namespaces.FAKETIME.exists(), reason="libfaketime is not installed")
