@@ -121,14 +121,16 @@ def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs
     first.run("up")
     first.run("node", "token", "--listen", f"{first.machine.address}:7600")
     most = psutil.virtual_memory().total // 2**20 * 6 // 10
-    urls = first.deploy(write(SCRIPT.format(memory=most)))
+    first.deploy(write(SCRIPT.format(memory=most)))
     wait_for(lambda: said("has 1 machines"), "Ray's head")
     (added,) = wait_for(lambda: [n for n in nodes() if n["health"] == "ready"], "a machine")
     assert added["name"].startswith("ray-")
+    wait_for(lambda: nodes()[0]["containers"], "the container that had no place")
 
     # Nothing needs it any more.
-    first.deploy(write(SCRIPT.format(memory=64)))
+    first.run("app", "stop", "large", "-y")
     wait_for(lambda: not nodes(), "the machine to be removed")
+    urls = first.deploy(write(SCRIPT.format(memory=64)))
 
     # Ray dies, and nothing else does.
     for process in first.machine.processes():
