@@ -26,6 +26,15 @@ class PoolKey:
         )
         return f"{text}?{self.parameters}" if self.parameters else text
 
+    @property
+    def base(self) -> "PoolKey":
+        """The key of the function's version, without class parameters, because visitors choose those.
+
+        >>> PoolKey("a", "C.*", "rv-1", "n=1").base == PoolKey("a", "C.*", "rv-1").base
+        True
+        """
+        return PoolKey(self.app, self.function, self.revision) if self.parameters else self
+
     @staticmethod
     def parse(text: str) -> "PoolKey":
         """Return the key that `str` wrote."""

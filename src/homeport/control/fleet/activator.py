@@ -155,7 +155,7 @@ class Activator:
             # Not 503, after which a caller tries again: the reason stays until there is a new version.
             status = 500 if isinstance(failure, StartError) else failure.status
             return f"no {status} {_one_line(failure.message)}\n"
-        base = PoolKey(key.app, key.function, key.revision)
+        base = key.base
         pool = self._pools.get(base)
         is_own_session = self._alone() and "here" in words and pool is not None and pool.ephemeral
         if is_own_session or isinstance(failure, BadRequest | NotFound) or failure.status == 429:

@@ -163,7 +163,6 @@ class Machines:
         past = Past(
             generation=row.generation,
             away=row.away,
-            labels=row.labels,
             note=lambda generation, away: self.rows.note(name, generation, away=away),
         )
         remote.came = self._nodes.add(remote, drained=row.drained, past=past).look

@@ -17,7 +17,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import field
 from typing import Any, TypeVar
 
 from homeport.contract.capacity import Capacity, Usage
@@ -59,7 +58,6 @@ class Past:
 
     generation: int = 0  # orders of earlier generations are fenced
     away: bool = False  # it was given up, and has not been back since
-    labels: Mapping[str, str] = field(default_factory=dict)
     #: Stores the generation, and whether the node is away.
     note: Callable[[int, bool], Awaitable[None]] = _note_nothing
 
@@ -81,7 +79,6 @@ class Mirror:
         self._past = past or Past()
         # until it has sent its list
         self.health = Health.GONE if self._past.away else Health.SUSPECT
-        self.labels = self._past.labels
         self.capacity: Capacity | None = None  # None: it has never answered
         self.drained = False  # it gets no new containers
         self.containers: dict[str, Container] = {}
@@ -102,9 +99,8 @@ class Mirror:
         self._calls: set[asyncio.Task[Any]] = set()  # calls that wait for an answer without a limit
         self._images: set[str] = set()  # the keys of the images that were built there
         self._building: Counter[str] = Counter()  # those that are being built
-        self._warm: dict[
-            tuple[str, str, str], None
-        ] = {}  # functions that ran there, the oldest first
+        #: The bases of the pools that ran there, the oldest first.
+        self._warm: dict[PoolKey, None] = {}
         node.watch(self._hear, on_line)
 
     @property
@@ -122,7 +118,7 @@ class Mirror:
 
     def is_warm(self, pool: PoolKey) -> bool:
         """Return whether a container of the pool's function was ready there, so that it may have a zygote."""
-        return _function(pool) in self._warm
+        return pool.base in self._warm
 
     # its list
 
@@ -148,7 +144,7 @@ class Mirror:
         else:
             self.containers[container.id] = container
         if container.state is State.READY:
-            self._warm[_function(container.order.pool)] = None
+            self._warm[container.order.pool.base] = None
             if len(self._warm) > MOST_WARM:
                 del self._warm[next(iter(self._warm))]
         self._changed(container)
@@ -324,7 +320,7 @@ class Mirror:
 
     async def forget(self, pool: PoolKey) -> None:
         """Release the resources that are kept for the pool's next container."""
-        self._warm.pop(_function(pool), None)
+        self._warm.pop(pool.base, None)
         await self._short(self._node.forget(pool))
 
     async def rest(self, unused_s: float) -> None:
@@ -378,7 +374,3 @@ class Mirror:
             raise
         finally:
             self._calls.discard(task)
-
-
-def _function(pool: PoolKey) -> tuple[str, str, str]:
-    return pool.app, pool.function, pool.revision

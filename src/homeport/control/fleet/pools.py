@@ -31,7 +31,7 @@ class Pools:
         self._families: dict[tuple[str, str], dict[PoolKey, Pool]] = {}
         self._by_container: dict[str, Pool] = {}
         #: How many containers each function's version has, without class parameters, because visitors choose those.
-        self.of_function: Counter[tuple[str, str, str]] = Counter()
+        self.of_function: Counter[PoolKey] = Counter()
         self.of_owner: Counter[Owner] = Counter()  # how many containers each owner has
         # By container, also after its end: its last lines arrive later.
         self._past: dict[str, tuple[Owner, PoolKey]] = {}
@@ -98,10 +98,9 @@ class Pools:
             self._count(pool, -1)
 
     def _count(self, pool: Pool, change: int) -> None:
-        function = pool.key.app, pool.key.function, pool.key.revision
-        self.of_function[function] += change
-        if not self.of_function[function]:
-            del self.of_function[function]
+        self.of_function[pool.key.base] += change
+        if not self.of_function[pool.key.base]:
+            del self.of_function[pool.key.base]
         self.of_owner[pool.owner] += change
         if not self.of_owner[pool.owner]:
             del self.of_owner[pool.owner]
@@ -154,7 +153,7 @@ class Pools:
         Raises `NotFound` if no endpoint uses such a pool, or a variant is about to be removed; `BadRequest`, with the accepted parameters, if one
         is missing or has the wrong type; `TooMany` if all allowed sets of values have requests.
         """
-        base = self._pools.get(PoolKey(key.app, key.function, key.revision))
+        base = self._pools.get(key.base)
         if base is None:
             raise NotFound("app for invoked web endpoint is stopped")
         if base.variant and base.retired:
@@ -178,7 +177,7 @@ class Pools:
 
         Its options came with a call, and no call has come since: so no container of it starts, and idle ones end.
         """
-        key = dataclasses.replace(order.pool, parameters="")
+        key = order.pool.base
         base = dataclasses.replace(key, function=variants.origin(key.function))
         origin = self._pools.get(base)
         if key == base or key in self._pools or origin is None or origin.retired:
@@ -198,9 +197,7 @@ class Pools:
         siblings = [
             pool
             for pool in self._pools.values()
-            if pool.key.parameters
-            and (pool.key.app, pool.key.function, pool.key.revision)
-            == (base.key.app, base.key.function, base.key.revision)
+            if pool.key.parameters and pool.key.base == base.key
         ]
         staying = [pool for pool in siblings if not pool.retired]
         if len(staying) < self._most_values:

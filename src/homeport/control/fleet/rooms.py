@@ -7,10 +7,12 @@ the facts: each node's resources, its containers, and the other pools.
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection
+from weakref import WeakKeyDictionary
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.roles import Ingress
+from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.member import Stage
 from homeport.control.fleet.mirror import Mirror
@@ -37,9 +39,10 @@ class Rooms:
         self._nodes = nodes
         self._ingress = ingress
         self._note = note  # writes one line to the log of the pool's app
-        self._rooms: dict[
-            str, tuple[Mirror, int, Capacity, scheduler.Room]
-        ] = {}  # by node, as counted
+        #: By node: its room, with the list's changes and the capacity for which it was counted.
+        self._rooms: WeakKeyDictionary[Mirror, tuple[int, Capacity, scheduler.Room]] = (
+            WeakKeyDictionary()
+        )
         self._drained = drained  # called with a pool one of whose containers makes room
 
     def fits(self, pools: Collection[Pool]) -> bool:
@@ -122,14 +125,14 @@ class Rooms:
         }
         if any(helping & {*other.leaving()} for other in self._pools):
             return  # a container that is ending makes room already
-        counts = self._counts()
+        counts = self._pools.of_function
         share = self._share(counts, pool)
-        own_count = counts[_function(pool)]
-        for other in sorted(self._pools, key=lambda other: -counts[_function(other)]):
+        own_count = counts[pool.key.base]
+        for other in sorted(self._pools, key=lambda other: -counts[other.key.base]):
             # A container of a deploy's trial may end: an app may have more functions than places.
             if other is pool or other.demand or len(other.idle()) <= other.least:
                 continue
-            if not scheduler.may_evict(own_count, counts[_function(other)], share):
+            if not scheduler.may_evict(own_count, counts[other.key.base], share):
                 continue
             for member in other.idle():
                 if member.id in helping:
@@ -142,12 +145,10 @@ class Rooms:
         if full and self._pools.of_container(pool.promised) is None:
             await self._take_busy(pool, counts, share)
 
-    async def _take_busy(
-        self, pool: Pool, counts: Counter[tuple[str, str, str]], share: int
-    ) -> None:
+    async def _take_busy(self, pool: Pool, counts: Counter[PoolKey], share: int) -> None:
         """Drain a busy container of a function with more than its share; its running requests finish."""
-        own_count = counts[_function(pool)]
-        others = [(counts[_function(other)], other) for other in self._pools if other.members]
+        own_count = counts[pool.key.base]
+        others = [(counts[other.key.base], other) for other in self._pools if other.members]
         for theirs, other in sorted(others, key=lambda counted: -counted[0]):
             if not scheduler.must_yield(own_count, theirs, share):
                 continue
@@ -164,35 +165,37 @@ class Rooms:
         crowded = [other for other in self._pools if other.crowded and other.demand]
         if not crowded:
             return False
-        counts = self._counts()
+        counts = self._pools.of_function
         share = self._share(counts, pool)
-        return counts[_function(pool)] >= share and any(
-            counts[_function(other)] < share for other in crowded
+        return counts[pool.key.base] >= share and any(
+            counts[other.key.base] < share for other in crowded
         )
 
-    def _share(self, counts: Counter[tuple[str, str, str]], pool: Pool) -> int:
+    def _share(self, counts: Counter[PoolKey], pool: Pool) -> int:
         places = sum(capacity.places for capacity in self._nodes.capacities())
-        return scheduler.share(places, len({*counts, _function(pool)}))
+        return scheduler.share(places, len({*counts, pool.key.base}))
 
     def _offers(self, pool: Pool) -> list[tuple[scheduler.Room, scheduler.Needs]]:
         """Return each node's free room for the pool, and the needs of the pool's next container there.
 
         The room that is kept for pools with fewer containers is left out.
         """
-        counts = self._counts()
+        counts = self._pools.of_function
         standing = scheduler.Standing(
-            function=counts[_function(pool)],
+            function=counts[pool.key.base],
             app=self._pools.of_owner[pool.owner],
         )
         without = [
             other.function
             for other in self._pools
-            if other.function.memory_mib and not counts[_function(other)] and not other.retired
+            if other.function.memory_mib and not counts[other.key.base] and not other.retired
         ]
         taken = self._nodes_of(pool)
-        kept_mib: dict[Capacity, int] = {}
-        for capacity in {mirror.capacity for mirror in self._nodes.taking() if mirror.capacity}:
-            kept_mib[capacity] = scheduler.reserved_mib(without, capacity)
+        taking = self._nodes.taking()
+        kept_mib = {
+            capacity: scheduler.reserved_mib(without, capacity)
+            for capacity in {mirror.capacity for mirror in taking if mirror.capacity is not None}
+        }
         rooms = [
             scheduler.open_to(
                 dataclasses.replace(
@@ -204,28 +207,20 @@ class Rooms:
                 standing,
                 kept_mib[mirror.capacity],
             )
-            for mirror in self._nodes.taking()
+            for mirror in taking
             if mirror.capacity is not None
         ]
         return scheduler.offers(pool.function, rooms)
 
     def _room(self, mirror: Mirror) -> scheduler.Room:
         """Return a node's free room; counted again only after a change, because there may be a thousand nodes."""
-        counted = self._rooms.get(mirror.name)
-        if (
-            counted is None
-            or counted[0] is not mirror
-            or counted[1:3] != (mirror.changes, mirror.capacity)
-        ):
+        counted = self._rooms.get(mirror)
+        if counted is None or counted[:2] != (mirror.changes, mirror.capacity):
             assert mirror.capacity is not None  # it has answered
             there = [container.order for container in mirror.containers.values()]
             room = scheduler.room(mirror.name, mirror.capacity, there)
-            counted = self._rooms[mirror.name] = mirror, mirror.changes, mirror.capacity, room
-        return counted[3]
-
-    def _counts(self) -> Counter[tuple[str, str, str]]:
-        """Return how many containers each function's version has."""
-        return self._pools.of_function
+            counted = self._rooms[mirror] = mirror.changes, mirror.capacity, room
+        return counted[2]
 
     def _port_is_free(self, pool: Pool, port: int) -> bool:
         holder = self._pools.holder_of_port(port)
@@ -237,8 +232,3 @@ class Rooms:
                 owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
             pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
         return False
-
-
-def _function(pool: Pool) -> tuple[str, str, str]:
-    """Return the function's version, without class parameters, because visitors choose those."""
-    return pool.key.app, pool.key.function, pool.key.revision
