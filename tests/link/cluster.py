@@ -65,8 +65,12 @@ class Cluster:
             self.registry,
             node_of=self.remotes.get,
             reached=lambda node, there: self.ingress.peer(node, there),
+            renewed=self._renewed,
             networks="127.0.0.0/8",  # these nodes are on this machine
         )
+
+    async def _renewed(self) -> None:
+        await self.ingress.peer_certificate(self.authority.pair.read_text())
 
     def lead(self, ingress: Ingress, directory: Path) -> None:
         """Use a real ingress, which reads the control plane's certificate in this directory; called before `open`."""
@@ -89,7 +93,7 @@ class Cluster:
         """Return the role of a node, whose containers are on this machine, so that the ingress reaches them."""
         if name not in self.remotes:
             sealer = Sealer(b"the key of the cluster", name)
-            self.remotes[name] = RemoteNode(name, self.sources, sealer, reached=True)
+            self.remotes[name] = RemoteNode(name, self.sources, sealer)
         return self.remotes[name]
 
     def token(self) -> str:

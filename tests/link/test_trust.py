@@ -22,7 +22,9 @@ TOLD = Container(order=dataclasses.replace(ORDER, source="rv-1"), state=State.RE
 
 
 def made(*, reached: bool = True) -> Reports:
-    return Reports("a", SOURCES, SEALER, reached=reached)
+    reports = Reports("a", SOURCES, SEALER)
+    reports.reached = reached
+    return reports
 
 
 @pytest.fixture

@@ -55,14 +55,6 @@ class Registry(Protocol):
         """
 
 
-async def _unreached(_node: str, _peer: Peer | None) -> None:
-    pass
-
-
-async def _nothing() -> None:
-    pass
-
-
 class Listener:
     """The port, and the nodes that may connect to it."""
 
@@ -73,8 +65,8 @@ class Listener:
         *,
         node_of: Callable[[str], RemoteNode | None],
         joined: Callable[[Identity], None] = lambda _node: None,
-        reached: Callable[[str, Peer | None], Awaitable[None]] = _unreached,
-        renewed: Callable[[], Awaitable[None]] = _nothing,
+        reached: Callable[[str, Peer | None], Awaitable[None]],
+        renewed: Callable[[], Awaitable[None]],
         networks: str = "",
     ) -> None:
         """`node_of` returns the role of a node that is in the registry; `joined` is called after a machine has joined.

@@ -45,19 +45,15 @@ class RemoteNode:
         sources: Path,
         sealer: Sealer,
         *,
-        reached: bool = False,
         is_elsewhere: Callable[[str], bool] = lambda _container: False,
     ) -> None:
-        """`sources`: the directory of all source trees. `is_elsewhere`: whether another node has a container.
-
-        `reached`: the ingress can connect to its containers; otherwise the node has no place for containers.
-        """
+        """`sources`: the directory of all source trees. `is_elsewhere`: whether another node has a container."""
         self.name = name
         self.offered = Offered(sources)
         self.connected = asyncio.Event()
         self.came: Callable[[], None] = lambda: None  # called when its agent has connected
         self._sources, self._is_elsewhere = sources, is_elsewhere
-        self._reports = trust.Reports(name, sources, sealer, reached=reached)
+        self._reports = trust.Reports(name, sources, sealer)
         self._refused: OrderedDict[str, None] = OrderedDict()  # containers that it was never given
         self._changed: Callable[[Change], None] = lambda _change: None
         self._said: Callable[[LogLine], None] = lambda _line: None
@@ -69,7 +65,10 @@ class RemoteNode:
     # its connection
 
     def attach(self, session: Session, run: str, *, reached: bool) -> None:
-        """Use a new connection; `run` is another text for each process of the agent."""
+        """Use a new connection; `run` is another text for each process of the agent.
+
+        `reached`: the ingress can connect to its containers; otherwise the node has no place for containers.
+        """
         self._reports.reached = reached
         if run != self._run:
             self._run, self._kept = run, -1

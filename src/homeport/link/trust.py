@@ -86,9 +86,9 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 class Reports:
     """The reports of one node, as the control plane takes them."""
 
-    def __init__(self, node: str, sources: Path, sealer: Sealer, *, reached: bool) -> None:
-        """`reached`: the ingress can connect to the node's containers."""
-        self._node, self._sources, self.reached = node, sources, reached
+    def __init__(self, node: str, sources: Path, sealer: Sealer) -> None:
+        self._node, self._sources = node, sources
+        self.reached = False  # the ingress can connect to the node's containers
         self._sealer = sealer
         self._orders: OrderedDict[str, StartOrder] = OrderedDict()
 

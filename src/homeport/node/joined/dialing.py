@@ -38,10 +38,6 @@ class Removed(Exception):
     """The control plane does not take this machine back"""
 
 
-async def _nothing(_pair: bytes) -> None:
-    pass
-
-
 class Dialer:
     """Keeps one agent connected."""
 
@@ -51,9 +47,9 @@ class Dialer:
         place: Place,
         where: Address,
         *,
-        port: int = 0,
-        reach: str = "",
-        renewed: Callable[[bytes], Awaitable[None]] = _nothing,
+        port: int,
+        reach: str,
+        renewed: Callable[[bytes], Awaitable[None]],
     ) -> None:
         """`port`, `reach`: as in `Hello`; `renewed` is awaited with each new pair of key and certificate."""
         self._served, self._place, self._where = served, place, where

@@ -29,18 +29,11 @@ SWEEP_S = 600.0
 log = logging.getLogger(__name__)
 
 
-async def _nowhere(_containers: Mapping[str, str]) -> None:
-    pass
-
-
 class Served:
     """One agent and its connection of the moment."""
 
     def __init__(
-        self,
-        agent: Agent,
-        home: Path,
-        lead: Callable[[Mapping[str, str]], Awaitable[None]] = _nowhere,
+        self, agent: Agent, home: Path, lead: Callable[[Mapping[str, str]], Awaitable[None]]
     ) -> None:
         """`lead` makes the ingress reach exactly these containers: a label -> an address (`PeerPort.lead`)."""
         self.refused: Refused | None = None  # the control plane's last word
