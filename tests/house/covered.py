@@ -11,6 +11,7 @@ COVERED = {
     "state/migrations/versions/0018_nodes": "state/test_schema.py",
     "state/migrations/versions/0019_fenced_nodes": "state/test_schema.py",
     "contract/growth": "control/fleet/test_growing.py",
+    "contract/joining": "journeys/test_nodes.py",
     "growth/agents": "journeys/test_growth.py",
     "link/calls": "link/test_trust.py",
     "link/identity": "link/test_authority.py",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
+from homeport.contract import joining
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
@@ -69,12 +70,12 @@ def join(
         )
     if token == "-":  # noqa: S105 - standard input
         token = sys.stdin.readline().strip()
-    environ = dict(os.environ) | ({"HOMEPORT_NODE_REACH": reach} if reach else {})
+    environ = dict(os.environ) | ({joining.REACH: reach} if reach else {})
     if address:
         own = socket.gethostname().partition(".")[0].lower()
         environ |= {
-            "HOMEPORT_NODE_JOIN": f"{address} {name or own}",
-            "HOMEPORT_NODE_TOKEN": token,
+            joining.JOIN: f"{address} {name or own}",
+            joining.TOKEN: token,
         }
     os.execve(sys.executable, [sys.executable, "-m", "homeport.node"], environ)  # noqa: S606 - it is the command from now on
 

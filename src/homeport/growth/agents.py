@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-JOIN, TOKEN = "HOMEPORT_NODE_JOIN", "HOMEPORT_NODE_TOKEN"  # homeport/node/__main__.py
+from homeport.contract.joining import JOIN, TOKEN
 
 
 class Hold:

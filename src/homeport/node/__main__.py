@@ -1,8 +1,6 @@
 """`python -m homeport.node`: this machine as a node of another machine's homeport; `homeport node join` becomes it.
 
-    HOMEPORT_NODE_JOIN    the address of the control plane, a space, and the name that this machine wants
-    HOMEPORT_NODE_TOKEN   the join token; only needed once
-    HOMEPORT_NODE_REACH   where the control plane's ingress reaches the containers: HOST:PORT, HOST or :PORT
+`contract/joining` has the variables that say how to join.
 
 SIGINT or SIGTERM ends the containers, and then the agent. SIGHUP ends the agent alone: the next one adopts the
 containers. A kill does the same.
@@ -20,6 +18,7 @@ from pathlib import Path
 from homeport import private
 from homeport import settings as all_settings
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure
+from homeport.contract.joining import JOIN, REACH, TOKEN
 from homeport.ingress.peer import PeerPort
 from homeport.link import identity
 from homeport.node.agent import RUNNER, Agent
@@ -29,7 +28,6 @@ from homeport.node.joined.place import Address, Place, Reach
 from homeport.node.joined.served import Served
 from homeport.settings import Settings
 
-JOIN, TOKEN, REACH = "HOMEPORT_NODE_JOIN", "HOMEPORT_NODE_TOKEN", "HOMEPORT_NODE_REACH"
 LAST_WORDS_S = 2.0  # for the reports of the containers' ends
 
 log = logging.getLogger("homeport.node")
