@@ -7,13 +7,11 @@ import pytest
 from homeport.contract import codec
 from homeport.contract.growth import Bundle, RayMachine, Seen
 from homeport.control.fleet.growing import Growing
-from homeport.control.fleet.machines import Listens, Machines
-from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.machines import Listens
 from homeport.control.fleet.pools import Pools
 from homeport.node.joined import dialing
 from homeport.node.joined.place import Place, address
-from homeport.state.nodes import Nodes as Rows
-from tests.fakes import FakeIngress, FakeNode
+from tests.fakes import FakeNode
 from tests.orders import order
 from tests.waiting import until
 
@@ -24,24 +22,13 @@ BOTH, ALONE = Seen(machines=(OWN, OTHER)), Seen(machines=(OWN,))
 
 
 @pytest.fixture
-async def nodes():
-    made = Nodes([FakeNode(0.01)], on_line=lambda _line: None, gone_s=0.1)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def machines(tmp_path, nodes, database):
-    made = Machines(tmp_path, nodes, Rows(database), FakeIngress())
-    await made.open()
-    await made.token(Listens(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
+def gone_s() -> float:
+    return 0.1
 
 
 @pytest.fixture
 async def growing(tmp_path, nodes, machines):
+    await machines.token(Listens(host="127.0.0.1", port=0))
     made = Growing("10.0.0.1:6379", Pools(), nodes, machines, log_file=tmp_path / "ray.log")
     yield made
     await made.close()

@@ -20,22 +20,6 @@ from tests.waiting import until
 ANY = Listens(host="127.0.0.1", port=0)
 
 
-@pytest.fixture
-async def nodes():
-    made = Nodes([FakeNode(0.01)], on_line=lambda _line: None)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def machines(tmp_path, nodes, database):
-    made = Machines(tmp_path, nodes, Rows(database), FakeIngress())
-    await made.open()
-    yield made
-    await made.close()
-
-
 async def joined(machines: Machines, tmp_path, name: str) -> Place:
     text, listens = await machines.token(ANY)
     place = Place(tmp_path / name)
