@@ -129,5 +129,6 @@ def test_a_version_that_fails_or_is_slow_is_rolled_back_by_itself(terminal, writ
     assert "95th percentile" in slow["reason"]
     assert "requests of the new version failed" in bad["reason"]
     assert 1 == terminal.json("app", "list")[0]["version"]
+    assert "canary: v3 of `shop` was rolled back" in terminal.run("status").stderr
     rows = terminal.json("audit", "--tail", "50")
     assert 2 == sum((row["by"], row["action"]) == ("server", "app rollback") for row in rows)

@@ -400,6 +400,7 @@ async def test_what_is_wrong_comes_with_the_worst_first(tmp_path):
         )
         (finding,) = of_apps(types.SimpleNamespace(apps=(app,)))
         assert "v2 of `shop` was rolled back: 11 of 11 requests failed" == finding.text
+        assert finding.needed, "`homeport status` prints only these"
         kept = noun._alerts
         await kept.add(row("e", app="shop"), URL)
         await kept.become(dataclasses.replace(kept.find(MAIN, "e"), state="firing", told="x"), None)

@@ -84,7 +84,6 @@ def of_apps(status: Status) -> Iterator[Finding]:
                 text=f"v{app.canary.version} of `{app.name}` was rolled back: {app.canary.reason}",
                 app=app.name,
                 hint=f"v{app.version} serves all requests; the next deploy takes this away",
-                needed=False,
             )
         for endpoint in app.endpoints:
             if endpoint.certificate_error:
