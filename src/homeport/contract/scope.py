@@ -1,7 +1,6 @@
 """The scope of names: an environment of a workspace, as in Modal. A name is unique in its scope.
 
-The setting `workspace` is something else: it is the first part of the URLs of the workspace `main`. A user may change
-it
+The setting `workspace` is something else: it is the first part of the URLs of the workspace `main`. A user may change it
 at any time, and the rows in the database must not become invisible then.
 """
 

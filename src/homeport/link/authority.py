@@ -1,4 +1,4 @@
-"""The cluster's own CA: it signs the certificates of the control plane and of the nodes, and nothing else trusts it.
+"""The cluster's own CA: it signs the certificates of the control plane and of the nodes. Only their connections trust it.
 
 Its key is a file of mode 0600 in the home's directory `cluster`, and never leaves the machine. A node's certificate
 is valid for two weeks, and is renewed over the connection after one.

@@ -30,7 +30,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a program has written."""
+    """Output of a program."""
 
     where: int  # `OUT` or `ERR`
     data: bytes

@@ -14,11 +14,11 @@ BODY_S = 20.0  # for the rest of a frame after its length
 
 
 class Broken(Exception):
-    """The peer does not keep to the protocol; the text says how."""
+    """The peer broke the protocol; the text says how."""
 
 
 def in_words(error: BaseException) -> str:
-    """Return why a connection ended, if that was no bug."""
+    """Return in words why a connection ended."""
     if isinstance(error, TimeoutError):
         return "the peer is silent"
     if isinstance(error, EOFError):

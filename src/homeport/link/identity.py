@@ -1,8 +1,8 @@
 """Who a certificate is for, and the TLS of both ends. Only TLS 1.3, only certificates of the cluster's own CA.
 
 A node's certificate has the name `<node>.<id>.node.homeport.internal`, and the same with `*.` for its containers. The id is new each time that a machine joins, and the
-control plane knows the present id of each node: so a certificate of a node that was removed, or that joined
-again, is worth nothing.
+control plane knows the present id of each node. So it refuses the old certificate of a node that was removed, or that
+joined again.
 """
 
 import re
@@ -56,7 +56,7 @@ def check_name(name: str) -> str:
 
 
 def of_certificate(peer_certificate: Mapping[str, Any] | None) -> Identity | None:
-    """Return the node that a verified certificate is for, from `SSLSocket.getpeercert()`; None if it is no node's."""
+    """Return the node that a verified certificate is for, from `SSLSocket.getpeercert()`; None if it is not a node's."""
     names = [
         value for kind, value in (peer_certificate or {}).get("subjectAltName", ()) if kind == "DNS"
     ]

@@ -1,11 +1,11 @@
 """The control plane's end: one TLS port, where agents connect and machines join.
 
-    the control plane says Greeting to everybody
+    the control plane sends Greeting to every peer
     a machine without a certificate sends Join, and gets Joined: one message each, and then the end
     an agent sends Hello, and gets Welcome; from then on it is a `Session` of its `RemoteNode`
 
-A peer that has not shown a node's certificate or a token is a stranger: there are few at once, they have seconds, and
-may send one short message. Two agents with one certificate: the first one stays while it answers.
+A peer that has not shown a node's certificate or a token is a stranger. Only a few strangers may be connected at once;
+each has some seconds, and may send one short message. Two agents with one certificate: the first one stays while it answers.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class Listener:
             asyncio.get_running_loop().call_later(PROBE_S, held[0].cut, "the node was removed")
 
     async def _renew(self) -> None:
-        """Renew the control plane's own certificate, for ever."""
+        """Renew the control plane's own certificate whenever half of its time has passed."""
         assert self._context is not None
         while True:
             await asyncio.sleep(authorities.CONTROL_DAYS / 3 * 86400)
@@ -287,7 +287,7 @@ class Listener:
                 del self._sessions[node.name]
 
     def _log(self, text: str) -> None:
-        """Log what a stranger did: seldom, because a stranger may come often."""
+        """Log what a stranger did, at a limited rate."""
         now = asyncio.get_running_loop().time()
         if self._logged_at and now - self._logged_at < LOG_EACH_S:
             self._unlogged += 1
@@ -310,7 +310,7 @@ class _Deadline:
 
 
 def bound(connection: socket.socket) -> None:
-    """Keep little in the kernel's buffer, where a command cannot pass a flood."""
+    """Limit the kernel's send buffer, because a command cannot overtake what is in it."""
     with contextlib.suppress(OSError, AttributeError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 """The messages of the connection. Each is a JSON object whose key `is` names its type.
 
 A control plane and an agent speak only if both have the same `VERSION`. The control plane reads an agent's messages
-as text of a stranger: the types of all fields are checked, and what is no text is replaced.
+as text from outside: it checks the types of all fields, and replaces what is not valid text.
 """
 
 import json
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """The control plane's first message, to everybody."""
+    """The control plane's first message, to every peer."""
 
     version: int
     ca: str  # the certificate of the cluster's CA, as PEM
@@ -71,7 +71,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The control plane ends the connection. `final`: it makes no sense to connect again."""
+    """The control plane ends the connection. `final`: it will refuse the next connection too."""
 
     reason: str
     final: bool = False
@@ -143,7 +143,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """The peer is there; sent when there was nothing else to send."""
+    """Shows that the peer is alive; sent when there was nothing else to send."""
 
 
 Message = (
@@ -195,7 +195,7 @@ def checked(annotation: type[T] | Any, data: Any, name: str) -> T:
 
 
 def clean(data: Any, depth: int = 0) -> Any:
-    """Return a JSON value without what is no text; `Broken` for numbers and depths that nobody sends in earnest."""
+    """Return a JSON value with `?` in place of invalid text; `Broken` for a number that is not finite or too long, and for deep nesting."""
     if depth > MAX_DEPTH:
         raise Broken("a message is nested too deeply")
     if isinstance(data, str):

@@ -86,7 +86,7 @@ class Offered:
 
 
 def _paths(root: int, directory: str) -> Iterator[str]:
-    """Yield the path of each file below a directory; links and whatever else is no file are left out."""
+    """Yield the path of each file below a directory; links and other things that are not files are left out."""
     here = beneath.opened(root, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         with os.scandir(here) as entries:

@@ -54,7 +54,7 @@ class RemoteNode:
         self.came: Callable[[], None] = lambda: None  # called when its agent has connected
         self._sources, self._is_elsewhere = sources, is_elsewhere
         self._reports = trust.Reports(name, sources, sealer)
-        self._refused: OrderedDict[str, None] = OrderedDict()  # containers that it was never given
+        self._refused: OrderedDict[str, None] = OrderedDict()  # containers that no order to this node was for
         self._changed: Callable[[Change], None] = lambda _change: None
         self._said: Callable[[LogLine], None] = lambda _line: None
         self._session: Session | None = None
@@ -83,7 +83,7 @@ class RemoteNode:
             self.connected.clear()
 
     def hear(self, message: Any) -> None:
-        """Take a message of the agent's that is no call and no answer; `Broken` if it cannot be."""
+        """Take a message of the agent that is neither a call nor an answer; `Broken` if it is not valid."""
         if isinstance(message, Changed):
             change = message.change
             if self._is_elsewhere(change.container.id):
@@ -200,7 +200,7 @@ class RemoteNode:
         self._here.tell("forget", {"pool": pool})
 
     async def rest(self, unused_s: float) -> None:
-        """Have the node release what it keeps for next containers."""
+        """Have the node release what it keeps for later containers."""
         self._here.tell("rest", {"unused_s": unused_s})
 
     async def prepare(
@@ -217,7 +217,7 @@ class RemoteNode:
         return built
 
     async def build_log(self, key: str) -> str | None:
-        """Return what the build of a layer has told there."""
+        """Return the output of a layer's build there."""
         text: str | None = await self._here.ask("build_log", {"key": key})
         return text
 

@@ -6,7 +6,7 @@
     session.tell("stop", {…})                  a call without one
 
 Each end sends a beat when it has sent nothing for a second, and gives up a peer that has sent nothing for five: a
-connection that is half open, and one in a partition, end without a word. Calls take effect in their order, but those
+half-open connection, and one across a partition, send nothing, and end so. Calls take effect in their order, but those
 that are `long` do not hold up the calls after them.
 """
 

@@ -1,6 +1,6 @@
-"""What the control plane believes of what an agent reports: PURE.
+"""Checks what an agent reports before the control plane uses it: PURE.
 
-A node runs the containers that it was given, and may lie about them. It cannot speak for a container of another
+A node runs the containers that it was given, and may report false things about them. It cannot speak for a container of another
 node, for another app's log, or make the ingress connect to an address of its choice.
 """
 

@@ -62,11 +62,11 @@ class Live:
             self._apps[owner] = app
 
     def remove(self, owner: Owner) -> LiveApp | None:
-        """It serves no more."""
+        """Remove the owner's live app."""
         return self._apps.pop(owner, None)
 
     def all(self) -> list[LiveApp]:
-        """The newest first."""
+        """Return all live apps, the newest first."""
         return sorted(self._apps.values(), key=lambda app: -app.created_at)
 
     def of(self, scope: Scope) -> list[LiveApp]:
@@ -110,7 +110,7 @@ class Live:
         for app in (*self._apps.values(), *claims):
             if app.owner == owner:
                 continue
-            # A session takes the URLs of another one, but for a custom domain of another workspace's.
+            # A session takes the URLs of another session, except a domain of another workspace.
             same = app.scope.workspace == owner.scope.workspace
             if not (app.ephemeral and owner.is_session and same):
                 for host in sorted(hosts & _hosts(app.endpoints)):

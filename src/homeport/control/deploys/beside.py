@@ -1,4 +1,4 @@
-"""Runs a version beside the one that serves an app, and leads a part of the requests to it: a canary.
+"""Runs a version beside the one that serves an app, and sends it a part of the requests: a canary.
 
 Called by `canaries`. The ingress decides for each request (`Ingress.split`), among the URLs that both versions have. The
 version answers them under its own endpoints (`versions`), so its records, methods and timeouts are its own. Calls and
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Beside:
-    """Brings a second version up, and makes it the first one or takes it away."""
+    """Brings a second version up, and later lets it serve the app or stops it."""
 
     def __init__(self, parts: Parts, rollout: Rollout) -> None:
         self._rollout = rollout
@@ -44,8 +44,8 @@ class Beside:
     def shared(self, current: LiveApp, revision: Revision) -> dict[str, str]:
         """Return the endpoints that both versions have: the app's -> the revision's own, by their ids.
 
-        A URL for which one version asks for a token and the other does not is none of them: the requests of those without a
-        token are not for the one, and the other expects them.
+        A URL is left out if only one of the versions asks for a token there: a request without a token would get an
+        error from one version and an answer from the other.
         """
         plan = self._plans.of(revision)
         own = {live.tag: live.endpoint for live in plan.of_version.values() if live.url}
@@ -69,7 +69,7 @@ class Beside:
         forget: Callable[[], Awaitable[None]],
         say: Say,
     ) -> None:
-        """Start a revision's containers, `save`, and lead a part of the requests to them."""
+        """Start a revision's containers, `save`, and send them a part of the requests."""
         keeping = self._rollout.trees.keeping
         with keeping(current.revision):
             async with Undo(f"{owner}: bringing {revision.id} up beside another version") as undo:
@@ -90,12 +90,12 @@ class Beside:
         self._trim(owner)
 
     async def change(self, current: LiveApp, revision: Revision, per_mille: int) -> None:
-        """Lead another part of the requests to the revision."""
+        """Send another share of the requests to the revision."""
         async with Undo(f"`{current.name}`: another part of the requests") as undo:
             await unbroken(self._split(undo, current, revision, per_mille))
 
     async def restore(self, current: LiveApp, revision: Revision, per_mille: int) -> None:
-        """Do the same again after a restart; `Versions.restore` has made the revision's pools and endpoints."""
+        """Split the requests again after a restart; `Versions.restore` has made the revision's pools and endpoints."""
         pools = self._pools.of_revision(revision.app, revision.id)
         if not pools:
             raise StartError(f"v{revision.version} of `{revision.app}` could not be restored")
@@ -124,7 +124,7 @@ class Beside:
         return app
 
     async def withdraw(self, revision: Revision, current: LiveApp) -> None:
-        """Lead all requests to the app's own version again; the other one keeps a URL of its own, as each version does."""
+        """Send all requests to the app's own version again; the other one keeps a URL of its own, as each version does."""
         pools = self._pools.of_revision(revision.app, revision.id)
         drain_s = max(spec.drain_s for spec in revision.manifest.functions)
         await unbroken(self._withdraw(current, pools, drain_s))
@@ -134,7 +134,7 @@ class Beside:
         self._tasks.start(f"forgetting old versions of `{owner.name}`", trimming)
 
     def _check(self, current: LiveApp, revision: Revision) -> None:
-        """Raise for a version that could get no request beside the other one."""
+        """Raise for a version that could get no request beside the other version."""
         ports = [spec for spec in revision.manifest.functions if spec.ports]
         if ports and not self._pools.own_ports:
             raise BadRequest(
@@ -176,7 +176,7 @@ class Beside:
             await self._ingress.split(name, Split(endpoint=other, per_mille=per_mille))
 
     async def _withdraw(self, current: LiveApp, pools: list[Pool], drain_s: float) -> None:
-        """Lead no requests elsewhere any more, and let these pools go; if the ingress fails, try again until it works."""
+        """End the splits, and retire these pools; if the ingress fails, try again until it works."""
         for name in [name for name, live in current.endpoints.items() if live.url]:
             end = partial(self._ingress.split, name, None)
             try:

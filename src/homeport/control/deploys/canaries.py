@@ -28,14 +28,14 @@ from homeport.state import canaries
 from homeport.state.canaries import CanaryRow
 from homeport.state.rows import Revision
 
-BY_HAND = "it was rolled back by hand"  # the reason of a user, who knows
+BY_HAND = "it was rolled back by hand"  # the reason when a user ends it, who knows why
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
 class Running:
-    """A canary that gets requests now, and what was counted of it."""
+    """A canary that gets requests now, with its counts."""
 
     owner: Owner
     row: CanaryRow
@@ -86,7 +86,7 @@ class Canaries:
     async def begin(
         self, owner: Owner, revision: Revision, current: LiveApp, wanted: Canary, say: Say
     ) -> CanaryStatus:
-        """Bring a revision up beside the app's, and lead a part of the requests to it."""
+        """Bring a revision up beside the app's, and send it a part of the requests."""
         now = self._now()
         row = CanaryRow(
             app=owner.name,
@@ -136,7 +136,7 @@ class Canaries:
         return app
 
     async def end(self, owner: Owner, current: LiveApp | None, reason: str) -> CanaryStatus | None:
-        """Lead all requests to the app's version again, and say why; None: it has no canary.
+        """Send all requests to the app's version again, and say why; return None if it has no canary.
 
         Without a `current` version, as when the app is stopped, only the row is written.
         """
@@ -256,7 +256,7 @@ def check(wanted: Canary, strategy: str) -> None:
 
 
 def has_failed(canary: CanaryRow | CanaryStatus, serving: int) -> bool:
-    """Return whether the server has rolled a canary back, and the version before it serves still."""
+    """Return whether the server has rolled a canary back, and the version before it still serves."""
     is_back = canary.state == canaries.ROLLED_BACK and canary.reason != BY_HAND
     return is_back and canary.before == serving
 

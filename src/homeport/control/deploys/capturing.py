@@ -1,8 +1,7 @@
 """Captures the requests of an endpoint for a while: the ingress tells the containers, which send copies.
 
-A container is not trusted: it gets a token with each request that is to be captured, and the data that it sends with
-that token is
-bounded in size and number, belongs to the one endpoint, and is stored without credentials. A capture ends by itself, and
+A container is not trusted. It gets a token with each request that is to be captured. The data that it sends with that
+token is limited in size and number, belongs to the one endpoint, and is stored without credentials. A capture ends by itself, and
 with the server.
 """
 
@@ -104,7 +103,7 @@ class Captor:
         self._tasks = Tasks()
 
     def open(self) -> None:
-        """Begin to end captures that are over."""
+        """Start the task that ends captures whose time is over."""
         self._tasks.start("captures", supervised("captures", self._look))
         self._tasks.start("old captures", supervised("old captures", self._sweep))
 

@@ -1,4 +1,4 @@
-"""Joins certificates to deploys: the hosts of live endpoints are those that want a certificate.
+"""Says which hosts need a certificate: those of the live endpoints.
 
 Called by `stages`.
 """

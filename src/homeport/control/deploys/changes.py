@@ -1,4 +1,4 @@
-"""Lets the changes of one owner happen one after the other: deploys, reloads, rollbacks and stops take turns.
+"""Carries out the changes of one owner one after the other: deploys, reloads, rollbacks and stops.
 
 Called by `deployer`. A change has a task of its own, so it continues if its caller is cancelled; `Change.end`
 cancels it, with a reason for the caller.

@@ -26,8 +26,7 @@ class Mounts:
         """Return the manifest with the volumes that its names mean now, some of them new ones.
 
         `ScriptError` for a name that the script assigns to another environment; `NotFound` for a file that the
-        workspace
-        has not uploaded itself.
+        workspace has not uploaded itself.
         """
         self._blobs.check((*manifest.files, *manifest.build_files), scope.workspace)
         _check_environments(scope, manifest)

@@ -2,8 +2,7 @@
 
 Called by the API, for `.remote()` and `.spawn()`, and by the dispatcher. A variant is only in memory: each caller has
 the options, and asks again when its endpoint was removed. So a restart, a deploy or a stop of the app only has to
-remove
-the endpoints together with their pools.
+remove the endpoints together with their pools.
 """
 
 import asyncio
@@ -72,7 +71,7 @@ class Variants:
         parts.pools.on_removed.append(self._removed)
 
     async def close(self) -> None:
-        """Stop the removals that are under way."""
+        """Cancel the removals that are under way."""
         await self._tasks.close()
 
     async def make(self, wanted: Wanted) -> Endpoint:

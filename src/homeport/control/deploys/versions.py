@@ -36,7 +36,7 @@ class Versions:
         self._lay_out = lay_out
 
     async def route(self, undo: Undo, revision: Revision) -> None:
-        """Make a version answer at its own URLs, but for those that others have.
+        """Make a version answer at its own URLs, except those that others have.
 
         A label may look like a version's.
         """
@@ -50,7 +50,7 @@ class Versions:
     async def restore(self, current: Revision, owner: Owner) -> None:
         """Route the URLs of the versions before the current one again, after a restart.
 
-        One that cannot is logged, and the others answer all the same.
+        If one fails, that is logged, and the others are routed all the same.
         """
         for revision in await self._store.of(owner.scope).revisions(current.app):
             try:

@@ -1,10 +1,8 @@
 """Creates and deletes environments and workspaces, with everything in them.
 
-Called by the API. While an environment is being deleted no request finds it; if the deletion fails, requests find it
-again,
-perhaps without some of its apps, and it can be deleted once more. A request that found it before may still write
-something when
-everything is deleted: so a new environment is emptied before a request finds it.
+Called by the API. While an environment is being deleted no request finds it. If the deletion fails, requests find it
+again, perhaps without some of its apps, and it can be deleted once more. A request that found it before may still write
+something after everything was deleted, so a new environment is emptied before a request finds it.
 """
 
 import asyncio

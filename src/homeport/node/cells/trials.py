@@ -3,8 +3,7 @@ changed since.
 
 A trial makes four cells, which takes as long as the start of an interpreter, and the first zygote waits for it. Its
 answer is stored once a zygote has started in a cell. The next server reads it, and deletes it: if that server's
-zygotes do
-not start, the server after it makes the trial again. Only the answer that everything is possible is stored.
+zygotes do not start, the server after it makes the trial again. Only the answer that everything is possible is stored.
 """
 
 import contextlib

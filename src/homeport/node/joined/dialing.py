@@ -59,7 +59,7 @@ class Dialer:
         self._logged: tuple[str, float] = ("", 0.0)
 
     async def run(self) -> None:
-        """Connect for ever; raises `Removed` if it makes no sense to connect again."""
+        """Stay connected, and connect again after each loss; raises `Removed` if the control plane has removed this machine."""
         renewing = asyncio.create_task(self._renew())
         try:
             while True:
@@ -77,7 +77,7 @@ class Dialer:
                 await renewing
 
     async def _once(self) -> str:
-        """Be connected until the connection is lost; return why."""
+        """Connect once; return why the connection was lost."""
         try:
             self._check_age()
             context = identity.of_node(self._place.ca, self._place.pair)

@@ -1,4 +1,4 @@
-"""What a machine keeps of its joining, in the home's directory `cluster`: the CA, its key and certificate, the address.
+"""What a machine stores when it joins, in the home's directory `cluster`: the CA, its key and certificate, the address.
 
 The key is made here, has mode 0600, and never leaves the machine.
 """

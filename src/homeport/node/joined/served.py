@@ -1,4 +1,4 @@
-"""An agent, as its connection sees it: carries out the calls of the control plane, and reports changes and log lines."""
+"""The agent's side of the connection: carries out the calls of the control plane, and reports changes and log lines."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ class Served:
         agent.fetch_sources(self._fetched)
 
     async def open(self) -> None:
-        """Lead to the containers of an earlier agent, and report changes from now on."""
+        """Make the ingress reach the containers of an earlier agent, and report changes from now on."""
         for container in (await self._agent.list()).containers:
             self._note(container)
         await self._lead(self._addresses())
@@ -96,7 +96,7 @@ class Served:
         return await self._session.ask(name, given)
 
     def hear(self, message: Any) -> None:
-        """Take a message that is no call and no answer."""
+        """Take a message that is neither a call nor an answer."""
         if isinstance(message, Kept):
             self._lines.confirmed(message.number)
             self._emptied.set()
