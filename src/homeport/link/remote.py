@@ -54,7 +54,9 @@ class RemoteNode:
         self.came: Callable[[], None] = lambda: None  # called when its agent has connected
         self._sources, self._is_elsewhere = sources, is_elsewhere
         self._reports = trust.Reports(name, sources, sealer)
-        self._refused: OrderedDict[str, None] = OrderedDict()  # containers that no order to this node was for
+        self._refused: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # containers that no order to this node was for
         self._changed: Callable[[Change], None] = lambda _change: None
         self._said: Callable[[LogLine], None] = lambda _line: None
         self._session: Session | None = None
