@@ -69,12 +69,7 @@ PLAIN = {
 def page() -> str:
     """The page."""
     rules = inspect.cleandoc(routes.__doc__ or "").partition("The rules:\n\n")[2]
-    every = [
-        each
-        for noun in routes.NOUNS
-        if noun not in routes.IN_THE_MAKING
-        for each in routing.described(noun)
-    ]
+    every = [each for noun in routes.NOUNS for each in routing.described(noun)]
     return markdown(
         "The control plane's API",
         INTRO,

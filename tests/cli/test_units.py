@@ -90,12 +90,13 @@ def test_the_unit_keeps_containers_and_lets_cells_have_users():
         assert word not in units.unit(SERVICE)
 
 
-def test_systemd_understands_the_unit(tmp_path):
+@pytest.mark.parametrize("service", [SERVICE, Service(is_node=True)], ids=["server", "node"])
+def test_systemd_understands_the_unit(tmp_path, service):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not there")
-    path = tmp_path / "homeport.service"
+    path = tmp_path / service.unit
     # These need the user and the program to exist.
-    text = units.unit(SERVICE).replace("/opt/homeport/current/bin/python", "/bin/true")
+    text = units.unit(service).replace("/opt/homeport/current/bin/python", "/bin/true")
     path.write_text(text.replace("=homeport\n", "=root\n"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(path)],
@@ -181,3 +182,35 @@ def test_a_step_is_shown_as_a_person_would_type_it():
     assert "ln -sfn versions/v2 /opt/homeport/current" == units.shown(
         Link(Path("/opt/homeport/current"), "versions/v2")
     )
+
+
+NODE = Service(is_node=True)
+
+
+def test_the_unit_of_a_node_is_as_that_of_a_server_and_needs_no_right_for_ports():
+    node, server = units.unit(NODE).splitlines(), units.unit(SERVICE).splitlines()
+
+    assert "ExecStart=/opt/homeport/current/bin/python -m homeport node join --foreground" in node
+    assert "ConditionPathExists=/var/lib/homeport/cluster/joined.json" in node
+    assert {"ExecStart", "Description", "After", "AmbientCapabilities", "# Ports 80 and 443 without root."} == {
+        line.partition("=")[0] for line in server if line not in node
+    }  # fmt: skip
+
+
+def test_a_node_is_found_again_from_its_unit():
+    found = units.installed(units.unit(NODE))
+
+    assert (True, "homeport-node.service", NODE.home) == (found.is_node, found.unit, found.home)
+    assert not units.installed(units.unit(SERVICE)).is_node
+
+
+def test_a_node_joins_before_its_service_starts_and_has_no_settings_of_a_server():
+    told = {"version": "v1", "source": [], "uv": "/uv", "python": "/py", "has_user": True}
+    before = units.laid(NODE, **told, subordinates=None)
+    after = units.started(NODE)
+
+    assert not [step for step in before if isinstance(step, Write)]
+    assert [NODE.units / "homeport-node.service"] == [
+        step.path for step in after if isinstance(step, Write)
+    ]
+    assert ("systemctl", "enable", "--now", "homeport-node.service") == after[-1].words

@@ -14,13 +14,11 @@ from docs.generate import PAGES, source
 from typer.testing import CliRunner
 
 import homeport
-from homeport.cli.main import COMMANDS, IN_THE_MAKING, command_line
+from homeport.cli.main import COMMANDS, command_line
 from homeport.contract import api, errors
 from homeport.contract.api import events
 from homeport.contract.api.deploys import Deploy
 from homeport.contract.api.server import Status
-from homeport.control.api import routes as api_routes
-from homeport.control.api import routing
 from homeport.node.images.rooted import plan
 from homeport.sdk.objects import options
 from homeport.settings import Settings
@@ -83,7 +81,7 @@ def test_an_image_step_that_is_not_there_yet_says_so(pages, step):
     assert "Not there yet" in section(pages["sdk"], f"`Image.{step}`")
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in IN_THE_MAKING])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_has_its_entry(pages, command):
     commands = re.findall(
         r"^│ ([a-z-]+) +", help_of(command).partition("Commands")[2], re.MULTILINE
@@ -96,13 +94,6 @@ def test_every_command_and_option_has_its_entry(pages, command):
         assert ":   \n" not in f"{text}\n"
         for flag in flags - {"--help"}:
             assert re.search(rf"`{flag}`.*\n: +\S", text), f"{words} {flag}"
-
-
-@pytest.mark.parametrize("command", IN_THE_MAKING)
-def test_what_is_in_the_making_is_in_no_list(pages, command):
-    assert f"homeport {command}" not in pages["cli"]
-    assert f"/v1/{command}s" not in pages["api"]
-    assert not re.search(rf"^│ {command} ", help_of(), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +117,7 @@ def test_every_kind_of_error_has_its_section(pages):
 def test_every_route_has_its_section_and_nothing_else_has(pages):
     text = "".join(p.read_text() for p in (ROOT / "src/homeport/control").rglob("*.py"))
     found = re.findall(r'^    @route\("(\w+)", "([^"]+)"(?:, .+)?\)$', text, re.MULTILINE)
-    later = [each.path for noun in api_routes.IN_THE_MAKING for each in routing.described(noun)]
-    routes = {f"{method} {path}" for method, path in found if path not in later}
+    routes = {f"{method} {path}" for method, path in found}
 
     assert routes == set(re.findall(r"^## `([A-Z]+ .+)`$", pages["api"], re.MULTILINE))
     for route in routes:
@@ -137,12 +127,7 @@ def test_every_route_has_its_section_and_nothing_else_has(pages):
 def test_every_type_of_the_contract_has_its_section_with_every_field(pages):
     names = [found.name for found in pkgutil.iter_modules(api.__path__, f"{api.__name__}.")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
-    later = {noun.__module__.rpartition(".")[2] for noun in api_routes.IN_THE_MAKING}
-    types = [
-        value
-        for value in values
-        if dataclasses.is_dataclass(value) and value.__module__.rpartition(".")[2] not in later
-    ]
+    types = [value for value in values if dataclasses.is_dataclass(value)]
 
     assert {Status, Deploy, events.Error} <= set(types)
     for cls in types:

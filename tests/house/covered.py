@@ -5,6 +5,7 @@ COVERED = {
     "ingress/elsewhere": "ingress/test_peer.py",
     "ingress/peers": "ingress/test_peer.py",
     "cli/node": "journeys/test_nodes.py",
+    "cli/joining": "journeys/test_nodes.py",
     "client/nodes": "journeys/test_nodes.py",
     "contract/api/nodes": "control/api/test_answers.py",
     "control/api/nodes": "control/api/test_answers.py",

@@ -1,55 +1,139 @@
-"""Another machine joins, is drained and removed, by the commands."""
+"""Another machine joins, is labelled, drained and removed, by the commands; its containers end with the server."""
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from tests import processes
-from tests.journeys.conftest import Terminal
-from tests.waiting import PATIENCE_S, wait_for
+from tests.journeys.conftest import Command, Terminal
+from tests.waiting import wait_for
+
+APP = """
+import homeport
+
+app = homeport.App("spread")
+
+
+@app.function(min_containers=2)
+@homeport.fastapi_endpoint()
+def web():
+    return "here"
+"""
 
 
 @pytest.fixture
-def other(tmp_path):
+def other(tmp_path) -> Iterator[Terminal]:
     """A second home, as another machine has. Its HAProxy outlives an agent that is killed."""
-    yield Terminal(tmp_path / "other")
+    made = Terminal(tmp_path / "other")
+    yield made
+    made.close()
     processes.end_of(tmp_path / "other")
 
 
-def test_a_machine_joins_is_drained_and_removed(terminal, other):
+@pytest.fixture
+def words(terminal) -> list[str]:
+    """The command with which the other machine joins a server that runs."""
     terminal.environ["HOMEPORT_NODE_NETWORKS"] = "127.0.0.0/8"  # the other machine is this one
     terminal.run("up")
     made = terminal.run("node", "token", "--listen", "127.0.0.1:0").stdout
     words = shlex.split(made)
     assert ["homeport", "node", "join"] == words[:3]
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "homeport", *words[1:], "--name", "worker-1"],
-        env=os.environ | other.environ,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_for(
-            lambda: [n for n in terminal.json("node", "list") if n["health"] == "ready"], "the node"
-        )
-        (node,) = terminal.json("node", "list")
-        assert ("worker-1", False, os.cpu_count()) == (node["name"], node["drained"], node["cores"])
-        terminal.run("node", "drain", "worker-1")
-        assert "drained" in terminal.run("node", "list").stdout
-        terminal.run("node", "drain", "worker-1", "--undo")
-        again = other.run(*words[1:], "--name", "worker-2", check=False)
-        assert (1, True) == (again.returncode, "uses" in again.stderr)
-        terminal.run("node", "remove", "worker-1", "-y")
-        said = agent.communicate(timeout=PATIENCE_S)[1]
-    finally:
-        agent.kill()
-        agent.wait()
+    return [*words[1:], "--name", "worker-1"]
 
-    assert 1 == agent.returncode
-    assert "error: the node `worker-1` was removed" in said
+
+def join(terminal: Terminal, other: Terminal, *words: str) -> Command:
+    """Start the agent; return when it is connected."""
+    agent = other.start(*words)
+    until_ready(terminal)
+    return agent
+
+
+def until_ready(terminal: Terminal) -> dict:
+    nodes = wait_for(
+        lambda: [n for n in terminal.ask("/v1/nodes")["nodes"] if n["health"] == "ready"],
+        "the node",
+    )
+    return nodes[0]
+
+
+def test_a_machine_joins_is_labelled_drained_and_removed(terminal, other, words):
+    agent = join(terminal, other, *words, "--label", "region=eu")
+    (node,) = terminal.json("node", "list")
+    assert ("worker-1", False, os.cpu_count()) == (node["name"], node["drained"], node["cores"])
+    terminal.run("node", "label", "worker-1", "disk=ssd")
+    assert "disk=ssd,region=eu" in terminal.run("node", "list").stdout
+    assert "as the node `worker-1`" in terminal.run("node", "logs", "worker-1").stdout
+    terminal.run("node", "drain", "worker-1")
+    assert "`worker-1` is drained" in terminal.run("status").stdout
+    terminal.run("node", "drain", "worker-1", "--undo")
+    again = other.run(*words[:-1], "worker-2", check=False)
+    assert (1, True) == (again.returncode, "uses" in again.stderr)
+    terminal.run("node", "remove", "worker-1", "-y")
+
+    assert 1 == agent.end()
+    assert "error: the node `worker-1` was removed" in agent.output
     assert [] == terminal.json("node", "list")
     refused = other.run("node", "join", check=False).stderr
     assert "this machine has not joined a homeport" in refused
+    unknown = terminal.run("node", "logs", "worker-1", check=False).stderr
+    assert "there is no node `worker-1`" in unknown
+
+
+def test_an_agent_in_the_foreground_starts_again_and_down_ends_its_containers(
+    terminal, other, words, tmp_path
+):
+    command = join(terminal, other, *words, "--foreground")
+    script = tmp_path / "spread.py"
+    script.write_text(APP)
+    terminal.deploy(script)
+    there = wait_for(
+        lambda: [c for c in terminal.containers() if c["node"] == "worker-1"], "a container there"
+    )
+    pid = there[0]["pid"]
+    agents = other.processes("homeport.node --kept")
+    assert 1 == len(agents)
+    agents[0].send_signal(signal.SIGKILL)
+    wait_for(
+        lambda: (found := other.processes("homeport.node --kept"))
+        and found[0].pid != agents[0].pid,
+        "another agent",
+    )
+    until_ready(terminal)
+    assert processes.lives(pid)
+    terminal.run("down")
+
+    assert not processes.lives(pid)
+    assert 0 == command.interrupt()
+    assert [] == other.processes("homeport")
+
+
+def test_who_may_not_join_is_told_why(terminal, other, words):
+    def said(*more: str) -> str:
+        done = other.run(*more, check=False)
+        assert 1 == done.returncode
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    address, token = words[2], words[4]
+    wrong = token[:-4] + ("0000" if token[-4:] != "0000" else "1111")
+    assert "is unknown, was used, or is too old" in said("node", "join", address, "--token", wrong)
+    assert "this is not a token" in said("node", "join", address, "--token", "x")
+    assert "Connection refused" in said("node", "join", "127.0.0.1:1", "--token", token)
+    assert "cannot be the name of a node" in said(*words[:-1], "My_Host")
+    assert "is not a label" in said(*words, "--label", "Region")
+    assert "needs the address and a token" in said("node", "join", address)
+    assert "gets its name and its labels when it joins" in said("node", "join", "--name", "b")
+    service = subprocess.run(
+        [sys.executable, "-m", "homeport", *words, "--service", "--dry-run"],
+        env=os.environ | other.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "systemctl enable --now homeport-node.service" in service
+    assert token not in service

@@ -28,17 +28,18 @@ class Registry:
     def __init__(self) -> None:
         self.tokens: set[str] = set()
         self.nodes: dict[str, str] = {}
+        self.labels: dict[str, dict[str, str]] = {}
 
     def id_of(self, name: str) -> str | None:
         return self.nodes.get(name)
 
-    async def join(self, digest: str, name: str, id: str) -> None:
+    async def join(self, digest: str, name: str, id: str, labels: Mapping[str, str]) -> None:
         if digest not in self.tokens:
             raise Unauthorized("the token is unknown, was used, or is too old")
         if name in self.nodes:
             raise AlreadyExists(f"there is a node `{name}`")
         self.tokens.remove(digest)
-        self.nodes[name] = id
+        self.nodes[name], self.labels[name] = id, dict(labels)
 
 
 class Cluster:

@@ -56,11 +56,12 @@ def _stay(host: str | None, http_port: int | None, *, standby: bool) -> int:
 
 
 def down(yes: options.Yes = False) -> None:
-    """Stop the background server and all containers; `up` serves deployed apps again.
+    """Stop the background server and all containers, on other machines too; `up` serves deployed apps again.
 
     It asks before it stops a server on another machine.
     """
     settings = options.load()
+    unreached: list[str] = []
     if settings.server:
         options.confirm(
             f"Stop the server at {settings.server}, with every app of everybody there? "
@@ -68,7 +69,12 @@ def down(yes: options.Yes = False) -> None:
             yes=yes,
         )
     with live.line("stopping the server and its containers"):
-        ended = asyncio.run(server.down(settings))
+        ended = asyncio.run(server.down(settings, unreached))
+    for name in unreached:
+        output.warn(
+            f"the machine `{name}` did not answer: containers that it runs continue until its agent ends, "
+            "or finds a server here again"
+        )
     output.say("homeport is down" if ended else "no server was running")
 
 
@@ -109,6 +115,9 @@ async def _status(settings: Settings, *, json: bool) -> None:
         f"homeport {status.version} on {output.address(status)}, {keeps}, "
         f"pid {status.pid}, for {output.ago(status.started_at)}"
     )
+    if status.nodes:
+        states = (f"`{name}` is {state}" for name, state in sorted(status.nodes.items()))
+        output.out().print(f"with other machines: {', '.join(states)}")
     for app in status.apps:
         if app.canary is not None and app.canary.ended_at is None:
             output.out().print(

@@ -1,5 +1,7 @@
 """`homeport up --foreground`: starts the server, and starts it again when it ends; what systemd and a container start.
 
+`homeport node join --foreground` does the same for the agent of a machine that has joined.
+
     SIGTERM, SIGINT   end the server, its containers and HAProxy, whatever the server does at that moment
     SIGHUP            start the server's code again: the server finishes its changes and hands over; containers
                       and HAProxy continue, and no request is lost. An upgrade is new code and this signal.
@@ -49,6 +51,12 @@ def run(home: Path, environ: Mapping[str, str], *, standby: bool) -> int:
     return Foreground(words, environ, lock=home / "lock", standby=standby).run()
 
 
+def run_agent(home: Path, environ: Mapping[str, str]) -> int:
+    """Keep the agent of a machine that has joined running until a signal ends it; return the exit code."""
+    words = [sys.executable, "-m", "homeport.node", "--kept"]
+    return Foreground(words, environ, lock=home / "lock", what="the agent").run()
+
+
 class Foreground:
     """One server after the other, as the children of this process."""
 
@@ -60,6 +68,7 @@ class Foreground:
         lock: Path,
         standby: bool = False,
         hand_over_s: float = HAND_OVER_S,
+        what: str = "homeport",
     ) -> None:
         """`standby`: wait until the server may lead; it is started again also if the first one could not start.
 
@@ -69,6 +78,7 @@ class Foreground:
         self._lock = lock
         self._is_standby = standby
         self._hand_over_s = hand_over_s
+        self._what = what  # for messages
         self._environ = {k: v for k, v in environ.items() if k != "NOTIFY_SOCKET"}
         self._notify = notifier(environ.get("NOTIFY_SOCKET", ""))
         self._child: subprocess.Popen[bytes] | None = None
@@ -156,7 +166,7 @@ class Foreground:
                 self._is_standby = self._is_standby or isinstance(failure, AlreadyExists)
                 _show(failure)
             elif answer.ready is not None:
-                _show(f"homeport is up (pid {answer.ready.pid})")
+                _show(f"{self._what} is up (pid {answer.ready.pid})")
                 self._is_ready = self._was_ready = True
                 self._wait_s = FIRST_WAIT_S
                 self._notify(f"READY=1\nSTATUS=serving, pid {answer.ready.pid}\n")

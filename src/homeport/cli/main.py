@@ -58,8 +58,6 @@ COMMANDS = {
     "dashboard": ("dashboard", "dashboard"),
     "doctor": ("doctor", "doctor"),
 }
-#: Commands that no list shows, because they do not do yet what they are for.
-IN_THE_MAKING = frozenset({"node"})
 #: Commands of Modal that are not there yet, and what to do instead.
 LATER = {
     "setup": "homeport needs no account: `homeport doctor` says what this machine has",

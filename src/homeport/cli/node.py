@@ -1,24 +1,20 @@
-"""`homeport node …`: other machines. In the making, and hidden: their containers cannot call functions yet."""
+"""`homeport node …`: other machines that run containers of this server."""
 
 import asyncio
-import os
-import socket
-import sys
 from typing import Annotated
 
 import typer
 
-from homeport.cli import options, output, server
-from homeport.contract import joining
+from homeport.cli import joining, options, output, server
+from homeport.contract import labels
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
 app = typer.Typer(
-    help="Other machines: token, join, list, drain, remove. In the making.",
-    no_args_is_help=True,
-    hidden=True,
+    help="Other machines: token, join, list, logs, label, drain, remove.", no_args_is_help=True
 )
 Node = Annotated[str, typer.Argument(metavar="NODE", help="Its name.")]
+PLACEHOLDER = "ADDRESS-OF-THIS-MACHINE"
 
 
 @app.command()
@@ -37,53 +33,39 @@ def token(
     asyncio.run(_token(options.load(), listen, json=json))
 
 
-@app.command()
-def join(
-    address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="Of the first machine; only to join.")
-    ] = "",
-    token: Annotated[
-        str,
-        typer.Option(
-            "--token", metavar="TOKEN", help="Of `homeport node token`; only to join. - reads it."
-        ),
-    ] = "",
-    name: Annotated[
-        str,
-        typer.Option("--name", metavar="NAME", help="Of this machine. [default: its host name]"),
-    ] = "",
-    reach: Annotated[
-        str,
-        typer.Option(
-            "--reach",
-            metavar="HOST:PORT",
-            help="Where the first machine reaches the containers of this one; HOST is an IP address. "
-            "[default: the address from which this machine connects, and port 7601]",
-        ),
-    ] = "",
-) -> None:
-    """Be a node of another machine's homeport, until Ctrl-C."""
-    if bool(address) != bool(token):
-        raise BadRequest(
-            "to join, a machine needs the address and a token",
-            hint="`homeport node token`, on the first machine, prints the command",
-        )
-    if token == "-":  # noqa: S105 - standard input
-        token = sys.stdin.readline().strip()
-    environ = dict(os.environ) | ({joining.REACH: reach} if reach else {})
-    if address:
-        own = socket.gethostname().partition(".")[0].lower()
-        environ |= {
-            joining.JOIN: f"{address} {name or own}",
-            joining.TOKEN: token,
-        }
-    os.execve(sys.executable, [sys.executable, "-m", "homeport.node"], environ)  # noqa: S606 - it is the command from now on
+app.command("join")(joining.join)
 
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
     """List the machines that have joined."""
     asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def logs(
+    node: Node,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more lines.")] = False,
+    tail: Annotated[
+        int, typer.Option("-n", "--tail", min=1, help="How many of the last lines.")
+    ] = 100,
+) -> None:
+    """Show what the agent of a machine logs; `homeport app logs` has the lines of containers."""
+    asyncio.run(_logs(options.load(), node, follow=follow, tail=tail))
+
+
+@app.command()
+def label(
+    node: Node,
+    changes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=VALUE...", help="Labels to set; NAME= without a value removes one."
+        ),
+    ],
+) -> None:
+    """Change the labels of a machine, such as `region=eu`; containers that run stay where they are."""
+    asyncio.run(_label(options.load(), node, changes))
 
 
 @app.command()
@@ -98,8 +80,9 @@ def drain(
 @app.command()
 def remove(node: Node, yes: options.Yes = False) -> None:
     """Revoke a machine's certificate: it ends its containers, and may not connect any more."""
-    options.confirm(f"Remove the node `{node}`?", yes=yes)
-    asyncio.run(_remove(options.load(), node))
+    settings = options.load()
+    options.confirm(f"Remove the node `{node}`{options.there(settings)}?", yes=yes)
+    asyncio.run(_remove(settings, node))
 
 
 async def _token(settings: Settings, listen: str, *, json: bool) -> None:
@@ -110,8 +93,7 @@ async def _token(settings: Settings, listen: str, *, json: bool) -> None:
     if json:
         output.show_json(token)
         return
-    is_any = token.host in ("0.0.0.0", "::")  # noqa: S104 - all addresses
-    host = "ADDRESS-OF-THIS-MACHINE" if is_any else token.host
+    host = token.address or PLACEHOLDER
     host = f"[{host}]" if ":" in host else host
     output.say("on the other machine, within an hour:")
     output.out().print(
@@ -132,11 +114,49 @@ async def _list(settings: Settings, *, json: bool) -> None:
             str(node.containers),
             "?" if node.cores is None else str(node.cores),
             "?" if node.memory_mib is None else f"{node.memory_mib} MiB",
+            "?" if node.free_mib is None else f"{node.free_mib} MiB",
+            "" if node.round_trip_ms is None else f"{node.round_trip_ms:g} ms",
+            node.version,
+            labels.written(node.labels),
         )
         for node in nodes
     ]
-    columns = ("Node", "State", "Containers", "Cores", "Memory")
-    output.show_table(columns, table, empty="no other machine has joined")
+    columns = (
+        "Node", "State", "Containers", "Cores", "Memory", "Free disk", "Round trip", "homeport", "Labels",
+    )  # fmt: skip
+    output.show_table(columns, table, empty="no other machine has joined: `homeport node token`")
+
+
+async def _logs(settings: Settings, node: str, *, follow: bool, tail: int) -> None:
+    from homeport.contract.api.nodes import NodeLogQuery
+
+    query = NodeLogQuery(tail=tail, follow=follow)
+    async with server.running(settings) as client:
+        async for line in client.nodes.logs(node, query):
+            output.out().print(output.coloured(line.text, ""), soft_wrap=True)
+
+
+async def _label(settings: Settings, node: str, changes: list[str]) -> None:
+    async with server.running(settings) as client:
+        changed = await client.nodes.label(node, _changes(changes))
+    shown = labels.written(changed.labels) or "no labels"
+    output.say(f"✓ `{changed.name}` has {shown}")
+
+
+def _changes(words: list[str]) -> dict[str, str]:
+    """Return label -> value; an empty value removes the label.
+
+    >>> _changes(["region=eu", "disk="])
+    {'region': 'eu', 'disk': ''}
+    """
+    changes = {}
+    for word in words:
+        name, is_given, value = word.partition("=")
+        if not is_given or not name:
+            raise BadRequest(f"`{word}` is not a label", hint="write NAME=VALUE: `region=eu`")
+        changes[name] = value
+    labels.check({name: value for name, value in changes.items() if value})
+    return changes
 
 
 async def _drain(settings: Settings, node: str, *, on: bool) -> None:

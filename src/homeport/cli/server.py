@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 END_S = 15.0  # how long a server may take to end everything
 RETRY_S = 0.05
+SILENT = ("suspect", "gone")  # states of other machines
 LONGEST_RETRY_S = 0.4
 PATIENCE_S = END_S + 5.0  # how long to wait for another server that is starting or ending
 OTHERS_S = 2.0  # after that, a server that still runs may be serving another session
@@ -52,14 +53,20 @@ async def running(settings: Settings) -> AsyncIterator["Client"]:
         yield client
 
 
-async def down(settings: Settings) -> bool:
-    """End the server and everything that it runs; return False if none ran."""
+async def down(settings: Settings, unreached: list[str] | None = None) -> bool:
+    """End the server and everything that it runs; return False if none ran.
+
+    Machines that did not answer, whose containers continue, are added to `unreached`.
+    """
     from homeport.client import OtherVersion, ServerSilent
 
     async with _client(settings) as client:
         pid = 0
         try:
-            pid = (await client.server.status()).pid
+            status = await client.server.status()
+            pid = status.pid
+            if unreached is not None:
+                unreached += [name for name, state in status.nodes.items() if state in SILENT]
         except OtherVersion:
             pass  # end it all the same
         except ServerSilent:

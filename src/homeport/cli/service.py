@@ -54,23 +54,10 @@ def install(
     service = Service(domain=domain, email=email, tls=tls, user=user, home=home, host=host)
     _check_settings(service)
     if not dry_run:
-        _check_machine()
-    if (service.units / service.unit).exists() and not dry_run:
-        raise AlreadyExists(
-            "the service is installed", hint="`homeport service upgrade` replaces its version"
-        )
-    ids_by_user = _subordinate_ids()
+        check_machine()
+        check_free()
     steps = units.install(
-        service,
-        version=_fresh_version(),
-        source=_source(source),
-        uv=_uv(),
-        python=_python(service),
-        has_user=_has_user(user),
-        has_config=(home / "config.toml").exists(),
-        subordinates=None
-        if user in ids_by_user
-        else units.free_subordinates(*ids_by_user.values()),
+        service, has_config=(home / "config.toml").exists(), **first_version(service, source)
     )
     with contextlib.nullcontext() if dry_run else upgrading.alone(service.root):
         carry_out(steps, service, dry_run=dry_run)
@@ -114,9 +101,8 @@ def status(json: options.Json = False) -> None:
     if answer is None:
         output.warn(f"the server does not answer; `journalctl -u {service.unit}` may say why")
         raise typer.Exit(1)
-    output.out().print(
-        f"homeport {answer['version']}, pid {answer['pid']}, {len(answer['apps'])} apps"
-    )
+    what = "the agent of a node" if service.is_node else f"{len(answer['apps'])} apps"
+    output.out().print(f"homeport {answer['version']}, pid {answer['pid']}, {what}")
 
 
 @app.command(
@@ -151,7 +137,7 @@ def upgrade(source: From = "", dry_run: DryRun = False) -> None:
         reload = Run(("systemctl", "reload", service.unit))
         carry_out([*steps, forward, reload], service, dry_run=True)
         return
-    _check_machine()
+    check_machine()
     upgrading.Upgrade(service=service, version=version, steps=steps).run()
 
 
@@ -170,7 +156,7 @@ def uninstall(
     if dry_run:
         carry_out(steps, service, dry_run=True)
         return
-    _check_machine()
+    check_machine()
     lost = f"delete {service.home} with everything in it" if purge else f"keep {service.home}"
     options.confirm(f"Stop homeport, end its containers, and {lost}?", yes=yes)
     with upgrading.alone(service.root):
@@ -182,18 +168,42 @@ def uninstall(
     )
 
 
+def check_free() -> None:
+    """Raise `AlreadyExists` if this machine has a service of homeport."""
+    for name in (units.UNIT, units.NODE_UNIT):
+        if (units.UNITS / name).exists():
+            raise AlreadyExists(
+                f"the service {name} is installed",
+                hint="`homeport service upgrade` replaces its version, and `homeport service uninstall` removes it",
+            )
+
+
+def first_version(service: Service, source: str) -> dict[str, Any]:
+    """Return the arguments of `units.laid`, for the homeport that `--from` names."""
+    ids_by_user = _subordinate_ids()
+    has_ids = service.user in ids_by_user
+    return {
+        "version": _fresh_version(),
+        "source": _source(source),
+        "uv": _uv(),
+        "python": _python(service),
+        "has_user": _has_user(service.user),
+        "subordinates": None if has_ids else units.free_subordinates(*ids_by_user.values()),
+    }
+
+
 def _installed() -> Service:
-    path = units.UNITS / "homeport.service"
-    try:
-        return units.installed(path.read_text())
-    except FileNotFoundError:
-        raise NotFound(
-            "homeport is not installed as a service",
-            hint="`homeport service install --domain apps.example.com --email you@example.com`",
-        ) from None
+    for name in (units.UNIT, units.NODE_UNIT):
+        with contextlib.suppress(FileNotFoundError):
+            return units.installed((units.UNITS / name).read_text())
+    raise NotFound(
+        "homeport is not installed as a service",
+        hint="`homeport service install --domain apps.example.com --email you@example.com`",
+    )
 
 
-def _check_machine() -> None:
+def check_machine() -> None:
+    """Raise `BadRequest` unless this is root, on a machine with systemd."""
     if os.geteuid() != 0:
         raise BadRequest("a service is installed by root", hint="run it with `sudo`")
     if not SYSTEMD.is_dir():

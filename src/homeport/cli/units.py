@@ -2,7 +2,7 @@
 
 /opt/homeport/versions/<name>     a virtual environment for each installed version
 /opt/homeport/current             a link to the one that runs; an upgrade moves it
-/etc/systemd/system/NAME.service  starts `homeport up --foreground` as a user of its own
+/etc/systemd/system/NAME.service  starts `homeport up --foreground` as a user of its own, or `homeport node join --foreground`
 <home>/config.toml                the settings
 """
 
@@ -16,15 +16,17 @@ from homeport.contract.errors import BadRequest
 
 ROOT = Path("/opt/homeport")
 UNITS = Path("/etc/systemd/system")
+UNIT, NODE_UNIT = "homeport.service", "homeport-node.service"
+NODE_WORDS = "node join --foreground"
 FIRST_SUBORDINATE, SUBORDINATES = 100_000, 65_536  # as useradd(8) gives ordinary users
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What `homeport service install` was asked for."""
+    """What `homeport service install`, or `homeport node join --service`, was asked for."""
 
-    domain: str
+    domain: str = ""
     email: str = ""
     tls: str = "acme"
     host: str = "0.0.0.0"  # noqa: S104 - a server for others
@@ -32,6 +34,7 @@ class Service:
     home: Path = Path("/var/lib/homeport")
     root: Path = ROOT
     units: Path = UNITS
+    is_node: bool = False  # the agent of a machine that has joined, and no server
 
     def __post_init__(self) -> None:
         """Raise `BadRequest` for text that a unit, a shell or useradd would read in another way."""
@@ -48,7 +51,7 @@ class Service:
                 raise BadRequest(
                     f"{path} cannot be a directory of the service: it is not one of its own"
                 )
-        if self.tls == "acme" and not self.email:
+        if self.tls == "acme" and not self.email and not self.is_node:
             raise BadRequest(
                 "certificates by ACME need `--email`, to which the authority may write",
                 hint="`--tls off` installs a server without HTTPS",
@@ -57,7 +60,7 @@ class Service:
     @property
     def unit(self) -> str:
         """The unit's name."""
-        return "homeport.service"
+        return NODE_UNIT if self.is_node else UNIT
 
     @property
     def python(self) -> Path:
@@ -115,8 +118,7 @@ def unit(service: Service) -> str:
     """
     return f"""\
 [Unit]
-Description=homeport: Python functions as web endpoints
-After=network.target postgresql.service
+{_head(service)}
 StartLimitIntervalSec=0
 
 [Service]
@@ -127,7 +129,7 @@ Group={service.user}
 Environment=HOMEPORT_HOME={service.home}
 Environment=PATH={service.root}/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 WorkingDirectory=/
-ExecStart={service.python} -m homeport up --foreground
+ExecStart={service.python} -m homeport {NODE_WORDS if service.is_node else "up --foreground"}
 # A new version: the server hands over, and no request is lost. A small Debian has no /bin/kill.
 ExecReload=/bin/sh -c 'kill -HUP $MAINPID'
 KillMode=mixed
@@ -141,15 +143,27 @@ Delegate=yes
 OOMPolicy=continue
 LimitNOFILE=262144
 TasksMax=infinity
-# Ports 80 and 443 without root.
-AmbientCapabilities=CAP_NET_BIND_SERVICE
-UMask=0077
+{_rights(service)}UMask=0077
 ProtectSystem=full
 ProtectHome=yes
 
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _head(service: Service) -> str:
+    """Return what the unit is, and after what it starts. A machine that was removed is no node any more."""
+    if not service.is_node:
+        return "Description=homeport: Python functions as web endpoints\nAfter=network.target postgresql.service"
+    joined = service.home / "cluster/joined.json"
+    return f"Description=homeport: a node of another machine\nAfter=network.target\nConditionPathExists={joined}"
+
+
+def _rights(service: Service) -> str:
+    if service.is_node:
+        return ""
+    return "# Ports 80 and 443 without root.\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"
 
 
 def config(service: Service) -> str:
@@ -184,6 +198,34 @@ def install(
 ) -> list[Step]:
     """Return the steps of an installation.
 
+    The arguments are those of `laid`. A node has to join between `laid` and `started`.
+    """
+    steps = laid(
+        service,
+        version=version,
+        source=source,
+        uv=uv,
+        python=python,
+        has_user=has_user,
+        subordinates=subordinates,
+    )
+    if not has_config:
+        steps.append(Write(service.home / "config.toml", config(service), 0o600, service.user))
+    return [*steps, *started(service)]
+
+
+def laid(
+    service: Service,
+    *,
+    version: str,
+    source: Sequence[str],
+    uv: str,
+    python: str,
+    has_user: bool,
+    subordinates: int | None,
+) -> list[Step]:
+    """Return the steps that make the user, the home and the first version.
+
     `source` is what `uv pip install` gets, `python` the interpreter that the environment is made of.
     `subordinates` is the first of the free ids for cells; None: the user has some.
     """
@@ -200,12 +242,16 @@ def install(
     steps.append(Run(("install", "-d", "-m", "0700", *owner, str(service.home))))
     steps += environment(service, version=version, source=source, uv=uv, python=python)
     steps.append(Link(service.root / "current", f"versions/{version}"))
-    if not has_config:
-        steps.append(Write(service.home / "config.toml", config(service), 0o600, service.user))
-    steps.append(Write(service.units / service.unit, unit(service)))
-    steps.append(Run(("systemctl", "daemon-reload")))
-    steps.append(Run(("systemctl", "enable", "--now", service.unit)))
     return steps
+
+
+def started(service: Service) -> list[Step]:
+    """Return the steps that write the unit, and start it now and with the machine."""
+    return [
+        Write(service.units / service.unit, unit(service)),
+        Run(("systemctl", "daemon-reload")),
+        Run(("systemctl", "enable", "--now", service.unit)),
+    ]
 
 
 def environment(
@@ -278,12 +324,15 @@ def installed(text: str, units: Path = UNITS) -> Service:
             values["home"] = value.removeprefix("HOMEPORT_HOME=")
         elif key in ("User", "ExecStart"):
             values.setdefault(key, value)
-    python = values.get("ExecStart", "").partition(" ")[0]
+    python, _, words = values.get("ExecStart", "").partition(" ")
+    is_node = words.endswith(NODE_WORDS)
     if not python.endswith("/current/bin/python") or not {"home", "User"} <= set(values):
         raise BadRequest(
-            "the unit homeport.service was not written by `homeport service install`",
+            "the unit was not written by `homeport service install` or `homeport node join --service`",
             hint="remove it first",
         )
     root = Path(python).parents[2]
     home = Path(values["home"])
-    return Service(domain="", tls="off", user=values["User"], home=home, root=root, units=units)
+    return Service(
+        tls="off", user=values["User"], home=home, root=root, units=units, is_node=is_node
+    )

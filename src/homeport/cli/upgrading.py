@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from homeport.cli.steps import carry_out
 from homeport.cli.units import Link, Run, Service, Step, Write
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, Failure, NotFound
+from homeport.contract.starting import leader
 
 HEALTHY_S = 120.0  # how long a new version may take until it serves
 PROVE_S = 10.0  # how long it has to run
@@ -73,7 +74,7 @@ class Upgrade:
             carry_out(self._forward(text, state), service)
             if state == "inactive":
                 output.say(
-                    "the service is stopped: `systemctl start homeport` starts the new version"
+                    f"the service is stopped: `systemctl start {service.unit}` starts the new version"
                 )
                 return
             new = self._proved(old)
@@ -142,11 +143,11 @@ class Upgrade:
         if state != "inactive":
             steps.append(Run(("systemctl", "reload-or-restart", service.unit), may_fail=True))
         carry_out(steps, service)
-        answer = _answer(
-            as_user(service, [str(service.python), "-m", "homeport.state", "--go-back"])
-        )
-        if "error" in answer:
-            output.warn(answer["error"]["message"])
+        if not service.is_node:
+            words = [str(service.python), "-m", "homeport.state", "--go-back"]
+            answer = _answer(as_user(service, words))
+            if "error" in answer:
+                output.warn(answer["error"]["message"])
         serves = "the version before is installed again; it was down, too"
         if old is not None:
             serves = "the version before is installed again, and does not serve yet"
@@ -212,8 +213,20 @@ def healthy(
 
 def ask(service: Service) -> Status | None:
     """Return the server's status, asked as its user; None if it does not answer."""
+    if service.is_node:
+        return _agent(service)
     result = as_user(service, [str(service.python), "-m", "homeport", "status", "--json"])
     return None if result.returncode else _answer(result)
+
+
+def _agent(service: Service) -> Status | None:
+    """Return the same of the agent of a node, which answers only to its control plane; None if it does not run."""
+    with contextlib.suppress(OSError, ValueError, Failure):
+        pid, _ = leader((service.home / "lock").read_text())
+        if pid and show(service)["ActiveState"] == "active":
+            os.kill(pid, 0)
+            return {"pid": pid, "version": current(service), "apps": [], "trouble": ""}
+    return None
 
 
 def answer(service: Service, unit: dict[str, str]) -> Status | None:
@@ -227,9 +240,12 @@ def answer(service: Service, unit: dict[str, str]) -> Status | None:
 
 
 def as_user(
-    service: Service, words: Sequence[str], stdin: str = ""
+    service: Service,
+    words: Sequence[str],
+    stdin: str = "",
+    environ: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command as the service's user: root can, and this user itself."""
+    """Run a command as the service's user, with more variables: root can, and this user itself."""
     user = pwd.getpwnam(service.user)
     options: dict[str, Any] = (
         {}
@@ -243,7 +259,7 @@ def as_user(
         text=True,
         check=False,
         cwd="/",
-        env=_environ(service),
+        env={**_environ(service), **(environ or {})},
         **options,
     )
 
@@ -281,8 +297,10 @@ def is_user(name: str) -> bool:
 def note(service: Service, action: str, result: str, target: str) -> None:
     """Write a row to the audit log of the service, as its user; the user of `sudo` is in it.
 
-    An earlier homeport, to which an upgrade may have gone back, does not know this, and does nothing.
+    An earlier homeport, to which an upgrade may have gone back, does not know this, and does nothing. A node has no such log.
     """
+    if service.is_node:
+        return
     sudo_user = os.environ.get("SUDO_USER", "")
     row = {
         "do": "audit",
@@ -296,8 +314,12 @@ def note(service: Service, action: str, result: str, target: str) -> None:
 
 
 def rehearse(service: Service, python: Path) -> None:
-    """Let the new version read the settings and migrate a copy of the database, before anything is changed."""
-    result = as_user(service, [str(python), "-m", "homeport.state", "--rehearse"])
+    """Let the new version read the settings and migrate a copy of the database, before anything is changed.
+
+    A node has no database: there it says its version.
+    """
+    words = ["homeport", "--version"] if service.is_node else ["homeport.state", "--rehearse"]
+    result = as_user(service, [str(python), "-m", *words])
     if result.returncode == 0:
         return
     answer = _answer(result)

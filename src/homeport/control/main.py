@@ -194,6 +194,11 @@ class Leaving:
         self.why = "its command has ended"  # for the audit log
         self.finish: Callable[[], Awaitable[None]] = _nothing  # ends the changes, and all writes
 
+    @property
+    def ends_all(self) -> bool:
+        """True if the containers of all machines end with this server: not if it fails."""
+        return self.stop.is_set() and self.ending in (Ending.SIGNAL, Ending.DOWN)
+
     def hand_over(self) -> None:
         """End this process alone."""
         if not self.stop.is_set():
@@ -304,6 +309,7 @@ async def _open(
         settings, state, nodes, roles.new_ingress, tied=tied, opened=opened
     )
     left.something = left.something or fleet.ingress.took_over
+    fleet.machines.ends = lambda: leaving.ends_all
     settings = stages.with_port(settings, fleet.ingress)
     deploys = stages.open_deploys(settings, state, fleet, lifeline, opened)
     await stages.serve(fleet, deploys, opened)

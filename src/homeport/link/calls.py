@@ -36,10 +36,22 @@ class Written:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """How an agent and its machine are, as the agent says."""
+
+    now: float  # by the machine's clock
+    homeport: str  # the version of the agent
+    free_bytes: int  # on the disk of its home
+    certificate_until: float  # when its certificate ends
+
+
 #: From the control plane to the agent: the role `Node`. A `source` is the name of a tree, or empty.
 OF_NODE: dict[str, Shape] = {
     "mark": Shape(given={}, value=Mark),
     "usage": Shape(given={}, value=dict[str, Usage], long=True),
+    "about": Shape(given={}, value=About, long=True),
+    "logs": Shape(given={"tail": int, "follow": bool}, long=True),  # of the agent itself, as progress
     "list": Shape(given={}, value=Listing),
     "start": Shape(given={"order": StartOrder, "environ": dict[str, str]}),
     "stop": Shape(given={"container": str, "grace_s": float | None}),

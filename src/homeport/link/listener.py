@@ -15,8 +15,9 @@ import logging
 import secrets
 import socket
 import ssl
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from homeport.contract.errors import Failure, NodeLost
@@ -48,10 +49,17 @@ class Registry(Protocol):
     def id_of(self, name: str) -> str | None:
         """Return the id of the node with this name; None if there is none."""
 
-    async def join(self, digest: str, name: str, id: str) -> None:  # noqa: A002 - the certificate's
+    async def join(
+        self,
+        digest: str,
+        name: str,
+        id: str,  # noqa: A002 - the certificate's
+        labels: Mapping[str, str],
+    ) -> None:
         """Use up the token with this digest, and store the node: both, or nothing.
 
         `Unauthorized` for a token that is unknown, was used, or is too old; `AlreadyExists` for a name that is taken.
+        `BadRequest` for wrong labels.
         """
 
 
@@ -179,7 +187,7 @@ class Listener:
         host: str,
         is_known: Callable[[], None],
     ) -> None:
-        greeting = Greeting(version=VERSION, ca=self._authority.pem)
+        greeting = Greeting(version=VERSION, ca=self._authority.pem, now=time.time())
         await _say(writer, greeting)
         body = await frames.read(reader, frames.FIRST_MAX_BYTES, silent_s=HANDSHAKE_S)
         message = messages.read(body, trusted=False)
@@ -202,7 +210,9 @@ class Listener:
             node = Identity(name=identity.check_name(request.name), id=secrets.token_hex(16))
             secret = token.parse(request.token).secret
             certificate = await asyncio.to_thread(self._authority.sign, request.csr, node)
-            await self._registry.join(token.digest(secret), node.name, node.id)
+            await self._registry.join(
+                token.digest(secret), node.name, node.id, request.labels
+            )
         except Failure as failure:
             self._log(f"{host} may not join: {failure.message}")
             return Refused(reason=failure.message, final=True)

@@ -17,7 +17,7 @@ from homeport.contract.errors import BadRequest
 from homeport.contract.listing import Change
 from homeport.link.frames import Broken
 
-VERSION = 2
+VERSION = 3
 MAX_VALUES = 1_000_000  # in one message: a short text can become a large object
 MAX_DEPTH = 40
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -31,6 +31,7 @@ class Greeting:
 
     version: int
     ca: str  # the certificate of the cluster's CA, as PEM
+    now: float = 0.0  # by the control plane's clock; 0: an earlier version, which does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Join:
     name: str
     token: str = field(repr=False)
     csr: str  # as PEM
+    labels: dict[str, str] = field(default_factory=dict)  # of the machine, such as its region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

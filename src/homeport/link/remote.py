@@ -22,7 +22,7 @@ from homeport.contract.programs import Order, Program
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.link import trust
-from homeport.link.calls import Written
+from homeport.link.calls import About, Written
 from homeport.link.frames import Broken
 from homeport.link.messages import Changed, Kept, Logs
 from homeport.link.offered import Offered
@@ -212,6 +212,15 @@ class RemoteNode:
         tree = trust.tree_of(source, self._sources)
         self.offered.offer(tree)
         await self._here.ask("prepare", {"image": image, "source": tree, "supplies": supplies}, say)
+
+    async def about(self) -> About:
+        """Return how the agent and its machine are, as the agent says."""
+        about: About = await self._here.ask("about")
+        return about
+
+    async def read_log(self, tail: int, *, follow: bool, say: Callable[[str], None]) -> None:
+        """Say the lines of the agent's own log, several in one text; with `follow` until this is cancelled."""
+        await self._here.ask("logs", {"tail": tail, "follow": follow}, say)
 
     async def environments(self) -> Collection[Environment]:
         """Return the layers that were built there."""

@@ -2,8 +2,12 @@
 
 `contract/joining` has the variables that say how to join.
 
-SIGINT or SIGTERM ends the containers, and then the agent. SIGHUP ends the agent alone: the next one adopts the
+SIGINT or SIGTERM ends the containers, and then the agent. SIGHUP or SIGUSR2 ends the agent alone: the next one adopts the
 containers. A kill does the same.
+
+    --kept      `homeport node join --foreground` has started this, and starts it again: it gets one line, and an `Ending`
+    --end       end what an agent has left that was killed
+    --join      join, and end
 """
 
 import asyncio
@@ -12,56 +16,88 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
 from homeport import private
 from homeport import settings as all_settings
+from homeport.contract import codec, labels
+from homeport.contract.api.answers import Fault
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure
-from homeport.contract.joining import JOIN, REACH, TOKEN
+from homeport.contract.joining import JOIN, LABELS, REACH, TOKEN
+from homeport.contract.starting import Ending, Ready, Started
 from homeport.ingress.peer import PeerPort
 from homeport.link import identity
 from homeport.node.agent import RUNNER, Agent
 from homeport.node.joined import dialing, place
 from homeport.node.joined.dialing import Dialer, Removed
+from homeport.node.joined.itself import Itself, OwnLog
 from homeport.node.joined.place import Address, Place, Reach
 from homeport.node.joined.served import Served
 from homeport.settings import Settings
 
 LAST_WORDS_S = 2.0  # for the reports of the containers' ends
+KEPT, END, ONLY_JOIN = "--kept", "--end", "--join"
 
 log = logging.getLogger("homeport.node")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joining:
+    """How this machine is to join, if it is; with all fields empty it is the node that it has been."""
+
+    where: str = ""
+    name: str = ""
+    token: str = ""
+    reach: str = ""
+    labels: str = ""
+
+
 def main() -> int:
     """Run the agent until a signal; return the exit code."""
+    own_log = OwnLog()
+    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=logging.INFO, format=text, handlers=(logging.StreamHandler(), own_log)
     )
+    words = [word for word in sys.argv[1:] if word in (KEPT, END, ONLY_JOIN)]
+    runner = tuple(word for word in sys.argv[1:] if word not in words) or RUNNER
     try:
-        words = _from_environment(os.environ)
+        joining = _from_environment(os.environ)
         settings = all_settings.of_server(os.environ)
         with locked(settings):
-            asyncio.run(run(settings, *words, runner=tuple(sys.argv[1:]) or RUNNER))
+            if END in words:
+                asyncio.run(end(settings))
+                return Ending.SIGNAL
+            if ONLY_JOIN in words:
+                asyncio.run(_joined(Place(settings.home), joining))
+                return Ending.SIGNAL
+            if KEPT in words:
+                return asyncio.run(run(settings, joining, own_log, runner=runner, ready=_ready))
+            asyncio.run(run(settings, joining, own_log, runner=runner, ready=_nothing))
+            return Ending.SIGNAL
+    except Removed as removed:
+        return _removed(str(removed), kept=KEPT in words)
     except Failure as failure:
-        hint = f"\n\nhint: {failure.hint}" if failure.hint else ""
-        sys.stderr.write(f"error: {failure.message}{hint}\n")
-        return 1
-    return 0
+        if KEPT in words:
+            _answer(Started(error=Fault.of(failure)))
+        else:
+            _show(failure)
+    return Ending.FAILED
 
 
 async def run(
     settings: Settings,
-    where: str,
-    name: str,
-    token: str,
-    reach: str,
+    joining: Joining,
+    own_log: OwnLog,
     *,
     runner: tuple[str, ...],
-) -> None:
-    """Join if this machine has not joined, and be its agent until a signal."""
-    files = place.Place(settings.home)
-    name, address, there = await _joined(files, where, name, token, reach)
+    ready: Callable[[], None],
+) -> Ending:
+    """Join if this machine has not joined, and be its agent until a signal; raises `Removed` if it was removed."""
+    files = Place(settings.home)
+    name, address, there = await _joined(files, joining)
     ended, alone = asyncio.Event(), asyncio.Event()
 
     def leave() -> None:
@@ -71,15 +107,18 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    loop.add_signal_handler(signal.SIGHUP, leave)
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        loop.add_signal_handler(number, leave)
     port = PeerPort(settings, identity.CONTROL)
     await port.open(there.port)
     agent = Agent(settings, name=name, runner=runner)
-    served = Served(agent, settings.home, port.lead)
+    itself = Itself(settings.home, files.pair, own_log)
+    served = Served(agent, settings.home, port.lead, itself)
     await asyncio.to_thread(served.trees.open)
     await agent.open()
     await served.open()
     await port.start()
+    ready()
     dialing_in = Dialer(
         served, files, address, port=port.port, reach=there.host, renewed=port.renewed
     )
@@ -92,7 +131,7 @@ async def run(
         await agent.close()
         await port.close()
         files.forget()
-        raise Failure(str(removed), hint="`homeport node token` makes a token to join again")
+        raise removed
     if not alone.is_set():
         await agent.close()
         await served.settled(LAST_WORDS_S)
@@ -103,25 +142,40 @@ async def run(
     with contextlib.suppress(asyncio.CancelledError):
         await dialer
     await served.close()
+    return Ending.HANDED_OVER if alone.is_set() else Ending.SIGNAL
 
 
-async def _joined(
-    files: Place, where: str, name: str, token: str, reach: str
-) -> tuple[str, Address, Reach]:
+async def end(settings: Settings) -> None:
+    """End the containers and the HAProxy of an agent that has ended without them."""
+    port, agent = PeerPort(settings, identity.CONTROL), Agent(settings)
+    await port.open()
+    await agent.open()
+    await agent.close()
+    await port.close()
+
+
+async def _joined(files: Place, joining: Joining) -> tuple[str, Address, Reach]:
     """Join if this machine has not joined; return its name, the control plane's address, and where it is reached."""
-    joined = files.read()
-    if joined is None or token:
-        if not token or not where:
+    joined, reach = files.read(), place.reach(joining.reach)
+    if joined is None or joining.token:
+        if not joining.token or not joining.where:
             raise BadRequest(
                 "this machine has not joined a homeport",
                 hint="`homeport node token`, on the machine of the control plane, prints the command",
             )
         if joined is not None:
             log.info("this machine was the node `%s` of %s; it joins again", *joined[:2])
-        await dialing.join(files, place.address(where), name, token, place.reach(reach))
+        await dialing.join(
+            files,
+            place.address(joining.where),
+            joining.name,
+            joining.token,
+            reach,
+            labels.read(joining.labels),
+        )
         joined = files.read()
     assert joined is not None
-    return (*joined[:2], place.reach(reach) if reach else joined[2])
+    return (*joined[:2], reach if joining.reach else joined[2])
 
 
 @contextlib.contextmanager
@@ -139,13 +193,48 @@ def locked(settings: Settings) -> Iterator[None]:
                 f"a server or another agent uses {settings.home}",
                 hint="set HOMEPORT_HOME to another directory",
             ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")  # for `homeport node join --foreground`
+        lock.flush()
         yield
 
 
-def _from_environment(environ: MutableMapping[str, str]) -> tuple[str, str, str, str]:
-    """Return the address, the name, the token and where it is reached, which no container may inherit."""
+def _from_environment(environ: MutableMapping[str, str]) -> Joining:
+    """Return how to join; no container may inherit the variables that say it."""
     where, _, name = environ.pop(JOIN, "").partition(" ")
-    return where, name, environ.pop(TOKEN, ""), environ.pop(REACH, "")
+    return Joining(
+        where=where,
+        name=name,
+        token=environ.pop(TOKEN, ""),
+        reach=environ.pop(REACH, ""),
+        labels=environ.pop(LABELS, ""),
+    )
+
+
+def _removed(why: str, *, kept: bool) -> Ending:
+    """Say that this machine is no node any more; nobody has to start the agent again."""
+    _show(Failure(why, hint="`homeport node token` makes a token to join again"))
+    return Ending.DOWN if kept else Ending.FAILED
+
+
+def _show(failure: Failure) -> None:
+    hint = f"\n\nhint: {failure.hint}" if failure.hint else ""
+    sys.stderr.write(f"error: {failure.message}{hint}\n")
+
+
+def _ready() -> None:
+    _answer(Started(ready=Ready(pid=os.getpid(), http_port=0)))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _answer(message: Started) -> None:
+    """Write the one line that `homeport node join --foreground` waits for."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(codec.line(message).decode())
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from homeport.contract import labels
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, NotFound, Unauthorized
 from homeport.state import tables
@@ -76,13 +77,15 @@ class Nodes:
         digest: str,
         name: str,
         id: str,  # noqa: A002 - the row's
-        labels: Mapping[str, str] | None = None,
+        given_labels: Mapping[str, str] | None = None,
     ) -> None:
         """Use up a token and save the machine: both, or nothing.
 
         `Unauthorized` for a token that is unknown, was used, or is too old; `AlreadyExists` for a name that is taken.
         """
-        row = NodeRow(name=name, id=id, joined_at=self._clock(), labels=dict(labels or {}))
+        row = NodeRow(
+            name=name, id=id, joined_at=self._clock(), labels=labels.check(given_labels or {})
+        )
 
         def work(connection: Connection) -> None:
             conditions = _TOKENS.c.digest == digest, _TOKENS.c.expires_at > row.joined_at
@@ -92,7 +95,7 @@ class Nodes:
                 raise AlreadyExists(
                     f"there is a node `{name}` already: choose another name, or remove it first"
                 )
-            values = {**asdict(row), "drained": 0, "away": 0, "labels": json.dumps(labels or {})}
+            values = {**asdict(row), "drained": 0, "away": 0, "labels": json.dumps(row.labels)}
             connection.execute(insert(_T).values(**values))
 
         await self._database.write(work)
@@ -104,6 +107,19 @@ class Nodes:
         query = update(_T).where(_T.c.name == name).values(drained=int(on))
         await self._database.write(lambda c: c.execute(query))
         self._rows[name] = replace(row, drained=on)
+
+    async def label(self, name: str, changes: Mapping[str, str]) -> NodeRow:
+        """Change labels of a machine, and return its row; an empty value removes a label.
+
+        `NotFound` if there is none of that name, `BadRequest` for what cannot be a label.
+        """
+        row = self.get(name)
+        chosen = {**row.labels, **changes}
+        chosen = labels.check({label: value for label, value in chosen.items() if value})
+        query = update(_T).where(_T.c.name == name).values(labels=json.dumps(chosen))
+        await self._database.write(lambda c: c.execute(query))
+        self._rows[name] = replace(self._rows[name], labels=chosen)
+        return self._rows[name]
 
     async def note(self, name: str, generation: int, *, away: bool) -> None:
         """Note that a machine was given up, and what is fenced there from now on; or that it is back.

@@ -6,8 +6,8 @@ import pytest
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import State
-from homeport.contract.errors import BadRequest, NotFound, StorageError, Unauthorized
-from homeport.control.fleet.machines import Listens, Machines
+from homeport.contract.errors import BadRequest, NodeLost, NotFound, StorageError, Unauthorized
+from homeport.control.fleet.machines import END_S, USUAL, Listens, Machines, address_of
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
 from homeport.node.joined import dialing
@@ -142,3 +142,84 @@ async def test_the_containers_of_a_removed_node_are_lost(nodes):
 
     assert State.LOST is changes[-1].state
     assert [] == nodes.containers()
+
+
+async def with_a_container(nodes: Nodes, changes: list) -> There:
+    """Have a node `b` with a container that is ready."""
+    nodes.watch(changes.append)
+    node = There("b")
+    nodes.add(node)
+    await until(lambda: nodes.mirrors["b"].takes, "the node")
+    await nodes.start("b", order("ta-1"), {})
+    await until(lambda: changes and changes[-1].state is State.READY, "a container")
+    return node
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_containers_of_other_machines_end_with_the_server_unless_another_one_follows(
+    machines, nodes, ends
+):
+    changes: list = []
+    node = await with_a_container(nodes, changes)
+    machines.ends = lambda: ends
+    await machines.close()
+
+    assert ends == (not node.containers)
+    assert ends == (changes[-1].state is State.GONE)
+
+
+async def test_the_end_of_the_server_does_not_wait_for_a_machine_that_is_silent(
+    machines, nodes, caplog
+):
+    node = await with_a_container(nodes, [])
+    node.is_cut = True
+    await nodes.mirrors["b"].beat()
+    assert Health.SUSPECT is nodes.mirrors["b"].health
+    machines.ends = lambda: True
+    async with asyncio.timeout(END_S / 2):
+        await machines.close()
+
+    assert node.containers
+    assert "the node `b` does not answer: containers there continue" in caplog.text
+
+
+async def test_a_machine_joins_with_labels_and_they_can_be_changed(machines, nodes, tmp_path):
+    text, listens = await machines.token(ANY)
+    where = Address(host=listens.host, port=listens.port)
+    place = Place(tmp_path / "a")
+    await dialing.join(place, where, "a", text, labels={"region": "eu", "disk": "ssd"})
+    assert {"region": "eu", "disk": "ssd"} == nodes.mirrors["a"].labels
+    await machines.label("a", {"region": "us", "disk": ""})
+
+    assert {"region": "us"} == nodes.mirrors["a"].labels == machines.every()[0].labels
+    with pytest.raises(NotFound):
+        await machines.label("b", {"region": "us"})
+    with pytest.raises(BadRequest, match="is not a label"):
+        await machines.label("a", {"Region": "us"})
+
+
+async def test_a_machine_with_wrong_labels_does_not_join_and_its_token_is_still_good(
+    machines, tmp_path
+):
+    text, listens = await machines.token(ANY)
+    where = Address(host=listens.host, port=listens.port)
+    with pytest.raises(Unauthorized, match="is not a label"):
+        await dialing.join(Place(tmp_path / "a"), where, "a", text, labels={"region": "a b"})
+    await dialing.join(Place(tmp_path / "a"), where, "a", text)
+
+    assert [{}] == [row.labels for row in machines.every()]
+
+
+async def test_the_log_of_an_agent_that_is_not_connected_is_elsewhere(machines, tmp_path):
+    await joined(machines, tmp_path, "a")
+    with pytest.raises(NodeLost, match="is not connected") as caught:
+        await machines.log_lines("a", 10, follow=False)
+    with pytest.raises(NotFound):
+        await machines.log_lines("b", 10, follow=False)
+
+    assert "journalctl" in caught.value.hint
+
+
+def test_another_machine_is_told_an_address_that_it_can_use():
+    assert "10.0.0.1" == address_of(Listens(host="10.0.0.1", port=1))
+    assert address_of(USUAL) not in ("0.0.0.0", "::")

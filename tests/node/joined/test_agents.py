@@ -5,12 +5,14 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from homeport.contract.container import State
+from homeport.contract.errors import NodeLost
 from homeport.contract.image import Image
 from homeport.contract.supplies import BuildSecret, Supplies
 from homeport.control.fleet.mirror import Health
@@ -233,3 +235,26 @@ async def test_a_machine_that_has_not_joined_says_what_to_do(tmp_path):
     assert 1 == process.returncode
     assert "this machine has not joined a homeport" in said.decode()
     assert "`homeport node token`" in said.decode()
+
+
+async def test_an_agent_tells_of_itself_and_of_its_machine_over_its_connection(cluster):
+    await cluster.start_agent("a")
+    remote = cluster.remote("a")
+    about = await remote.about()
+    pieces: list[str] = []
+    await remote.read_log(10, follow=False, say=pieces.append)
+
+    assert abs(about.now - time.time()) < 30
+    assert "as the node `a`" in "".join(pieces)
+
+
+async def test_the_log_of_an_agent_can_be_followed_until_nobody_reads_it(cluster):
+    await cluster.start_agent("a")
+    pieces: list[str] = []
+    reading = asyncio.create_task(
+        cluster.remote("a").read_log(10, follow=True, say=pieces.append)
+    )
+    await until(lambda: "as the node `a`" in "".join(pieces), "the first line")
+    await cluster.open_again()  # of which the agent says a line, and this connection is over
+    with pytest.raises(NodeLost):
+        await reading

@@ -1,5 +1,7 @@
 """Machines that have joined this homeport."""
 
+from dataclasses import field
+
 from homeport.contract.dataclass import dataclass
 
 
@@ -12,8 +14,15 @@ class JoinedNode:
     drained: bool  # it gets no new containers
     containers: int  # that it runs
     joined_at: float
-    cores: int | None = None  # None: its agent has not connected since the server was started
+    cores: int | None = None  # null: its agent has not connected since the server was started
     memory_mib: int | None = None
+    isolated: bool | None = None  # each container there has a sandbox
+    labels: dict[str, str] = field(default_factory=dict)  # such as `region`
+    version: str = ""  # of its homeport; empty: its agent has not said it yet, and so for the rest
+    clock_off_s: float | None = None  # how far its clock is ahead of the server's
+    free_mib: int | None = None  # on the disk of its home
+    certificate_until: float | None = None  # when its certificate ends; it is renewed a week before
+    round_trip_ms: float | None = None  # of the last beat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +44,9 @@ class NodeToken:
     """A token with which one machine may join, for an hour."""
 
     token: str
-    host: str  # where machines connect
+    host: str  # where machines connect; 0.0.0.0: at every address of the server's machine
     port: int
+    address: str = ""  # one that another machine can use; empty: the server does not know any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +54,25 @@ class Drain:
     """Whether a machine is drained."""
 
     on: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Labels of a machine to change."""
+
+    labels: dict[str, str]  # an empty value removes a label; the others stay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLogQuery:
+    """Which lines of an agent's own log are wanted."""
+
+    tail: int = 100  # the last so many
+    follow: bool = False  # wait for more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLine:
+    """A line of an agent's own log."""
+
+    text: str  # with the time, in the machine's own zone

@@ -1,5 +1,7 @@
 """The server, and everything that it runs."""
 
+from dataclasses import field
+
 from homeport.contract.api.apps import AppStatus
 from homeport.contract.dataclass import dataclass
 
@@ -23,4 +25,7 @@ class Status:
     https_port: int | None = None  # null without TLS
     database: str = ""  # where the rows are, without a password
     trouble: str = ""  # why the database cannot be read now; empty if it can
+    nodes: dict[str, str] = field(
+        default_factory=dict
+    )  # the machines that have joined: `ready`, `drained`, `suspect` or `gone`
     apps: tuple[AppStatus, ...]

@@ -86,8 +86,6 @@ NOUNS = (
     Dicts, Queues, Tunnels, Secrets,
     Tokens, RateLimits, ApiTokens, Dashboards, DashboardLogins, AuditLog, Certificates, CustomDomains, Environments, Workspaces, Nodes,
 )  # fmt: skip
-#: Those that the reference leaves out, because they do not do yet what they are for.
-IN_THE_MAKING = (Nodes,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,8 @@ from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.deployer import Deployed, Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
+from homeport.control.fleet.mirror import Health
+from homeport.control.fleet.nodes import OWN
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Totals
 from homeport.state import urls
@@ -95,8 +97,17 @@ class View:
             started_at=self._started_at,
             database=urls.shown(self._store.database.url),
             trouble=self._trouble,
+            nodes=self._states_of_nodes(),
             apps=apps.apps,
         )
+
+    def _states_of_nodes(self) -> dict[str, str]:
+        """Return the state of each machine that has joined."""
+        return {
+            mirror.name: "drained" if mirror.drained and mirror.health is Health.READY else str(mirror.health)
+            for mirror in self._nodes.mirrors.values()
+            if mirror.name != OWN
+        }
 
     async def apps(self, scope: Scope) -> AppList:
         """Return the apps of an environment."""

@@ -1,22 +1,25 @@
 """The machines that have joined: the port for them, their certificates, and their place among the nodes.
 
-IN THE MAKING, and the commands are hidden: requests are led to containers of another machine, and those containers cannot call
-functions yet. A server without the directory `cluster` in its home imports nothing of `homeport.link`.
+A server without the directory `cluster` in its home imports nothing of `homeport.link`.
 """
 
 import asyncio
 import json
 import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homeport import private
 from homeport.contract.dataclass import dataclass
-from homeport.contract.errors import BadRequest, Failure, StorageError
+from homeport.contract.errors import BadRequest, Failure, NodeLost, StorageError
 from homeport.contract.roles import Ingress
-from homeport.control.fleet.mirror import Past
-from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.facts import Facts
+from homeport.control.fleet.mirror import Health, Mirror, Past
+from homeport.control.fleet.nodes import OWN, Nodes
 from homeport.state import nodes as rows
+from homeport.supervised import Tasks, supervised
 
 if TYPE_CHECKING:
     from homeport.link.authority import Authority
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
     from homeport.link.remote import RemoteNode
 
 VALID_S = 3600.0  # of a join token
+END_GRACE_S = 2.0  # as containers of this machine have at the end of the server
+END_S = 5.0  # for all of them
+LOOK_S = 0.05
+MOST_LINES = 10_000  # of an agent's log that wait for a slow reader
+ANYWHERE = "192.0.2.1", 9  # RFC 5737: nobody is there, and nothing is sent
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +60,10 @@ class Machines:
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
         self._remotes: dict[str, RemoteNode] = {}
+        self.facts = Facts(self._remotes)
+        #: Whether containers on other machines end with this server: not if it fails, or another one takes over.
+        self.ends: Callable[[], bool] = lambda: False
+        self._tasks = Tasks()
         self._authority: Authority | None = None
         self._listener: Listener | None = None
         self._listens: Listens | None = None
@@ -68,7 +80,10 @@ class Machines:
             log.error("no node can connect: %s", error)  # noqa: TRY400 - the text says all
 
     async def close(self) -> None:
-        """Close the port and the connections."""
+        """Close the port and the connections; before that, end the containers there if they are to end."""
+        if self.ends():
+            await self._end()
+        await self._tasks.close()
         if self._listener is not None:
             await self._listener.close()
 
@@ -93,6 +108,23 @@ class Machines:
         text, digest = token.make(self._authority.fingerprint)
         await self.rows.add_token(digest, VALID_S)
         return text, self._listens
+
+    async def label(self, name: str, changes: Mapping[str, str]) -> rows.NodeRow:
+        """Change labels of a machine, and return it; an empty value removes a label."""
+        row = await self.rows.label(name, changes)
+        self._nodes.label(name, row.labels)
+        return row
+
+    async def log_lines(self, name: str, tail: int, *, follow: bool) -> AsyncIterator[str]:
+        """Return the last lines of an agent's own log, and with `follow` those that come; `NodeLost` without a connection."""
+        self.rows.get(name)
+        remote = self._remotes.get(name)
+        if remote is None or not remote.connected.is_set():
+            raise NodeLost(
+                f"the agent of `{name}` is not connected",
+                hint="on that machine, `journalctl -u homeport-node` has its log, or the terminal of `homeport node join`",
+            )
+        return _lines_of(remote, tail, follow=follow)
 
     async def drain(self, name: str, *, on: bool) -> None:
         """Start nothing new on a machine, and replace its containers; or take it back into use."""
@@ -132,6 +164,7 @@ class Machines:
             ) from None
         self._authority, self._listener = authority, listener
         self._listens = Listens(host=listens.host, port=port)
+        self._tasks.start("facts", supervised("facts", self.facts.look_again_and_again))
         data = json.dumps({"host": listens.host, "port": port}).encode()
         await asyncio.to_thread(private.write, self._address_file, data)
         for row in self.rows.all():
@@ -165,7 +198,28 @@ class Machines:
             away=row.away,
             note=lambda generation, away: self.rows.note(name, generation, away=away),
         )
-        remote.came = self._nodes.add(remote, drained=row.drained, past=past).look
+        mirror = self._nodes.add(remote, drained=row.drained, past=past, labels=row.labels)
+
+        def came() -> None:
+            mirror.look()
+            self.facts.wake()
+
+        remote.came = came
+
+    async def _end(self) -> None:
+        """Stop the containers of the machines that answer, and wait a little for their ends."""
+        others = [mirror for mirror in self._nodes.mirrors.values() if mirror.name != OWN]
+        for mirror in others:
+            if mirror.health is Health.READY:
+                await _stop_all(mirror)
+            else:
+                log.warning("the node `%s` does not answer: containers there continue", mirror.name)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + END_S
+        while loop.time() < until and any(
+            mirror.containers for mirror in others if mirror.health is Health.READY
+        ):
+            await asyncio.sleep(LOOK_S)
 
     def _is_elsewhere(self, name: str, container: str) -> bool:
         mirrors = self._nodes.mirrors.values()
@@ -180,3 +234,40 @@ class Machines:
         except (OSError, ValueError, KeyError, TypeError):
             log.error("no node can connect: %s is damaged", self._address_file)  # noqa: TRY400 - the text says all
             return None
+
+
+async def _stop_all(mirror: Mirror) -> None:
+    for container in list(mirror.containers):
+        await mirror.stop(container, END_GRACE_S)
+
+
+async def _lines_of(remote: "RemoteNode", tail: int, *, follow: bool) -> AsyncIterator[str]:
+    """Yield the lines of an agent's log; a reader that is too slow loses some."""
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def say(piece: str) -> None:
+        for line in piece.splitlines():
+            if lines.qsize() < MOST_LINES:
+                lines.put_nowait(line)
+
+    asking = asyncio.ensure_future(remote.read_log(tail, follow=follow, say=say))
+    asking.add_done_callback(lambda _asking: lines.put_nowait(None))
+    try:
+        while (line := await lines.get()) is not None:
+            yield line
+        asking.result()
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+def address_of(listens: Listens) -> str:
+    """Return an address at which other machines reach this one; empty if this machine knows none."""
+    if listens.host not in ("0.0.0.0", "::"):  # noqa: S104 - all addresses
+        return listens.host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(ANYWHERE)
+            return str(asking.getsockname()[0])
+        except OSError:
+            return ""

@@ -81,6 +81,8 @@ class Mirror:
         self.health = Health.GONE if self._past.away else Health.SUSPECT
         self.capacity: Capacity | None = None  # None: it has never answered
         self.drained = False  # it gets no new containers
+        self.labels: Mapping[str, str] = {}  # such as its region
+        self.round_trip_s: float | None = None  # of the last beat
         self.containers: dict[str, Container] = {}
         self._node = node
         self._changed = changed
@@ -203,7 +205,9 @@ class Mirror:
     async def beat(self) -> None:
         """Check once, and ask for the list if changes were missed."""
         try:
+            began = asyncio.get_running_loop().time()
             mark = await self._answer(self._node.mark())
+            self.round_trip_s = asyncio.get_running_loop().time() - began
             if mark != self._mark or self.health is not Health.READY:
                 await self.sync()
         except NodeLost:

@@ -22,6 +22,7 @@ from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.mirror import GONE_S, Health, Mirror, Past
 from homeport.supervised import Tasks, supervised
 
+OWN = "here"  # the name of the node that this machine is
 LEAST_MORE_S = 0.5  # that a deploy waits for the other nodes, after one has built its image
 
 log = logging.getLogger(__name__)
@@ -55,12 +56,25 @@ class Nodes:
             await mirror.beat()
             self._watch_over(mirror)
 
-    def add(self, node: Node, *, drained: bool = False, past: Past | None = None) -> Mirror:
+    def add(
+        self,
+        node: Node,
+        *,
+        drained: bool = False,
+        past: Past | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Mirror:
         """Have one more node from now on; a drained one gets no containers."""
         mirror = self._add(node, past)
         mirror.drained = drained
+        self.label(node.name, labels or {})
         self._watch_over(mirror)
         return mirror
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Use other labels of a node from now on; an unknown one is ignored."""
+        if name in self.mirrors:
+            self.mirrors[name].labels = labels
 
     async def arrived(self, within_s: float) -> None:
         """Wait until each node has sent its list; one that takes longer is given up, so that it is fenced when it comes.

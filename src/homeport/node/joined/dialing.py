@@ -5,13 +5,15 @@ The agent connects to the control plane and not the other way round, so a node b
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import logging
 import random
 import secrets
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import metadata
 
 from homeport import private
@@ -30,6 +32,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 REFUSED_WAIT_S = 5.0
 LOOK_S = 3600.0  # between two looks at the certificate's age
 LOG_EACH_S = 30.0
+MOST_OFF_S = 600.0  # of the clocks; certificates begin an hour early
+NOT_NOW = (9, 10)  # OpenSSL: a certificate is not valid yet, or not any more
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +83,7 @@ class Dialer:
     async def _once(self) -> str:
         """Connect once; return why the connection was lost."""
         try:
-            self._check_age()
+            await self._check_age()
             context = identity.of_node(self._place.ca, self._place.pair)
             async with asyncio.timeout(CONNECT_S + HANDSHAKE_S):
                 reader, writer, greeting = await _connected(self._where, context, identity.CONTROL)
@@ -92,7 +96,7 @@ class Dialer:
         except Lost as lost:
             return str(lost)
         except (OSError, EOFError, TimeoutError, Broken, NodeLost, ssl.SSLError) as error:
-            return frames.in_words(error)
+            return _in_words(error)
         return "the connection is closed"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,9 +130,16 @@ class Dialer:
         finally:
             await self._served.detach()
 
-    def _check_age(self) -> None:
-        pem = self._place.pair.read_bytes()
-        if authority.valid_until(authority.certificate_of(pem)) < dt.datetime.now(dt.UTC):
+    async def _check_age(self) -> None:
+        """Find out whether the certificate has ended, by the clock of the control plane too."""
+        pem = authority.certificate_of(self._place.pair.read_bytes())
+        until = authority.valid_until(pem)
+        if until < dt.datetime.now(dt.UTC):
+            # Anybody may answer this; all that the answer can do is to let this machine try again.
+            async with asyncio.timeout(CONNECT_S + HANDSHAKE_S):
+                greeting = await _greeted(self._where)
+            if 0 < greeting.now < until.timestamp():
+                raise Broken("by the clock of this machine, its certificate has ended: the clock is wrong")
             self._served.refused = Refused(
                 final=True, reason="this machine was away for longer than its certificate is valid"
             )
@@ -162,26 +173,34 @@ class Dialer:
             log.warning("not connected to %s: %s", self._where, why)
 
 
-async def join(place: Place, where: Address, name: str, text: str, there: Reach = USUAL) -> None:
+async def join(
+    place: Place,
+    where: Address,
+    name: str,
+    text: str,
+    there: Reach = USUAL,
+    labels: Mapping[str, str] | None = None,
+) -> None:
     """Make this machine a node; afterwards it has a certificate. Raises a `Failure` if it may not join."""
     identity.check_name(name)
     token_read = token.parse(text)
+    request = Join(version=VERSION, name=name, token=text, csr="", labels=dict(labels or {}))
     try:
         async with asyncio.timeout(3 * (CONNECT_S + HANDSHAKE_S)):
-            await _join(place, where, name, text, token_read.fingerprint, there)
+            await _join(place, where, request, token_read.fingerprint, there)
     except (OSError, EOFError, TimeoutError, Broken, ssl.SSLError) as error:
         raise Failure(
-            f"cannot join {where}: {frames.in_words(error)}",
+            f"cannot join {where}: {_in_words(error)}",
             hint="does `homeport up` run there, and does its firewall let this port pass?",
         ) from None
 
 
 async def _join(
-    place: Place, where: Address, name: str, text: str, fingerprint: str, there: Reach
+    place: Place, where: Address, request: Join, fingerprint: str, there: Reach
 ) -> None:
     # Anybody could answer this first connection. Nothing secret is sent on it: it only fetches the CA.
-    _reader, writer, greeting = await _connected(where, identity.of_stranger(), None)
-    writer.transport.abort()
+    greeting = await _greeted(where)
+    off_s = time.time() - greeting.now if greeting.now else 0.0
     if (ca := authority.pinned(greeting.ca, fingerprint)) is None:
         raise Unauthorized(
             f"{where} is not the homeport that the token is from",
@@ -189,17 +208,25 @@ async def _join(
         )
     await asyncio.to_thread(private.write, place.ca, ca)
     key, csr = await asyncio.to_thread(authority.request)
-    reader, writer, greeting = await _connected(
-        where, identity.of_node(place.ca, None), identity.CONTROL
-    )
+    try:
+        reader, writer, greeting = await _connected(
+            where, identity.of_node(place.ca, None), identity.CONTROL
+        )
+    except ssl.SSLError:
+        if abs(off_s) < MOST_OFF_S:
+            raise
+        raise BadRequest(
+            f"the clock of this machine is {abs(off_s) / 60:.0f} minutes {'ahead of' if off_s > 0 else 'behind'} "
+            f"that of {where}, so the certificate of the control plane is not valid here",
+            hint="set the clocks of both machines: `timedatectl set-ntp true`",
+        ) from None
     try:
         if greeting.version != VERSION:
             raise BadRequest(
                 f"the control plane speaks version {greeting.version} of the protocol, and this homeport {VERSION}",
                 hint="install the same version of homeport on both machines",
             )
-        request = Join(version=VERSION, name=name, token=text, csr=csr)
-        answer = await _exchange(reader, writer, request)
+        answer = await _exchange(reader, writer, dataclasses.replace(request, csr=csr))
     finally:
         writer.transport.abort()
     if isinstance(answer, Refused):
@@ -207,7 +234,14 @@ async def _join(
     if not isinstance(answer, Joined):
         raise Broken("the control plane does not answer as one")
     pair = key + answer.certificate.encode()
-    await asyncio.to_thread(place.write, name, where, there, pair)
+    await asyncio.to_thread(place.write, request.name, where, there, pair)
+
+
+async def _greeted(where: Address) -> Greeting:
+    """Return the greeting of whoever answers at an address."""
+    _reader, writer, greeting = await _connected(where, identity.of_stranger(), None)
+    writer.transport.abort()
+    return greeting
 
 
 async def _connected(
@@ -244,3 +278,12 @@ async def _exchange(
     body = await frames.read(reader, frames.FIRST_MAX_BYTES, silent_s=2 * HANDSHAKE_S)
     answer: object = messages.read(body)
     return answer
+
+
+def _in_words(error: BaseException) -> str:
+    """Return why there is no connection; a wrong clock is the usual cause of a certificate that is not valid now."""
+    why = frames.in_words(error)
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in NOT_NOW:
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M")
+        why = f"{error.verify_message}: by the clock of this machine it is {now} UTC"
+    return why

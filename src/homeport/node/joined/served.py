@@ -19,6 +19,7 @@ from homeport.link.frames import Broken
 from homeport.link.messages import Changed, Kept, Refused
 from homeport.link.session import Session
 from homeport.node.agent import Agent
+from homeport.node.joined.itself import Itself
 from homeport.node.joined.lines import Lines
 from homeport.node.joined.trees import Trees
 from homeport.supervised import Tasks, supervised
@@ -33,12 +34,16 @@ class Served:
     """One agent and its connection of the moment."""
 
     def __init__(
-        self, agent: Agent, home: Path, lead: Callable[[Mapping[str, str]], Awaitable[None]]
+        self,
+        agent: Agent,
+        home: Path,
+        lead: Callable[[Mapping[str, str]], Awaitable[None]],
+        itself: Itself,
     ) -> None:
         """`lead` makes the ingress reach exactly these containers: a label -> an address (`PeerPort.lead`)."""
         self.refused: Refused | None = None  # the control plane's last word
         self.trees = Trees(home / "revisions", home / "files", self.ask)
-        self._agent = agent
+        self._agent, self._itself = agent, itself
         self._lead, self._changes = lead, asyncio.Queue[Change]()
         self._reached: dict[str, Container] = {}
         self._session: Session | None = None
@@ -175,6 +180,10 @@ class Served:
             return await self._listing()
         if name == "prepare":
             return await self._prepare(given, say)
+        if name == "about":
+            return await self._itself.about()
+        if name == "logs":
+            return await self._itself.log.read(given["tail"], follow=given["follow"], say=say)
         if name == "execute":
             return await self._execute(**given)
         if name.startswith("program_"):

@@ -1,0 +1,75 @@
+"""What machines say of themselves, asked by a clock of the test's."""
+
+import asyncio
+
+from homeport.contract.errors import NodeLost
+from homeport.control.fleet.facts import VERSION_CHARS, Facts
+from homeport.link.calls import About
+
+ABOUT = About(now=1003.0, homeport="1.2", free_bytes=5, certificate_until=9.0)
+
+
+class Remote:
+    """A machine that says what it is told to."""
+
+    def __init__(self, name: str, about: About = ABOUT) -> None:
+        self.name, self.said = name, about
+        self.connected = asyncio.Event()
+        self.connected.set()
+
+    async def about(self) -> About:
+        if self.name == "lost":
+            raise NodeLost("it is lost")
+        return self.said
+
+
+async def test_a_clock_is_compared_with_the_middle_of_there_and_back():
+    times = iter((1000.0, 1002.0))
+    facts = Facts({"a": Remote("a")}, lambda: next(times))
+    await facts.look()
+    fact = facts.of("a")
+
+    assert ("1.2", 2.0, 5, 9.0) == (
+        fact.version,
+        fact.clock_off_s,
+        fact.free_bytes,
+        fact.certificate_until,
+    )
+
+
+async def test_a_machine_that_does_not_answer_keeps_no_other_from_it_and_a_removed_one_is_forgotten():
+    remotes = {"lost": Remote("lost"), "a": Remote("a"), "away": Remote("away")}
+    remotes["away"].connected.clear()
+    facts = Facts(remotes)
+    await facts.look()
+    assert [True, False, False] == [facts.of(name) is not None for name in ("a", "lost", "away")]
+    del remotes["a"]
+    await facts.look()
+
+    assert facts.of("a") is None
+
+
+async def test_what_a_machine_says_is_bounded():
+    said = About(now=0.0, homeport="1\x1b[31m" + "x" * 100, free_bytes=-1, certificate_until=0.0)
+    facts = Facts({"a": Remote("a", said)})
+    await facts.look()
+    fact = facts.of("a")
+
+    assert (VERSION_CHARS, 0, True) == (
+        len(fact.version),
+        fact.free_bytes,
+        fact.version.isprintable(),
+    )
+
+
+async def test_an_agent_that_connects_is_asked_at_once():
+    remotes = {}
+    facts = Facts(remotes)
+    looking = asyncio.create_task(facts.look_again_and_again())
+    remotes["a"] = Remote("a")
+    facts.wake()
+    async with asyncio.timeout(5):
+        while facts.of("a") is None:
+            await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)

@@ -1,0 +1,79 @@
+"""What an agent says of itself: its own log, and its machine."""
+
+import asyncio
+import logging
+import shutil
+import time
+
+import pytest
+
+from homeport.link import authority
+from homeport.link.authority import Authority
+from homeport.link.identity import Identity
+from homeport.node.joined.itself import LINE_CHARS, Itself, OwnLog
+from tests.waiting import until
+
+
+@pytest.fixture
+def own_log():
+    """The log of a program, with room for five lines."""
+    log = OwnLog(5)
+    logger = logging.getLogger("tests.itself")
+    logger.addHandler(log)
+    yield log
+    logger.removeHandler(log)
+
+
+def say(text: str) -> None:
+    logging.getLogger("tests.itself").warning(text)
+
+
+async def read(log: OwnLog, tail: int) -> list[str]:
+    pieces: list[str] = []
+    await log.read(tail, follow=False, say=pieces.append)
+    return "".join(pieces).splitlines()
+
+
+async def test_the_last_lines_are_kept_and_no_more(own_log):
+    for number in range(7):
+        say(f"line {number}")
+
+    assert [f"line {number}" for number in range(2, 7)] == await read(own_log, 100)
+    assert ["line 6"] == await read(own_log, 1)
+
+
+async def test_a_text_of_several_lines_is_several_lines_and_a_long_one_is_cut(own_log):
+    say("a\nb")
+    say("x" * (LINE_CHARS + 1))
+
+    assert ["a", "b", "x" * LINE_CHARS] == await read(own_log, 100)
+
+
+async def test_who_follows_gets_each_line_once_also_those_of_other_threads(own_log):
+    say("before")
+    pieces: list[str] = []
+    following = asyncio.create_task(own_log.read(10, follow=True, say=pieces.append))
+    await until(lambda: pieces, "the first line")
+    say("on the loop")
+    await asyncio.to_thread(say, "in a thread")
+    await until(lambda: "in a thread" in "".join(pieces), "the last line")
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    say("after")
+
+    assert ["before", "on the loop", "in a thread"] == "".join(pieces).splitlines()
+
+
+async def test_an_agent_says_how_its_machine_is(own_log, tmp_path):
+    ca = Authority(tmp_path / "cluster")
+    ca.open()
+    key, csr = authority.request()
+    pair = tmp_path / "node.pem"
+    pair.write_bytes(key + ca.sign(csr, Identity(name="a", id="0" * 32)).encode())
+    began = time.time()
+    about = await Itself(tmp_path, pair, own_log).about()
+
+    assert began <= about.now <= time.time()
+    assert 0 < about.free_bytes <= shutil.disk_usage(tmp_path).total
+    assert 13 < (about.certificate_until - began) / 86400 <= 14
+    assert about.homeport
