@@ -72,6 +72,12 @@ OF_SERVER = {
     "GET /v1/workspaces",
     "POST /v1/workspaces",
     "DELETE /v1/workspaces/{name}",
+    "GET /v1/nodes",
+    "POST /v1/nodes/tokens",
+    "GET /v1/nodes/{name}/logs",
+    "POST /v1/nodes/{name}/labels",
+    "POST /v1/nodes/{name}/drain",
+    "DELETE /v1/nodes/{name}",
 }
 #: Bodies and queries that a handler accepts, where those of `guessed` are refused.
 MANIFEST = dataclasses.asdict(manifest(function("f"), G, app=NAME))
@@ -82,6 +88,7 @@ BODIES: dict[str, object] = {
     "PUT /v1/serve/{id}": {"manifest": MANIFEST},
     "POST /v1/alerts": {"name": NAME, "kind": "errors", "url": "https://a.test/x"},
     "POST /v1/tokens": {**TOKEN, "workspace": "globex"},
+    "POST /v1/nodes/{name}/labels": {"labels": {"region": "eu"}},
     "POST /v1/domains": {"domain": DOMAIN, "app": NAME},
     "POST /v1/rate-limits": {"app": NAME, "rate": "1/s"},
     "POST /v1/blobs/missing": {"hashes": [SHA256]},
