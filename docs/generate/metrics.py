@@ -9,6 +9,7 @@ from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus, Func
 from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.container import State
 from homeport.control.api import metrics
+from homeport.control.fleet.census import NodeNumbers
 
 INTRO = """`http://127.0.0.1:4663/metrics` has the numbers of `homeport status` in Prometheus's text format. Only callers
 on this machine get them, and only under a host that no endpoint has. Counters count from the server's
@@ -66,9 +67,21 @@ SAMPLE = AppStatus(
 )
 
 
+NODE = NodeNumbers(
+    name="here",
+    state="ready",
+    containers=1,
+    places_free=1,
+    cores_free=1.0,
+    memory_free_mib=1,
+    accelerators_free=0,
+    round_trip_s=0.001,
+)
+
+
 def page() -> str:
     """The page."""
-    text = metrics.render([SAMPLE])
+    text = metrics.render([SAMPLE], [NODE])
     rows = []
     for name, told in re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE):
         kind = re.search(rf"^# TYPE {name} (\S+)$", text, re.MULTILINE)

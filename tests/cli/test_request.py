@@ -26,3 +26,7 @@ def test_what_was_asked_is_told_in_three_lines():
     assert "shop.price v3 ta-1, 1b0c" == second
     assert "from ::1" == command.lines_of(asked(client="::1"))[-1]
     assert command.lines_of(asked(kind="call", version=None))[0].startswith("call -> 200 OK")
+
+
+def test_a_request_that_another_machine_answered_names_it():
+    assert "shop.price v3 ta-1 on worker-1, 1b0c" == command.lines_of(asked(node="worker-1"))[1]

@@ -183,6 +183,7 @@ def test_a_line_is_of_the_app_whose_container_said_it(reports):
         taken.source,
     )
     assert "system" == reports.line(line(source="system"), 100.0).source
+    assert "a" == reports.line(line(node="b"), 100.0).node
 
 
 def test_a_line_of_a_container_that_the_node_never_had_is_dropped(reports):

@@ -243,3 +243,25 @@ def test_with_a_cap_of_0_none_are_kept(tmp_path):
         assert not house.root.exists()
     finally:
         house.requests.close()
+
+
+async def test_a_request_comes_back_with_the_machine_that_answered_it(house, tmp_path):
+    house.requests.node_of = lambda container: {"ta-2": "worker-1"}.get(container, "")
+    house.revisions["ta-2"] = "rv-1"
+    with house.requests.following(MAIN, lambda *_: True) as follower:
+        house.add(line("a"), line("b", container="ta-2"), line("c"))
+        rows, _ = await follower.next(10)
+    house = house.again()
+    kept = house.requests.search(MAIN, 10, lambda *_: True)
+    house.requests.close()
+
+    wanted = [("a", "", "rv-1"), ("b", "worker-1", "rv-1"), ("c", "", "rv-1")]
+    assert wanted == [(each.request.id, each.node, each.revision) for each in kept]
+    assert wanted == [(each.request.id, each.node, each.revision) for each in rows]
+
+
+def test_a_file_of_an_earlier_version_is_read(house):
+    house.add(line("a"))
+    (path,) = house.requests.written(MAIN)
+
+    assert '# ta-1 "rv-1"\n' in path.read_text()

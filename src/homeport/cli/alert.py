@@ -24,6 +24,7 @@ UNITS = {
     "canary": {"": 1.0},
     "disk": {"%": 1.0, "": 1.0},
     "certificate": {"d": 1.0, "": 1.0},
+    "machine": {"": 1.0},
 }
 SHOWN = {
     "errors": "%",
@@ -32,6 +33,7 @@ SHOWN = {
     "canary": "",
     "disk": "%",
     "certificate": "d",
+    "machine": "",
 }
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The alert's name.")]
@@ -49,7 +51,7 @@ def add(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="errors, latency, starts, canary, disk or certificate."
+            metavar="KIND", help="errors, latency, starts, canary, disk, certificate or machine."
         ),
     ],
     webhook: Annotated[str, typer.Option(metavar="URL", help="Where it is told, by POST.")],
@@ -59,14 +61,14 @@ def add(
     limit: Annotated[
         str,
         typer.Option(
-            help="Such as 5% (errors), 800ms (latency), 3 (starts), 90% (disk), 7d (certificate)."
+            help="Such as 5% (errors), 800ms (latency), 3 (starts), 90% (disk), 7d (certificate), 1 (machine)."
         ),
     ] = "",
     within: Annotated[str, typer.Option(help="How far it looks back: 1m to 60m.")] = "5m",
     json: options.Json = False,
     environment: options.Environment = None,
 ) -> None:
-    """Tell a webhook when requests fail or are slow, containers do not start, a canary is rolled back, the disk is full, or a certificate ends."""
+    """Tell a webhook when requests fail or are slow, containers do not start, a canary is rolled back, the disk is full, a certificate ends, or a machine does not answer."""
     from homeport.contract.api.alerts import NewAlert
 
     app_name, tag = parts(of)

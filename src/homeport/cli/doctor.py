@@ -49,7 +49,7 @@ def doctor(json: options.Json = False) -> None:
         _isolation(settings),
         _images(),
         _gpus(),
-        asyncio.run(_server(settings)),
+        *asyncio.run(_server(settings)),
         _names(settings),
     ]
     if json:
@@ -194,14 +194,23 @@ def _database(settings: Settings) -> Finding:
         return Finding("database", False, failure.message, failure.hint)
 
 
-async def _server(settings: Settings) -> Finding:
+async def _server(settings: Settings) -> list[Finding]:
+    """Check the server that runs, and the machines that have joined it."""
     async with server.running(settings) as client:
         try:
             status = await client.server.status()
         except Failure as failure:
-            return Finding("server", False, failure.message, failure.hint, needed=False)
+            return [Finding("server", False, failure.message, failure.hint, needed=False)]
+        problems = await client.alerts.findings() if status.nodes else ()
     text = f"pid {status.pid} on {output.address(status)}, {len(status.apps)} apps"
-    return Finding("server", True, text)
+    machines = [
+        Finding("machine", False, problem.text, problem.hint, needed=problem.needed)
+        for problem in problems
+        if problem.what == "machine"
+    ]
+    if status.nodes and not machines:
+        machines.append(Finding("machines", True, f"{len(status.nodes)} besides this one"))
+    return [Finding("server", True, text), *machines]
 
 
 def _names(settings: Settings) -> Finding:

@@ -197,7 +197,8 @@ def show_line(line: "LogLine", *, timestamps: bool = False, talk: bool = False) 
 
     colour = _colour(line.function)
     stamp = f"{local_time(line.at)} " if timestamps else ""
-    prefix = f"{line.function} {line.container} "
+    where = f"{line.node} " if line.node else ""
+    prefix = f"{line.function} {line.container} {where}"
     console = err() if talk else out()
     for piece in terminal.pieces(line.text):
         text = Text(piece, style="dim" if line.source == "system" else "")

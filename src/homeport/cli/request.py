@@ -175,10 +175,11 @@ def lines_of(request: RecordedRequest) -> list[str]:
     if request.kind == "call":
         title = "call"
     version = f" {_version(request)}" if request.version else ""
+    where = f" on {request.node}" if request.node else ""
     sizes = f"{size(request.received_bytes)} in, {size(request.sent_bytes)} out"
     lines = [
         f"{title} -> {_ended(request)}",
-        f"{request.app}.{request.tag}{version} {request.container or '(no container)'}, {request.id}",
+        f"{request.app}.{request.tag}{version} {request.container or '(no container)'}{where}, {request.id}",
         f"{output.local_time(request.at)}, {output.duration(request.total_ms)}, {sizes}",
     ]
     if request.client:

@@ -237,4 +237,5 @@ class LogLine:
     text: str  # without its newline
     source: str = "output"  # `output` (the container's) or `system` (ours)
     request: str = ""  # the X-Request-Id that it was printed for, if known
+    node: str = ""  # the machine that has joined and runs the container; empty: the server's own
     within: Scope = MAIN  # of the app; not in the files of the log, which have a folder for each

@@ -103,6 +103,7 @@ def _watcher(state: State, fleet: Fleet, deploys: Deploys, opened: AsyncExitStac
         home=deploys.parts.settings.home,
         certificates=lambda: [] if keeper is None else keeper.states(),
         canaries=lambda scope: canaries.failed(scope, deploys.deployer.live.get),
+        machines=fleet.nodes.gone,
     )
     state.requests.added = watcher.touched
     fleet.sampler.failed = watcher.touched

@@ -250,6 +250,7 @@ def open_deploys(
         versions=parts.live.versions,
         start=state.cold_starts.recent,
     )
+    state.requests.node_of = fleet.nodes.node_of
     fleet.ingress.keep(
         traces.keeping(state.requests, fleet.exporter, places), state.requests.recent
     )

@@ -147,6 +147,7 @@ class Reports:
             function=order.pool.function,
             within=order.within,
             source="system" if reported.source == "system" else "output",
+            node=self._node,
         )
 
     def _address(self, label: str) -> str:

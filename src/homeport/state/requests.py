@@ -1,20 +1,17 @@
 """Keeps the last requests of each environment, in files that are never larger together than a cap.
 
 `requests/<number>.log` in the home has a line for each request that has ended (contract/recorded.py), the oldest first;
-other environments than `main` have a folder each. Between them are lines that begin with a mark: which app an endpoint
-belongs to, and which revision a container runs, from there on. A file has at most an eighth of the cap: then another one
+other environments than `main` have a folder each. Between them are marks (state/marks.py). A file has at most an eighth of the cap: then another one
 begins, and the oldest is deleted. A thread writes the files; they are read in threads too.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import queue
 import shutil
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,23 +21,18 @@ from homeport.contract import recorded
 from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import CONTAINER, ENDED, ENDPOINT, ID, MISSING
 from homeport.contract.sizes import MIB
-from homeport.contract.traffic import RequestRecord
+from homeport.state import marks
+from homeport.state.marks import Kept, Line
 from homeport.state.scope import MAIN, Scope, folder
 
 PARTS = 8  # files of an environment
 LEAST_BYTES = 64 * 1024  # of a file
 QUEUED = 50  # pieces of lines that wait for a slow disk; further ones are lost
 DISK_S = 10.0  # how long a search waits for them
-AT_ONCE = 5_000  # lines between two pauses of a search, for the other threads
-BREATH_S = 0.001
 RECENT_BYTES = 2 * MIB  # the last lines, of which an ingress that outlives a server may have some
 FIRST = 1_000_001  # so that names sort as numbers
-ENDPOINT_MARK, CONTAINER_MARK = "@", "#"
 
 log = logging.getLogger(__name__)
-
-Line = Sequence[str]
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -49,16 +41,6 @@ class Place:
     scope: Scope
     app: str
     tag: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """One request, and whose it is."""
-
-    request: RequestRecord
-    app: str
-    tag: str
-    revision: str  # of the container; empty: no container has answered, or it is not known
 
 
 FOLLOWED = 2_000  # requests that wait for a slow follower; further ones are lost for it
@@ -91,6 +73,8 @@ class Requests:
         self._counting = threading.Lock()
         self._followers: set[Sees] = set()
         self.added: Callable[[], None] = lambda: None  # called when requests have ended
+        #: Returns the machine of a container, as `Kept.node`; called on the event loop.
+        self.node_of: Callable[[str], str] = lambda _container: ""
         if cap_bytes:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
@@ -117,7 +101,8 @@ class Requests:
         places = {endpoint: place(endpoint) for endpoint in {line[ENDPOINT] for line in lines}}
         revisions = {name: revision(name) for name in {line[CONTAINER] for line in lines}}
         if is_kept:
-            self._queue.put(lambda: self._write(lines, places, revisions))
+            nodes = {name: node for name in revisions if (node := self.node_of(name))}
+            self._queue.put(lambda: self._write(lines, places, revisions, nodes))
         for follower in self._followers:
             follower.see(lines, places, revisions)
 
@@ -128,9 +113,9 @@ class Requests:
         """
         records: deque[Kept] = deque()
         for path in self.written(scope):
-            rows: deque[_Row] = deque(maxlen=count - len(records))
+            rows: deque[marks.Row] = deque(maxlen=count - len(records))
             first_ms = None
-            for row in _rows(path):
+            for row in marks.rows(path):
                 first_ms = first_ms or int(row.words[ENDED])
                 if wants(row.words, row.app, row.tag):
                     rows.append(row)
@@ -142,7 +127,7 @@ class Requests:
     def find(self, scope: Scope, request: str) -> Kept | None:
         """Return the request with this id; None if it is not kept. Call it in a thread."""
         for path in self.written(scope):
-            for row in _rows(path, f" {request} "):
+            for row in marks.rows(path, f" {request} "):
                 if row.words[ID] == request:
                     return row.as_kept()
         return None
@@ -166,7 +151,7 @@ class Requests:
     @contextlib.contextmanager
     def following(self, scope: Scope, wants: Wanted) -> Iterator["Follower"]:
         """Yield a reader of the wanted requests of an environment that end from now on."""
-        follower = Follower(scope, wants)
+        follower = Follower(scope, wants, self.node_of)
         self._followers.add(follower)
         try:
             yield follower
@@ -207,7 +192,11 @@ class Requests:
             file.close()
 
     def _write(
-        self, lines: Sequence[Line], places: dict[str, Place | None], revisions: dict[str, str]
+        self,
+        lines: Sequence[Line],
+        places: dict[str, Place | None],
+        revisions: dict[str, str],
+        nodes: dict[str, str],
     ) -> None:
         by_scope: dict[Scope, list[tuple[Line, Place]]] = {}
         for line in lines:
@@ -217,7 +206,7 @@ class Requests:
             if scope not in self._files:
                 self._files[scope] = _File(self._root / folder(scope), self._part_bytes)
             try:
-                self._files[scope].append(placed, revisions)
+                self._files[scope].append(placed, revisions, nodes)
             except OSError as error:
                 self._lose(len(placed))
                 self._files.pop(scope).close()
@@ -252,10 +241,10 @@ class Requests:
 class Follower:
     """Reads the requests of an environment as they end; a slow reader loses some, and gets their number."""
 
-    def __init__(self, scope: Scope, wants: Wanted) -> None:
-        self._scope = scope
+    def __init__(self, scope: Scope, wants: Wanted, node_of: Callable[[str], str]) -> None:
+        self._scope, self._node_of = scope, node_of
         self._wants = wants
-        self._rows: deque[_Row] = deque()
+        self._rows: deque[marks.Row] = deque()
         self._lost = 0
         self._some = asyncio.Event()
 
@@ -270,7 +259,9 @@ class Follower:
             if not self._wants(line, place.app, place.tag):
                 continue
             if len(self._rows) < FOLLOWED:
-                self._rows.append(_Row(line, place.app, place.tag, revisions[line[CONTAINER]]))
+                container = line[CONTAINER]
+                node = self._node_of(container)
+                self._rows.append(marks.Row(line, place.app, place.tag, revisions[container], node))
             else:
                 self._lost += 1
         if self._rows:
@@ -295,15 +286,22 @@ class _File:
         self._most_bytes = most_bytes
         self._descriptor = -1
         self._places: dict[str, Place] = {}  # that the file has already
-        self._revisions: dict[str, str] = {}
+        self._containers: dict[str, str] = {}  # what each one's mark says
 
-    def append(self, placed: Sequence[tuple[Line, Place]], revisions: dict[str, str]) -> None:
+    def append(
+        self,
+        placed: Sequence[tuple[Line, Place]],
+        revisions: dict[str, str],
+        nodes: dict[str, str],
+    ) -> None:
         """Write these requests, all or none: `OSError`. If they do not fit, they are in another file."""
         texts = [" ".join(line) for line, _ in placed]
         size = self._begin(sum(map(len, texts)))
         texts_of_line: list[str] = []
         for text, (line, place) in zip(texts, placed, strict=True):
-            texts_of_line += self._marks(line, place, revisions[line[CONTAINER]])
+            container = line[CONTAINER]
+            ran = revisions[container], nodes.get(container, "")
+            texts_of_line += self._marks(line, place, *ran)
             texts_of_line.append(f"{text}\n")
         unwritten = "".join(texts_of_line).encode("ascii", "replace")
         try:
@@ -319,17 +317,18 @@ class _File:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
-        self._places, self._revisions = {}, {}
+        self._places, self._containers = {}, {}
 
-    def _marks(self, line: Line, place: Place, revision: str) -> Iterator[str]:
+    def _marks(self, line: Line, place: Place, revision: str, node: str) -> Iterator[str]:
         """Yield the marks that a reader of the file needs before this line."""
         endpoint, container = line[ENDPOINT], line[CONTAINER]
         if self._places.get(endpoint) != place:
             self._places[endpoint] = place
-            yield f"{ENDPOINT_MARK} {endpoint} {json.dumps([place.app, place.tag])}\n"
-        if container != MISSING and self._revisions.get(container) != revision:
-            self._revisions[container] = revision
-            yield f"{CONTAINER_MARK} {container} {json.dumps(revision)}\n"
+            yield marks.of_endpoint(endpoint, place.app, place.tag)
+        mark = marks.of_container(container, revision, node)
+        if container != MISSING and self._containers.get(container) != mark:
+            self._containers[container] = mark
+            yield mark
 
     def _begin(self, more: int) -> int:
         """Open the newest file, or the next one if that has no room; return its size."""
@@ -353,59 +352,8 @@ class _File:
         return size
 
 
-class Marks:
-    """The contents of a file's marks up to some line."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, tuple[str, str]] = {}  # endpoint -> app, tag
-        self.revisions: dict[str, str] = {}  # of containers
-
-    def take(self, line: str) -> bool:
-        """Return whether a line is a mark, and record its contents."""
-        if line[:1] not in (ENDPOINT_MARK, CONTAINER_MARK):
-            return False
-        with contextlib.suppress(ValueError, TypeError):
-            mark, name, value = line.split(" ", 2)
-            if mark == ENDPOINT_MARK:
-                app, tag = json.loads(value)
-                self.places[name] = (app, tag)
-            else:
-                self.revisions[name] = json.loads(value)
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A line of a file, with the contents of the marks before it."""
-
-    words: Line
-    app: str
-    tag: str
-    revision: str
-
-    def as_kept(self) -> Kept:
-        request = recorded.decode(self.words)
-        return Kept(request=request, app=self.app, tag=self.tag, revision=self.revision)
-
-
 def _modified(path: Path) -> float:
     with contextlib.suppress(OSError):
         return path.stat().st_mtime
     return 0.0
 
-
-def _rows(path: Path, needle: str = "") -> Iterator[_Row]:
-    """Yield the requests of a file, the oldest first; only those with the `needle` in their line."""
-    marks = Marks()
-    try:
-        text = path.read_bytes().decode("ascii", "replace")
-    except OSError:  # it was deleted meanwhile
-        return
-    for number, line in enumerate(text.split("\n")[:-1]):
-        if number % AT_ONCE == 0:
-            time.sleep(BREATH_S)
-        if marks.take(line) or needle not in line:
-            continue
-        if (words := recorded.fields(line)) is not None:
-            app, tag = marks.places.get(words[ENDPOINT], ("", ""))
-            yield _Row(words, app, tag, marks.revisions.get(words[CONTAINER], ""))

@@ -11,7 +11,8 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import ENDED, ENDPOINT, FIRST, HOW, PARKED, SENT, STATUS, TOTAL
 from homeport.state import grids
 from homeport.state.grids import Grids, Key, Window
-from homeport.state.requests import Marks, Requests
+from homeport.state.marks import Marks
+from homeport.state.requests import Requests
 from homeport.state.scope import Scope
 
 LEFT = "left"

@@ -53,6 +53,9 @@ def test_a_clock_that_is_set_back_ends_nothing_early_and_holds_nothing_for_ever(
         ("certificate", 7.0, -1.0, True),
         ("certificate", 7.0, None, False),
         ("errors", 5.0, None, False),
+        ("machine", 1.0, 1.0, True),
+        ("machine", 2.0, 1.0, False),
+        ("machine", 1.0, None, False),
     ],
 )
 def test_what_is_beyond_a_limit(kind, limit, value, bad):

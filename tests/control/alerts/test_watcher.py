@@ -75,6 +75,7 @@ class House:
         self.hook = Hook()
         self.certificates: list = []
         self.canaries: list[CanaryRow] = []
+        self.gone: list[str] = []  # machines
         self.looks = 0
         self.watcher = self._watcher(home)
         self.home = home
@@ -87,6 +88,7 @@ class House:
             home=home,
             certificates=lambda: self.certificates,
             canaries=lambda scope: self.canaries if scope == MAIN else [],
+            machines=lambda: self.gone,
             webhooks=self.hook,
             now=self.now,
         )
@@ -260,6 +262,23 @@ def test_a_full_disk_and_a_certificate_that_ends_are_told(tmp_path, monkeypatch)
 
         assert [("disk", "firing"), ("tls", "firing")] == house.hook.told
         assert "near.test: the certificate is valid for 6 more days" in house.hook.got[1]["text"]
+
+    virtually(story(tmp_path, tell))
+
+
+def test_a_machine_that_does_not_answer_is_told_once_and_its_return_too(tmp_path):
+    async def tell(house):
+        await house.alerts.add(row("m", kind="machine", threshold=1.0), URL)
+        await asyncio.sleep(100)
+        assert [] == house.hook.told
+        house.gone = ["b", "c"]
+        await asyncio.sleep(EVERY_S["machine"] + 1)
+        assert [("m", "firing")] == house.hook.told
+        assert "machines that do not answer: b, c" == house.hook.got[0]["text"]
+        house.gone = []
+        await asyncio.sleep(100)
+
+        assert [("m", "firing"), ("m", "resolved")] == house.hook.told
 
     virtually(story(tmp_path, tell))
 

@@ -10,6 +10,7 @@ from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus, Func
 from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.container import State
 from homeport.control.api import metrics
+from homeport.control.fleet.census import NodeNumbers
 
 NUMBERS = [
     field for field in dataclasses.fields(FunctionStatus) if field.name not in ("name", "next_run")
@@ -141,3 +142,25 @@ def test_the_control_plane_does_not_import_it_before_somebody_asks():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "False" == done.stdout.strip()
+
+
+def test_nodes_have_their_state_and_what_is_free():
+    there = NodeNumbers(
+        name="b", state="drained", containers=2, places_free=3, memory_free_mib=4, round_trip_s=0.5
+    )
+    unknown = NodeNumbers(name="c", state="gone", containers=0)
+    told = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(metrics.render([], [there, unknown]))
+        for sample in family.samples
+    }
+
+    assert {
+        ("homeport_nodes", "b", "drained"): 1.0,
+        ("homeport_nodes", "c", "gone"): 1.0,
+        ("homeport_node_containers", "b"): 2.0,
+        ("homeport_node_containers", "c"): 0.0,
+        ("homeport_node_free_places", "b"): 3.0,
+        ("homeport_node_free_memory_bytes", "b"): 4.0 * 1024**2,
+        ("homeport_node_round_trip_seconds", "b"): 0.5,
+    } == told

@@ -8,12 +8,12 @@ class NewAlert:
     """An alert to add."""
 
     name: str
-    kind: str  # `errors`, `latency`, `starts`, `canary`, `disk` or `certificate`
+    kind: str  # `errors`, `latency`, `starts`, `canary`, `disk`, `certificate` or `machine`
     url: str  # of the webhook
     app: str = ""  # the requests or the starts of this app alone
     tag: str = ""  # of this function alone, or of `Class.method`; not for `canary`
     #: errors: percent of the requests; latency: milliseconds of the 99th percentile; starts, canary: how many that failed; disk:
-    #: percent that is used; certificate: days that are left. null: 5, 1000, 3, 1, 90 and 7
+    #: percent that is used; certificate: days that are left; machine: how many do not answer. null: 5, 1000, 3, 1, 90, 7 and 1
     limit: float | None = None
     window_s: float = 300.0  # how far it looks back; errors, latency and starts
 
@@ -64,7 +64,7 @@ class AlertTest:
 class Finding:
     """Something that is wrong, or that could be better."""
 
-    what: str  # `database`, `app`, `canary`, `certificate`, `disk`, `alert`, `isolation` …
+    what: str  # `database`, `app`, `canary`, `certificate`, `disk`, `machine`, `alert`, `isolation` …
     text: str
     app: str = ""
     hint: str = ""

@@ -20,6 +20,7 @@ class RecordedRequest:
         int | None
     )  # of the app, as the container runs it; null: no container answered, or a session's
     container: str  # empty: homeport has answered itself
+    node: str = ""  # the machine that has joined and runs the container; empty: the server's own
     method: str
     path: str  # cut if it is very long
     query: str  # empty unless the setting `request_details` has `queries`

@@ -16,9 +16,10 @@ LIMITS = {
     "canary": 1.0,
     "disk": 90.0,
     "certificate": 7.0,
+    "machine": 1.0,
 }
 #: The kinds that are about the whole server.
-OF_SERVER = ("disk", "certificate")
+OF_SERVER = ("disk", "certificate", "machine")
 #: The kinds that look back for a time.
 WITH_WINDOW = ("errors", "latency", "starts")
 CALM_S = 60.0  # for the other kinds
@@ -96,6 +97,7 @@ def describe(kind: str, limit: float, measured: Measured | None) -> str:
         "starts": f"{value} containers did not start (limit {bound})",
         "canary": f"the canary was rolled back: {measured.why}",
         "disk": f"{value} % of the disk is used (limit {bound} %)",
+        "machine": f"machines that do not answer: {measured.why}",
         "certificate": f"the certificate is valid for {value} more days (limit {bound})",
     }[kind]
     return f"{measured.what}: {text}" if measured.what else text

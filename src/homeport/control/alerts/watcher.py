@@ -1,7 +1,7 @@
 """The two loops of alerts: one measures the watched values, and one delivers the messages.
 
 Without an alert, neither is ever woken. Requests and starts are looked at only while there are some, or while an alert of them
-fires; canaries and the disk once a minute, certificates once an hour.
+fires; other machines every 15 seconds, canaries and the disk once a minute, certificates once an hour.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ EVERY_S = {
     "canary": 60.0,
     "disk": 60.0,
     "certificate": 3600.0,
+    "machine": 15.0,
 }
 STEP_S = 10  # in which requests are counted
 DAY_S = 86400.0
@@ -56,16 +57,20 @@ class Watcher:
         home: Path,
         certificates: Callable[[], Sequence[HostState]],
         canaries: Callable[[Scope], Sequence[CanaryRow]],
+        machines: Callable[[], Sequence[str]] = tuple,
         webhooks: Webhooks | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`canaries` returns those of an environment that were rolled back and have no successor yet."""
+        """`canaries` returns those of an environment that were rolled back and have no successor yet.
+
+        `machines` returns those that were given up.
+        """
         self._alerts = alerts
         self._traffic = Traffic(requests, now)
         self._usages = usages
         self._home = home
         self._certificates = certificates
-        self._canaries = canaries
+        self._canaries, self._machines = canaries, machines
         self._webhooks = webhooks or Webhooks()
         self._now = now
         self._touched = True  # there may have been requests before this server
@@ -140,6 +145,9 @@ class Watcher:
                 for certificate in self._certificates() if certificate.not_after is not None),
                 lowest=True,
             )  # fmt: skip
+        if row.kind == "machine":
+            gone = self._machines()
+            return Measured(value=len(gone), why=", ".join(gone)) if gone else None
         if row.kind == "canary":
             canaries = self._canaries(row.scope)
             return _rolled_back([c for c in canaries if row.app in ("", c.app)])

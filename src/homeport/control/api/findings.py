@@ -2,30 +2,44 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from homeport.contract.api.alerts import Finding, FindingList
 from homeport.contract.api.apps import AppState
+from homeport.contract.api.nodes import JoinedNode
 from homeport.contract.api.server import Status
 from homeport.contract.scope import Scope
-from homeport.contract.sizes import GIB
+from homeport.contract.sizes import GIB, MIB
 from homeport.control.alerts import rules
 from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 from homeport.control.deploys.canaries import has_failed
 from homeport.control.deploys.parts import Parts
+from homeport.control.fleet.mirror import Health
+from homeport.control.fleet.nodes import OWN
 from homeport.state.alerts import Alerts
 
 LEAST_BYTES = GIB  # of free disk
+MOST_OFF_S = 5.0  # of a machine's clock
+WRONG_S = 600.0  # from then on its times are not used (link/trust.py)
+RENEWED_S = 5 * 86400.0  # a certificate of two weeks is renewed after one
 
 
 class Findings:
     """Finds problems."""
 
-    def __init__(self, view: View, parts: Parts, alerts: Alerts) -> None:
-        self._view, self._parts, self._alerts = view, parts, alerts
+    def __init__(
+        self,
+        view: View,
+        parts: Parts,
+        alerts: Alerts,
+        nodes: Callable[[], Sequence[JoinedNode]] = tuple,
+    ) -> None:
+        """`nodes` returns the machines that have joined."""
+        self._view, self._parts, self._alerts, self._nodes = view, parts, alerts, nodes
 
     @route("GET", "/v1/findings")
     async def every(self, caller: Caller) -> FindingList:
@@ -35,7 +49,13 @@ class Findings:
         if caller.is_of_server:
             home = self._parts.settings.home
             free = (await asyncio.to_thread(shutil.disk_usage, home)).free
-            findings = [*of_server(status, home, free), *findings, *self._of_machine()]
+            machines = of_machines(self._nodes(), status.version, time.time())
+            findings = [
+                *of_server(status, home, free),
+                *machines,
+                *findings,
+                *self._without_isolation(),
+            ]
         return FindingList(findings=tuple(sorted(findings, key=lambda finding: not finding.needed)))
 
     def _of_alerts(self, caller: Caller) -> Iterator[Finding]:
@@ -45,14 +65,17 @@ class Findings:
                 text = f"`{row.name}`: {row.told or row.kind}"
                 yield Finding(what="alert", text=text, app=row.app)
 
-    def _of_machine(self) -> Iterator[Finding]:
+    def _without_isolation(self) -> Iterator[Finding]:
         settings = self._parts.settings
-        for capacity in self._parts.nodes.capacities():
-            if not capacity.isolated and settings.isolation != "off":
+        for mirror in self._parts.nodes.mirrors.values():
+            capacity, is_own = mirror.capacity, mirror.name == OWN
+            is_there = mirror.health is not Health.GONE
+            if capacity and is_there and not capacity.isolated and settings.isolation != "off":
+                where = "" if is_own else f" of the machine `{mirror.name}`"
                 yield Finding(
                     what="isolation",
-                    text="containers have no sandbox",
-                    hint="`homeport doctor` says what stands in the way",
+                    text=f"containers{where} have no sandbox",
+                    hint="`homeport doctor`, on that machine, says what stands in the way",
                     needed=settings.isolation == "on",
                 )
 
@@ -70,6 +93,41 @@ def of_server(status: Status, home: Path, free_bytes: int) -> Iterator[Finding]:
             text=f"{home} has {free_bytes // (1024 * 1024)} MiB left",
             hint="`homeport image prune` frees what no app needs",
         )
+
+
+def of_machines(nodes: Iterable[JoinedNode], version: str, now: float) -> Iterator[Finding]:
+    """Yield the problems of the machines that have joined; `version` is that of this server."""
+    for node in nodes:
+        for text, hint, needed in _of_machine(node, version, now):
+            yield Finding(
+                what="machine", text=f"`{node.name}`: {text}", hint=hint, needed=needed
+            )
+
+
+def _of_machine(
+    node: JoinedNode, version: str, now: float
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield what is wrong with a machine, what can be done, and whether that is needed."""
+    if node.health == "gone":
+        hint = "start its agent again, or forget it: `homeport node remove`"
+        yield "it does not answer, and its containers were replaced", hint, not node.drained
+        return
+    if node.health == "suspect":
+        yield "it does not answer at the moment", "its containers are replaced if that lasts", False
+    if node.version and node.version != version:
+        hint = "install the same version on all machines: `homeport service upgrade`"
+        yield f"it has homeport {node.version}, and this server {version}", hint, False
+    if node.clock_off_s is not None and abs(node.clock_off_s) > MOST_OFF_S:
+        way = "ahead" if node.clock_off_s > 0 else "behind"
+        hint = "`timedatectl set-ntp true`, on that machine; the times of its log lines are wrong"
+        text = f"its clock is {abs(node.clock_off_s):.0f} s {way}"
+        yield text, hint, abs(node.clock_off_s) > WRONG_S
+    if node.certificate_until is not None and node.certificate_until - now < RENEWED_S:
+        days = (node.certificate_until - now) / 86400
+        hint = f"`homeport node logs {node.name}` may say why it was not renewed"
+        yield f"its certificate ends in {max(days, 0.0):.1f} days, and cuts it off then", hint, True
+    if node.free_mib is not None and node.free_mib * MIB < LEAST_BYTES:
+        yield f"its disk has {node.free_mib} MiB left", "make room on it", True
 
 
 def of_apps(status: Status) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.api.view import cold_start
 from homeport.state import coldstarts, logs, requests
-from homeport.state.requests import Kept
+from homeport.state.marks import Kept
 from homeport.state.store import Stores
 
 MOST = 10_000  # requests in one answer
@@ -145,6 +145,7 @@ def _request(record: Kept, version: int | None) -> RecordedRequest:
         tag=record.tag,
         version=version,
         container=request.container,
+        node=record.node,
         method=request.method,
         path=request.path,
         query=request.query,

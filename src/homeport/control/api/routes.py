@@ -62,6 +62,7 @@ from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
+from homeport.control.fleet import census
 from homeport.control.fleet import tunnels as fleet
 from homeport.control.fleet.machines import Machines
 from homeport.state import (
@@ -145,14 +146,16 @@ class Api:
         self._over_time = OverTime(
             Traffic(backend.requests), backend.usages, parts.store, backend.deploys
         )
+        nodes = Nodes(backend.machines, parts.nodes)
         self._nouns = (
             Server(
                 view,
+                nodes=lambda: census.of(parts.nodes),
                 alone=lambda: parts.environments.is_alone,
                 keep=backend.keep,
                 shutdown=backend.shutdown,
             ),
-            Findings(view, parts, backend.alerts),
+            Findings(view, parts, backend.alerts, nodes.told),
             Apps(view, deployer, backend.cold_starts, backend.deploys, parts),
             functions,
             self._calls,
@@ -182,7 +185,7 @@ class Api:
             CustomDomains(backend.domains),
             Environments(parts.environments, backend.worlds),
             Workspaces(parts.environments, backend.worlds),
-            Nodes(backend.machines, parts.nodes),
+            nodes,
         )
 
     def app(self) -> Router:

@@ -15,6 +15,7 @@ from homeport.control.api.access import Caller
 from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
+from homeport.control.fleet.census import NodeNumbers
 
 
 class Server:
@@ -24,13 +25,14 @@ class Server:
         self,
         view: View,
         *,
+        nodes: Callable[[], Sequence[NodeNumbers]],
         alone: Callable[[], bool],
         keep: Callable[[], None],
         shutdown: Callable[[], None],
     ) -> None:
-        """`alone` returns whether the server has one workspace."""
+        """`nodes` returns the numbers of each node, `alone` whether the server has one workspace."""
         self._view = view
-        self._alone = alone
+        self._nodes, self._alone = nodes, alone
         self._keep = keep
         self._shutdown = shutdown
 
@@ -47,7 +49,8 @@ class Server:
                 hint="ask the API, with a token of the scope `read`",
             )
         apps = (await self._view.seen(caller.sees)).apps
-        return await asyncio.to_thread(_metrics, apps)
+        nodes = self._nodes() if caller.is_of_server else ()
+        return await asyncio.to_thread(_metrics, apps, nodes)
 
     @route("GET", "/v1/status")
     async def status(self, caller: Caller) -> Status:
@@ -70,8 +73,8 @@ class Server:
         return Nothing()
 
 
-def _metrics(apps: Sequence[AppStatus]) -> PlainTextResponse:
+def _metrics(apps: Sequence[AppStatus], nodes: Sequence[NodeNumbers]) -> PlainTextResponse:
     """Write the page in a thread: requests that park must not wait for it, nor for its imports."""
     from homeport.control.api import metrics
 
-    return PlainTextResponse(metrics.render(apps), media_type=metrics.TYPE)
+    return PlainTextResponse(metrics.render(apps, nodes), media_type=metrics.TYPE)

@@ -28,7 +28,6 @@ from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.deployer import Deployed, Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
-from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import OWN
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Totals
@@ -104,7 +103,7 @@ class View:
     def _states_of_nodes(self) -> dict[str, str]:
         """Return the state of each machine that has joined."""
         return {
-            mirror.name: "drained" if mirror.drained and mirror.health is Health.READY else str(mirror.health)
+            mirror.name: mirror.state
             for mirror in self._nodes.mirrors.values()
             if mirror.name != OWN
         }

@@ -22,7 +22,8 @@ from homeport.control.deploys.judge import Starts
 from homeport.control.fleet.pools import Pools
 from homeport.state.audit import Audit
 from homeport.state.deploys import OK, Deploys
-from homeport.state.requests import Line, Place, Requests
+from homeport.state.marks import Line
+from homeport.state.requests import Place, Requests
 from homeport.supervised import Tasks, supervised
 
 LOOK_S = 1.0  # how often at least: containers that do not start make no requests

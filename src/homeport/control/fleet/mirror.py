@@ -106,6 +106,12 @@ class Mirror:
         node.watch(self._hear, on_line)
 
     @property
+    def state(self) -> str:
+        """Its health, or `drained` if it answers and gets no new containers."""
+        is_drained = self.drained and self.health is Health.READY
+        return "drained" if is_drained else str(self.health)
+
+    @property
     def takes(self) -> bool:
         """Whether it may get containers: it has places for them, and is not drained."""
         return not self.drained and self.capacity is not None and self.capacity.places > 0

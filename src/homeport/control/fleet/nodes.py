@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NoReturn
 
@@ -23,6 +24,7 @@ from homeport.control.fleet.mirror import GONE_S, Health, Mirror, Past
 from homeport.supervised import Tasks, supervised
 
 OWN = "here"  # the name of the node that this machine is
+MOST_ELSEWHERE = 20_000  # containers of other machines that are remembered
 LEAST_MORE_S = 0.5  # that a deploy waits for the other nodes, after one has built its image
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Nodes:
             None
         )  # called when a node answers after a silence
         self.mirrors: dict[str, Mirror] = {}
+        self._elsewhere: OrderedDict[str, str] = OrderedDict()  # container of another machine -> it
         self._came = asyncio.Event()  # a node has sent its list
         self._on_line, self._gone_s = on_line, gone_s
         self._tasks = Tasks()
@@ -126,6 +129,14 @@ class Nodes:
     def taking(self) -> list[Mirror]:
         """Return the nodes that answer and may get containers, in the order of their names."""
         return [mirror for mirror in self.ready() if mirror.takes]
+
+    def gone(self) -> list[str]:
+        """Return the names of the nodes that were given up, but of those that were drained before."""
+        return sorted(
+            mirror.name
+            for mirror in list(self.mirrors.values())  # alerts ask in a thread
+            if mirror.health is Health.GONE and not mirror.drained
+        )
 
     def capacities(self) -> list[Capacity]:
         """Return the resources of the nodes that may get containers and are not given up."""
@@ -246,7 +257,15 @@ class Nodes:
         name = f"node {mirror.name}"
         self._watching[mirror.name] = self._tasks.start(name, supervised(name, mirror.watch_over))
 
+    def node_of(self, container: str) -> str:
+        """Return the other machine that runs a container, or ran it; empty for one of this machine, or an unknown one."""
+        return self._elsewhere.get(container, "")
+
     def _changed(self, container: Container) -> None:
+        if container.node not in ("", OWN) and container.id not in self._elsewhere:
+            self._elsewhere[container.id] = container.node
+            if len(self._elsewhere) > MOST_ELSEWHERE:
+                self._elsewhere.popitem(last=False)
         try:
             self._hear(container)
         except (

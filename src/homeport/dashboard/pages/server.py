@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
+from homeport.contract import labels
 from homeport.contract.api.alerts import AlertList, FindingList
 from homeport.contract.api.api_tokens import ApiTokenList
 from homeport.contract.api.apps import AppList
@@ -14,10 +15,12 @@ from homeport.contract.api.audit import AuditList, AuditQuery
 from homeport.contract.api.certificates import CertificateList
 from homeport.contract.api.domains import DomainList
 from homeport.contract.api.images import BuildLog, ImageList
+from homeport.contract.api.nodes import NodeList
 from homeport.contract.api.server import Status
 from homeport.contract.api.spawned import CallList, CallsQuery
 from homeport.contract.api.tokens import ProxyTokenList
 from homeport.contract.errors import Failure
+from homeport.contract.sizes import MIB
 from homeport.dashboard import render
 from homeport.dashboard.pages.page import Page, Part, Visit, section, segment
 from homeport.dashboard.pages.table import Cell, Column, Row, table
@@ -233,8 +236,9 @@ async def audit(visit: Visit) -> Part:
 
 async def machine(visit: Visit) -> Part:
     """Show the server, its nodes and its settings."""
-    status, findings, alerts = await asyncio.gather(
+    status, machines, findings, alerts = await asyncio.gather(
         visit.api.get(Status, "/v1/status"),
+        _or_why(visit.api.get(NodeList, "/v1/nodes")),
         visit.api.get(FindingList, "/v1/findings"),
         _or_why(visit.api.get(AlertList, "/v1/alerts")),
     )
@@ -260,10 +264,36 @@ async def machine(visit: Visit) -> Part:
         render.template("facts", facts=facts, trouble=status.trouble),
         _findings(findings),
         _alerts(alerts),
-        table("Nodes", columns("Node", "Containers", "Count#"), rows, empty="No container runs.", id="nodes"),
+        *([_machines(machines)] if status.nodes else []),
+        table("Containers", columns("Node", "Containers", "Count#"), rows, empty="No container runs.", id="nodes"),
         table("Settings in force", columns("Setting", "Value~"), settings, empty=""),
         live_s=5.0,
     )  # fmt: skip
+
+
+def _machines(listed: NodeList | Failure) -> Markup:
+    """Show the machines that have joined."""
+    if isinstance(listed, Failure):
+        return _missing("Other machines", listed)
+    rows = [
+        Row(
+            id=node.name,
+            bad=node.health != "ready" and not node.drained,
+            cells=[
+                Cell(text=node.name, note=labels.written(node.labels)),
+                "drained" if node.drained and node.health == "ready" else node.health,
+                node.containers,
+                node.cores,
+                None if node.memory_mib is None else render.size(node.memory_mib * MIB),
+                None if node.free_mib is None else render.size(node.free_mib * MIB),
+                render.milliseconds(node.round_trip_ms),
+                node.version,
+            ],
+        )
+        for node in listed.nodes
+    ]
+    names = columns("Machine", "State?", "Containers#", "Cores#", "Memory#", "Free disk#", "Round trip#", "homeport")  # fmt: skip
+    return table("Other machines", names, rows, empty="None has joined.", id="machines")
 
 
 def _findings(listed: FindingList) -> Markup:
