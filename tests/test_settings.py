@@ -104,6 +104,7 @@ def test_public_certificates_go_with_the_usual_ports(home, environ, ports, url):
         ({"HOMEPORT_DNS": "lexicon"}, "there is no `dns_provider`"),
         ({"HOMEPORT_DNS_KEY": "homeport:s3cret!"}, "in Base64"),
         ({"HOMEPORT_DNS_KEY": "md5:homeport:czNjcmV0"}, "HOMEPORT_DNS_KEY is wrong"),
+        ({"HOMEPORT_REGION": "a b"}, "HOMEPORT_REGION is 'a b': letters, digits"),
         ({"HOMEPORT_ACME_DIRECTORY": "http://ca.example.com"}, "a URL such as https://"),
         ({"HOMEPORT_EMAIL": "ada"}, "an address such as ada@example.com"),
     ],

@@ -100,7 +100,7 @@ UNREAD = (
     *("parameters", "secrets", "build_secrets", "build_volumes", "where", "retries"),
     *("exit_grace_s", "schedule"),
     *("min_containers", "buffer_containers", "scaledown_window_s"),
-    *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s"),
+    *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s", "region"),
 )
 UNREAD_OF_WEB = ("label", "requires_proxy_auth", "custom_domains", "where")
 

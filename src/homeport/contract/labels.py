@@ -1,7 +1,7 @@
 """The labels of a machine, such as `region=eu`: what they may be, and how they are written."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from homeport.contract.errors import BadRequest
 
@@ -47,3 +47,12 @@ def check(labels: Mapping[str, str]) -> dict[str, str]:
                     hint="a name has lower-case letters, digits, `.`, `_`, `/` and `-`, and a value letters, digits, `.`, `_` and `-`",
                 )
     return dict(labels)
+
+
+def in_region(region: str, wanted: Sequence[str]) -> bool:
+    """Return whether a machine of this region is in one of those that are wanted.
+
+    >>> in_region("us-east", ("us",)), in_region("us-east", ("us-east-1", "eu")), in_region("", ("us",))
+    (True, False, False)
+    """
+    return any(region == name or region.startswith(f"{name}-") for name in wanted)

@@ -127,6 +127,7 @@ class FunctionSpec:
     memory_mib: tuple[int, int | None] | None = None  # request, hard limit
     ephemeral_disk_mib: int | None = None
     gpu: tuple[str, ...] = ()  # in order of preference
+    region: tuple[str, ...] = ()  # of the machines that may run it; empty: any
     retries: Retries | None = None  # of calls
     schedule: Schedule | None = None  # when it runs by itself, once it is deployed
     enable_memory_snapshot: bool = False

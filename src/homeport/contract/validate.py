@@ -37,6 +37,7 @@ MAX_SECRET = 32768  # characters of a value, as Modal's
 #: The original's rule; what a program needs to start would be hidden by a volume at the others.
 NO_VOLUME = ("/root", "/tmp", "/bin", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr")  # noqa: S108
 SCALEDOWN_S = (2.0, 3600.0)
+MAX_REGION = 62  # characters, as of a label (contract/labels.py)
 MAX_GRACE_S = 3600.0
 
 _MODULE = re.compile(r"[^/\\.\x00-\x1f\x7f]+(\.[^/\\.\x00-\x1f\x7f]+)*\Z")
@@ -186,6 +187,10 @@ def _function(spec: FunctionSpec) -> None:
         whole("memory", spec.memory_mib[0], 0, MAX_MIB)
         whole("memory", spec.memory_mib[1], spec.memory_mib[0], MAX_MIB)
     whole("ephemeral_disk", spec.ephemeral_disk_mib, 1, MAX_MIB)
+    checks.count(spec.region, 32, "regions")
+    for region in spec.region:
+        if not 0 < len(region) <= MAX_REGION:
+            raise ScriptError(f"{region[:80]!r} is not a region", where=spec.where)
     checks.count(spec.gpu, 32, "kinds of GPU")
     for gpu in spec.gpu:
         if not is_gpu(gpu):

@@ -20,7 +20,7 @@ MARK = "+"  # in the name of a variant's pools, which no function can have
 SHOWN = 8  # digits of the digest in that name
 #: Options that replace the function's own, by the same name.
 _PLAIN = (
-    *("cpu", "memory_mib", "gpu", "secrets", "volumes", "retries"),
+    *("cpu", "memory_mib", "gpu", "region", "secrets", "volumes", "retries"),
     *("max_containers", "buffer_containers", "scaledown_window_s", "timeout_s"),
 )
 
@@ -32,6 +32,7 @@ class Options:
     cpu: tuple[float, float | None] | None = None  # cores: request, hard limit
     memory_mib: tuple[int, int | None] | None = None  # request, hard limit
     gpu: tuple[str, ...] | None = None  # in order of preference
+    region: tuple[str, ...] | None = None  # of the machines that may run it
     secrets: tuple[SecretRef, ...] | None = field(default=None, repr=False)  # instead of all others
     volumes: tuple[VolumeMount, ...] | None = None  # instead of all others
     retries: Retries | None = None

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from homeport import private
 from homeport import settings as all_settings
-from homeport.contract import codec
+from homeport.contract import codec, labels
 from homeport.contract.api.answers import Fault
 from homeport.contract.container import LogLine
 from homeport.contract.dataclass import dataclass
@@ -249,6 +249,8 @@ async def own_node(
     """Open this machine's node, in this process."""
     agent = Agent(settings, tied=tied)
     nodes = Nodes([agent], on_line=on_line)
+    if settings.region:
+        nodes.label(agent.name, {labels.REGION: settings.region})
     await agent.open()
     opened.push_async_callback(agent.close)
     await nodes.open()

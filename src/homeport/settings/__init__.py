@@ -49,6 +49,7 @@ class Settings:
     trusted_proxies: str = (
         ""  # networks of proxies that tell scheme, host and client: `10.0.0.0/8,::1`
     )
+    region: str = ""  # of this machine, for functions with `region`; other machines have a label
     node_networks: str = ""  # networks where other machines may have their containers, besides the address each connects from
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk

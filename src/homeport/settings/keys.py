@@ -51,6 +51,7 @@ KEYS = {
     "host": Setting(values.host),
     "trusted_proxies": Setting(values.networks),
     "node_networks": Setting(values.networks),
+    "region": Setting(values.region),
     "http_port": Setting(values.port, int),
     "domain": Setting(values.domain),
     "workspace": Setting(values.label),

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from homeport.contract import names
+from homeport.contract import labels, names
+from homeport.contract.errors import BadRequest
 
 
 def port(raw: Any) -> int:
@@ -94,6 +95,15 @@ def addresses(raw: str) -> str:
         return ",".join(str(ipaddress.ip_address(part)) for part in parts)
     except ValueError:
         raise ValueError("addresses such as `203.0.113.5,2001:db8::1` are needed") from None
+
+
+def region(raw: str) -> str:
+    text = raw.strip()
+    try:
+        labels.check({labels.REGION: text})
+    except BadRequest:
+        raise ValueError("letters, digits, `.`, `_` and `-` are needed, such as `eu`") from None
+    return text
 
 
 def label(raw: str) -> str:

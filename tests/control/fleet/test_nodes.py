@@ -436,3 +436,25 @@ def test_a_node_with_free_cores_is_preferred_and_not_required():
             assert 4 == len(a.containers) + len(b.containers)
 
     virtually(story())
+
+
+def test_without_any_region_regions_do_not_count_and_then_a_machine_without_one_is_in_none():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, _):
+
+            def regions() -> list[str | None]:
+                return [nodes.mirrors[name].capacity.region for name in nodes.mirrors]
+
+            assert [None, None] == regions()
+            nodes.label("b", {"region": "eu", "disk": "ssd"})
+            assert ["", "eu"] == regions()
+            await nodes.mirrors["a"].sync()  # its list says nothing of it
+            assert ["", "eu"] == regions()
+            nodes.label("b", {"disk": "ssd"})
+            assert [None, None] == regions()
+            nodes.label("b", {"region": "eu"})
+            nodes.remove("b")
+            assert [None] == regions()
+
+    virtually(story())

@@ -115,3 +115,20 @@ def test_whoever_has_no_container_may_have_somebodys_idle_one_and_nobody_pushes_
     assert scheduler.may_evict(0, theirs, share)
     if mine >= share and theirs <= share:
         assert not scheduler.may_evict(mine, theirs, share)
+
+
+def test_a_region_counts_as_soon_as_a_machine_has_one():
+    there = {
+        name: Capacity(cores=1, memory_mib=1, region=name) for name in ("us-east", "eu", "usa", "")
+    }
+
+    def fits(*wanted: str) -> list[str]:
+        return [n for n, c in there.items() if scheduler.suits(function(region=wanted), c)]
+
+    assert ["us-east"] == fits("us")
+    assert ["us-east", "eu"] == fits("us-east", "eu")
+    assert [] == fits("us-east-1")
+    assert [*there] == fits()
+    assert scheduler.suits(function(region=("us",)), CAPACITY)
+    why = scheduler.impossible(function(region=("ap", "sa")), [*there.values()])
+    assert "is for the region ap or sa, and no machine that answers is in it" == why

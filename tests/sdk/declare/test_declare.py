@@ -45,7 +45,7 @@ HELLO = """
     import modal
     app = modal.App("hello")
 
-    @app.function(min_containers=1, gpu="H100:2", timeout=10, region="eu")
+    @app.function(min_containers=1, gpu="H100:2", timeout=10, region="eu", routing_region="us")
     @modal.concurrent(max_inputs=5, target_inputs=2)
     @modal.fastapi_endpoint(method="post", label="hi", requires_proxy_auth=True)
     def hello():
@@ -82,7 +82,8 @@ def test_a_manifest_holds_what_was_declared(declare):
         web[k] for k in ("http_method", "label", "requires_proxy_auth")
     )
     assert ["script.py"] == [file["path"] for file in told["manifest"]["files"]]
-    assert ["`region` is accepted and has no effect here"] == [
+    assert ["eu"] == function["region"]
+    assert ["`routing_region` is accepted and has no effect here"] == [
         text.split(": ", 1)[1] for text in told["warnings"]
     ]
 

@@ -321,3 +321,9 @@ def test_imports_of_an_image_forgive_what_is_missing_here():
         warnings.simplefilter("error")
         with modal.Image.debian_slim().imports():
             import nowhere_to_be_found  # noqa: F401
+
+
+@pytest.mark.parametrize("region", [1, {"us"}, ["us", 1], [""], object()])
+def test_what_is_no_region_is_refused(region):
+    with pytest.raises(InvalidError, match='must be a string such as "us"'):
+        app.function(region=region)(plain)

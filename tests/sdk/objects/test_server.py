@@ -78,6 +78,7 @@ def test_a_server_under_its_earlier_name_takes_the_earlier_keywords():
     )(Plain)
 
     assert 8001 == declared(servers).web[0].port
+    assert ("us",) == declared(servers).region
 
 
 def test_the_settings_of_a_server_reach_the_manifest():

@@ -19,6 +19,7 @@ from homeport.contract.supplies import Supplies
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.trial import Say
 from homeport.control.fleet import scheduler
+from homeport.control.fleet.nodes import OWN
 from homeport.state.rows import Revision
 from homeport.supervised import Tasks
 from homeport.undo import unbroken
@@ -140,12 +141,15 @@ class Trees:
             await asyncio.to_thread(removing.discard, str(build_files))
 
     def _say_where(self, spec: FunctionSpec, say: Say) -> None:
-        """Say so if only some of the machines can run a function, because its volumes are there."""
+        """Say so if only some of the machines can run a function, because of its volumes or its region."""
         taking = [m for m in self._nodes.taking() if m.capacity is not None]
         able = [m.name for m in taking if m.capacity and scheduler.suits(spec, m.capacity)]
-        if spec.volumes and 0 < len(able) < len(taking):
-            where = "the server's machine" if able == ["here"] else ", ".join(able)
-            say(f"`{spec.name}` has volumes, so its containers run on {where} alone")
+        if spec.region and not any(m.capacity and m.capacity.region is not None for m in taking):
+            say(f"`{spec.name}`: `region` has no effect, because no machine has a label `region`")
+        if (spec.volumes or spec.region) and 0 < len(able) < len(taking):
+            where = "the server's machine" if able == [OWN] else ", ".join(able)
+            why = "has volumes" if spec.volumes else "has a region"
+            say(f"`{spec.name}` {why}, so its containers run on {where} alone")
 
     def _returned(self) -> None:
         """Build the images that were built while a node was away, because the node answers again."""

@@ -83,6 +83,7 @@ class Mirror:
         self.drained = False  # it gets no new containers
         self.labels: Mapping[str, str] = {}  # such as its region
         self.round_trip_s: float | None = None  # of the last beat
+        self._region: str | None = None
         self.containers: dict[str, Container] = {}
         self._node = node
         self._changed = changed
@@ -127,6 +128,12 @@ class Mirror:
     def is_warm(self, pool: PoolKey) -> bool:
         """Return whether a container of the pool's function was ready there, so that it may have a zygote."""
         return pool.base in self._warm
+
+    def locate(self, region: str | None) -> None:
+        """Set the region for its containers, as `Capacity.region`."""
+        self._region = region
+        if self.capacity is not None:
+            self.capacity = dataclasses.replace(self.capacity, region=region)
 
     # its list
 
@@ -182,7 +189,8 @@ class Mirror:
         """Replace the list; `before` are the containers that were known when it was asked for."""
         was_silent = self.health is not Health.READY
         self.health, self._silent_since = Health.READY, None
-        self._mark, self.capacity = listing.mark, listing.capacity
+        self._mark = listing.mark
+        self.capacity = dataclasses.replace(listing.capacity, region=self._region)
         self._generation = max(self._generation, listing.generation)
         listed = {container.id for container in listing.containers}
         for name in before - listed:

@@ -15,6 +15,7 @@ from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder
 from homeport.contract.errors import Failure, NodeLost, NotFound
 from homeport.contract.image import Environment, Image
+from homeport.contract.labels import REGION
 from homeport.contract.output import PASSING, STEP
 from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
@@ -78,6 +79,14 @@ class Nodes:
         """Use other labels of a node from now on; an unknown one is ignored."""
         if name in self.mirrors:
             self.mirrors[name].labels = labels
+            self._locate()
+            self.returned()
+
+    def _locate(self) -> None:
+        """Tell each node its region: as soon as one has a region, a node without one is in none."""
+        has_regions = any(REGION in mirror.labels for mirror in self.mirrors.values())
+        for mirror in self.mirrors.values():
+            mirror.locate(mirror.labels.get(REGION, "") if has_regions else None)
 
     async def arrived(self, within_s: float) -> None:
         """Wait until each node has sent its list; one that takes longer is given up, so that it is fenced when it comes.
@@ -111,6 +120,7 @@ class Nodes:
             if (watching := self._watching.pop(name, None)) is not None:
                 watching.cancel()
             mirror.give_up()
+            self._locate()
             self._came.set()
 
     async def close(self) -> None:

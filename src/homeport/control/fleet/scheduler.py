@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from homeport.contract import labels
 from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import StartOrder
 from homeport.contract.dataclass import dataclass
@@ -268,6 +269,9 @@ def suits(function: FunctionSpec, capacity: Capacity) -> bool:
 
 
 def _missing(function: FunctionSpec, capacity: Capacity) -> str:
+    has_regions = function.region and capacity.region is not None
+    if has_regions and not labels.in_region(capacity.region or "", function.region):
+        return f"is for the region {' or '.join(function.region)}, and no machine that answers is in it"
     if (function.volumes or function.restrict_modal_access) and not capacity.has_mounts:
         return "has volumes or `restrict_modal_access=True`, and no machine that answers can mount anything"
     if function.block_network and not capacity.networks:

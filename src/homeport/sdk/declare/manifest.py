@@ -220,6 +220,7 @@ def _common(
         "memory_mib": keywords.pair(options["memory"], int, "memory"),
         "ephemeral_disk_mib": options["ephemeral_disk"],
         "gpu": keywords.gpus(options["gpu"]),
+        "region": keywords.regions(options["region"]),
         "retries": keywords.retries(options["retries"]),
         "enable_memory_snapshot": bool(options["enable_memory_snapshot"]),
         "block_network": bool(options["block_network"]),

@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "name": None,  # a name instead of the function's own; it is part of the URL
     "is_generator": None,  # not needed: homeport looks at the function
     "cloud": None,  # Modal's cloud for containers; here they run on this machine
-    "region": None,  # Modal's region for containers; here they run on this machine
+    "region": None,  # a region, or a list: containers run on machines whose label `region` fits; without such labels, anywhere
     "routing_region": None,  # Modal's region for requests; here they come to this machine
     "nonpreemptible": False,  # homeport never preempts a container
     "enable_memory_snapshot": False,  # fork new containers from the state after `enter(snap=True)`
@@ -59,7 +59,7 @@ RENAMED = {
 }
 #: Accepted without effect; a notice says so once.
 IGNORED = (
-    "network_file_systems", "proxy", "cloud", "region", "routing_region",
+    "network_file_systems", "proxy", "cloud", "routing_region",
     "nonpreemptible", "i6pn", "experimental_options", "_experimental_restrict_output",
 )  # fmt: skip
 
@@ -99,6 +99,7 @@ def read(decorator: str, given_values: Mapping[str, Any]) -> dict[str, Any]:
     retries(policy)
     schedule(options["schedule"])
     gpus(options["gpu"])
+    regions(options["region"])
     pair(options["cpu"], float, "cpu")
     pair(options["memory"], int, "memory")
     checked(options["env"] or {})
@@ -174,6 +175,16 @@ def gpus(value: Any) -> tuple[str, ...]:
         if not validate.is_gpu(gpu):
             raise InvalidError(f'`gpu` must be a string such as "H100", not {gpu!r}')
     return listed
+
+
+def regions(value: Any) -> tuple[str, ...]:
+    """Return `"us"`, or a list of regions, as a tuple."""
+    listed = () if not value else (value,) if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)) or not all(
+        isinstance(region, str) and region for region in listed
+    ):
+        raise InvalidError(f'`region` must be a string such as "us", or a list of them, not {value!r}')
+    return tuple(listed)
 
 
 def _check_scaling(options: dict[str, Any]) -> None:

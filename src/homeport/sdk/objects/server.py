@@ -45,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "exit_grace_period": None,  # seconds that running requests may continue when a container is to end; None: 30
     "h2_enabled": False,  # not there yet: requests reach the server as HTTP/1.1
     "scaleup_window": None,  # homeport starts containers at once
-    "compute_region": None,  # Modal's region for containers; here they run on this machine
+    "compute_region": None,  # as `region` of `@app.function`
 }
 #: Keywords that `@app.cls` has too.
 SHARED = (
@@ -55,7 +55,7 @@ SHARED = (
     *("enable_memory_snapshot", "include_source", "experimental_options"),
 )
 #: Accepted without effect.
-IGNORED = ("scaleup_window", "compute_region")
+IGNORED = ("scaleup_window",)
 #: Keywords of other decorators -> the keyword or behaviour of a server in their place.
 INSTEAD = {
     "requires_proxy_auth": "a server asks for a proxy token unless it has `unauthenticated=True`",
@@ -66,7 +66,7 @@ INSTEAD = {
     "retries": "a server has no calls that could be tried again",
     "proxy_regions": "use `routing_region`, which is accepted and has no effect here",
     "routing_regions": "use `routing_region`, which is accepted and has no effect here",
-    "region": "use `compute_region`, which is accepted and has no effect here",
+    "region": "use `compute_region`",
 }
 
 
@@ -282,7 +282,8 @@ def _read(keywords_given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
             notices.say(f"`{key}` is accepted and has no effect here")
     shared = {key: value for key, value in keywords_given.items() if key in SHARED}
     startup = own["startup_timeout"]
-    return keywords.read("cls", {**shared, "startup_timeout": startup}), own
+    region = own["compute_region"]
+    return keywords.read("cls", {**shared, "startup_timeout": startup, "region": region}), own
 
 
 def _config(

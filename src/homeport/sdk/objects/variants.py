@@ -28,6 +28,7 @@ def with_options(before: "Options | None", options: "dict[str, Any]") -> Options
         ("cpu", "cpu", lambda: keywords.pair(options["cpu"], float, "cpu")),
         ("memory", "memory_mib", lambda: keywords.pair(options["memory"], int, "memory")),
         ("gpu", "gpu", lambda: keywords.gpus(options["gpu"])),
+        ("region", "region", lambda: keywords.regions(options["region"])),
         ("retries", "retries", lambda: keywords.retries(options["retries"])),
         ("scaledown_window", "scaledown_window_s", lambda: float(options["scaledown_window"])),
         ("timeout", "timeout_s", lambda: max(float(options["timeout"]), 1.0)),
