@@ -196,7 +196,10 @@ async def _open_machines(
     Speak with Ray from now on, if there is one.
     """
     joined = JoinedNodes(state.store.database)
-    machines = Machines(settings.home, nodes, joined, ingress, settings.node_networks)
+    shared = settings.volumes_dir if settings.shared_volumes else None
+    machines = Machines(
+        settings.home, nodes, joined, ingress, settings.node_networks, shared_volumes=shared
+    )
     await machines.open()
     opened.push_async_callback(machines.close)
     if settings.ray:

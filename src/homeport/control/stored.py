@@ -71,6 +71,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     environments = Environments(database, vault.digest, slug=settings.workspace)
     await environments.load()
     secrets = Scoped(lambda scope: SecretBox(store.of(scope), vault, environments.seal(scope)))
+    await asyncio.to_thread(_check_volumes, settings)
     volumes = Scoped(lambda scope: Volumes(database, settings.volumes_dir, scope=scope))
     for scope in environments.all():
         await secrets.of(scope).load()
@@ -105,3 +106,15 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         audit=audit,
         domains=attached,
     )
+
+
+def _check_volumes(settings: Settings) -> None:
+    """Raise `StorageError` if the files of volumes are elsewhere than the settings say."""
+    if settings.shared_volumes:
+        from homeport.link import volumes
+
+        volumes.open_shared(settings.volumes_dir, settings.home)
+    elif (settings.home / "shared-volumes.json").exists():
+        from homeport.link import volumes
+
+        volumes.check_none(settings.home)

@@ -44,6 +44,7 @@ class About:
     homeport: str  # the version of the agent
     free_bytes: int  # on the disk of its home
     certificate_until: float  # when its certificate ends
+    shared_volumes: str = ""  # `volumes.reported`; empty: the setting is not set there
 
 
 #: From the control plane to the agent: the role `Node`. A `source` is the name of a tree, or empty.

@@ -52,6 +52,7 @@ class RemoteNode:
         self.offered = Offered(sources)
         self.connected = asyncio.Event()
         self.came: Callable[[], None] = lambda: None  # called when its agent has connected
+        self.shares_volumes = False  # so its containers may have volumes
         self._sources, self._is_elsewhere = sources, is_elsewhere
         self._reports = trust.Reports(name, sources, sealer)
         self._refused: OrderedDict[str, None] = (
@@ -148,9 +149,9 @@ class RemoteNode:
         except Broken as broken:
             session.cut(str(broken))
             raise NodeLost(f"the node `{self.name}`: {broken}") from None
-        # Containers of another machine have volumes only where both machines share them, which is not possible yet.
         places = max(0, listing.capacity.places) if self._reports.reached else 0
-        capacity = dataclasses.replace(listing.capacity, places=places, has_mounts=False)
+        has_mounts = listing.capacity.has_mounts and self.shares_volumes
+        capacity = dataclasses.replace(listing.capacity, places=places, has_mounts=has_mounts)
         return dataclasses.replace(
             listing,
             containers=containers,

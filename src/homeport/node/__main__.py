@@ -112,7 +112,8 @@ async def run(
     port = PeerPort(settings, identity.CONTROL)
     await port.open(there.port)
     agent = Agent(settings, name=name, runner=runner)
-    itself = Itself(settings.home, files.pair, own_log)
+    shared = settings.volumes_dir if settings.shared_volumes else None
+    itself = Itself(settings.home, files.pair, own_log, shared)
     served = Served(agent, settings.home, port.lead, itself)
     await asyncio.to_thread(served.trees.open)
     await agent.open()

@@ -50,6 +50,7 @@ class Settings:
         ""  # networks of proxies that tell scheme, host and client: `10.0.0.0/8,::1`
     )
     region: str = ""  # of this machine, for functions with `region`; other machines have a label
+    shared_volumes: str = ""  # directory of volumes that all machines share, such as one of NFS; empty: they are in the home, for this machine alone
     node_networks: str = ""  # networks where other machines may have their containers, besides the address each connects from
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
@@ -127,7 +128,7 @@ class Settings:
     @property
     def volumes_dir(self) -> Path:
         """The files of volumes."""
-        return self.home / "volumes"
+        return Path(self.shared_volumes) if self.shared_volumes else self.home / "volumes"
 
     @property
     def certificates_dir(self) -> Path:

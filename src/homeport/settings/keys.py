@@ -50,6 +50,7 @@ ALSO = {
 KEYS = {
     "host": Setting(values.host),
     "trusted_proxies": Setting(values.networks),
+    "shared_volumes": Setting(values.absolute),
     "node_networks": Setting(values.networks),
     "region": Setting(values.region),
     "http_port": Setting(values.port, int),

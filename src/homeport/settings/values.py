@@ -166,6 +166,13 @@ def path(raw: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def absolute(raw: str) -> str:
+    text = path(raw)
+    if not Path(text).is_absolute():
+        raise ValueError("an absolute path is needed")
+    return text
+
+
 def one_of(*allowed: str) -> Callable[[str], str]:
     """Return the reader of a setting with these values."""
 

@@ -10,6 +10,9 @@ from homeport.contract.errors import BadRequest, NodeLost, NotFound, StorageErro
 from homeport.control.fleet.machines import END_S, USUAL, Listens, Machines, address_of
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
+from homeport.link import volumes
+from homeport.link.calls import About
+from homeport.link.volumes import NOT_MARKED
 from homeport.node.joined import dialing
 from homeport.node.joined.place import Address, Place
 from homeport.state.nodes import Nodes as Rows
@@ -223,3 +226,32 @@ async def test_the_log_of_an_agent_that_is_not_connected_is_elsewhere(machines, 
 def test_another_machine_is_told_an_address_that_it_can_use():
     assert "10.0.0.1" == address_of(Listens(host="10.0.0.1", port=1))
     assert address_of(USUAL) not in ("0.0.0.0", "::")
+
+
+async def test_a_machine_that_shares_the_volumes_may_mount_them_and_one_that_does_not_may_not(
+    nodes, tmp_path, database
+):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mark = volumes.open_shared(shared, tmp_path)
+    made = Machines(tmp_path, nodes, Rows(database), FakeIngress(), shared_volumes=shared)
+    await made.open()
+    try:
+        await joined(made, tmp_path, "a")
+        remote, reports = made._remotes["a"], iter((mark, NOT_MARKED))
+
+        async def about() -> About:
+            said = next(reports)
+            return About(
+                now=0.0, homeport="1", free_bytes=1, certificate_until=1.0, shared_volumes=said
+            )
+
+        remote.about = about
+        remote.connected.set()
+        assert ("", False) == (made.volumes_of("a"), remote.shares_volumes)
+        await made.facts.look()
+        assert ("shared", True) == (made.volumes_of("a"), remote.shares_volumes)
+        await made.facts.look()
+        assert ("not marked", False) == (made.volumes_of("a"), remote.shares_volumes)
+    finally:
+        await made.close()

@@ -17,6 +17,7 @@ class JoinedNode:
     cores: int | None = None  # null: its agent has not connected since the server was started
     memory_mib: int | None = None
     isolated: bool | None = None  # each container there has a sandbox
+    volumes: str = ""  # `shared`, or why its containers have none: `not set`, `not marked`, `other users`; empty: the server shares none
     labels: dict[str, str] = field(default_factory=dict)  # such as `region`
     version: str = ""  # of its homeport; empty: its agent has not said it yet, and so for the rest
     clock_off_s: float | None = None  # how far its clock is ahead of the server's

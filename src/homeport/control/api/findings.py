@@ -25,6 +25,15 @@ from homeport.state.alerts import Alerts
 LEAST_BYTES = GIB  # of free disk
 MOST_OFF_S = 5.0  # of a machine's clock
 WRONG_S = 600.0  # from then on its times are not used (link/trust.py)
+#: Why a machine does not share volumes -> in words, and what can be done.
+VOLUMES = {
+    "not set": ("`shared_volumes` is not set there", "set HOMEPORT_SHARED_VOLUMES there, and start its agent again"),
+    "not marked": ("its `shared_volumes` is not the server's", "is it mounted there?"),
+    "other users": (
+        "containers there have other user ids than here",
+        "run both as root, or as the same user with the same ranges in /etc/subuid and /etc/subgid",
+    ),
+}  # fmt: skip
 RENEWED_S = 5 * 86400.0  # a certificate of two weeks is renewed after one
 
 
@@ -126,6 +135,8 @@ def _of_machine(
         days = (node.certificate_until - now) / 86400
         hint = f"`homeport node logs {node.name}` may say why it was not renewed"
         yield f"its certificate ends in {max(days, 0.0):.1f} days, and cuts it off then", hint, True
+    if why := VOLUMES.get(node.volumes):
+        yield f"its containers cannot have volumes: {why[0]}", why[1], False
     if node.free_mib is not None and node.free_mib * MIB < LEAST_BYTES:
         yield f"its disk has {node.free_mib} MiB left", "make room on it", True
 

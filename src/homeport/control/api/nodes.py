@@ -90,6 +90,7 @@ class Nodes:
             cores=capacity.cores if capacity else None,
             memory_mib=capacity.memory_mib if capacity else None,
             isolated=capacity.isolated if capacity else None,
+            volumes=self._machines.volumes_of(row.name),
             labels=row.labels,
             version=fact.version if fact else "",
             clock_off_s=round(fact.clock_off_s, 1) if fact else None,

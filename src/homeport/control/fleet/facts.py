@@ -31,15 +31,20 @@ class Fact:
     clock_off_s: float  # how far its clock is ahead of this one; right within half of the way there and back
     free_bytes: int  # on the disk of its home
     certificate_until: float
+    shared_volumes: str  # `link.volumes.reported`
 
 
 class Facts:
     """The last facts of each machine."""
 
     def __init__(
-        self, remotes: "Mapping[str, RemoteNode]", clock: Callable[[], float] = time.time
+        self,
+        remotes: "Mapping[str, RemoteNode]",
+        clock: Callable[[], float] = time.time,
+        learned: Callable[[str], None] = lambda _name: None,
     ) -> None:
-        self._remotes, self._clock = remotes, clock
+        """`learned` is called with the name of each machine that has answered."""
+        self._remotes, self._clock, self._learned = remotes, clock, learned
         self._facts: dict[str, Fact] = {}
         self._wanted = asyncio.Event()
 
@@ -78,6 +83,7 @@ class Facts:
             return
         if remote.name in self._remotes:  # it may have been removed meanwhile
             self._facts[remote.name] = _fact(about, (began_at + self._clock()) / 2)
+            self._learned(remote.name)
 
 
 def _fact(about: "About", now: float) -> Fact:
@@ -87,4 +93,5 @@ def _fact(about: "About", now: float) -> Fact:
         clock_off_s=about.now - now,
         free_bytes=max(about.free_bytes, 0),
         certificate_until=about.certificate_until,
+        shared_volumes=about.shared_volumes,
     )

@@ -52,15 +52,25 @@ class Machines:
     """All of them; nothing is open until the first token is made."""
 
     def __init__(
-        self, home: Path, nodes: Nodes, joined: rows.Nodes, ingress: Ingress, networks: str = ""
+        self,
+        home: Path,
+        nodes: Nodes,
+        joined: rows.Nodes,
+        ingress: Ingress,
+        networks: str = "",
+        shared_volumes: Path | None = None,
     ) -> None:
-        """`networks`: where nodes may have their containers, besides the address that each connects from."""
+        """`networks`: where nodes may have their containers, besides the address that each connects from.
+
+        `shared_volumes`: the directory of volumes that machines may share.
+        """
         self._ingress, self._networks = ingress, networks
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
         self._remotes: dict[str, RemoteNode] = {}
-        self.facts = Facts(self._remotes)
+        self.facts = Facts(self._remotes, learned=self._learned)
+        self._shared_volumes, self._mark = shared_volumes, ""
         #: Whether containers on other machines end with this server: not if it fails, or another one takes over.
         self.ends: Callable[[], bool] = lambda: False
         self._tasks = Tasks()
@@ -162,6 +172,10 @@ class Machines:
             raise StorageError(
                 f"the port for nodes cannot be opened at {listens.host}:{listens.port}: {error.strerror}"
             ) from None
+        if self._shared_volumes is not None:
+            from homeport.link import volumes
+
+            self._mark = await asyncio.to_thread(volumes.reported, self._shared_volumes)
         self._authority, self._listener = authority, listener
         self._listens = Listens(host=listens.host, port=port)
         self._tasks.start("facts", supervised("facts", self.facts.look_again_and_again))
@@ -220,6 +234,24 @@ class Machines:
             mirror.containers for mirror in others if mirror.health is Health.READY
         ):
             await asyncio.sleep(LOOK_S)
+
+    def volumes_of(self, name: str) -> str:
+        """Return how a machine shares the volumes (`link.volumes.compared`); empty if they are not shared, or it has not said it."""
+        fact = self.facts.of(name)
+        if fact is None or not self._mark:
+            return ""
+        from homeport.link import volumes
+
+        return volumes.compared(fact.shared_volumes, self._mark)
+
+    def _learned(self, name: str) -> None:
+        """Let a machine have containers with volumes as soon as it shares them, and no more when it does not."""
+        remote, mirror = self._remotes[name], self._nodes.mirrors.get(name)
+        shares = self.volumes_of(name) == "shared"
+        if shares != remote.shares_volumes and mirror is not None:
+            remote.shares_volumes = shares
+            log.info("the node `%s` %s the volumes", name, "shares" if shares else "does not share")
+            mirror.refresh()
 
     def _is_elsewhere(self, name: str, container: str) -> bool:
         mirrors = self._nodes.mirrors.values()

@@ -228,6 +228,11 @@ class Mirror:
             if self.health is Health.SUSPECT and self._silent_s() >= self._gone_s:
                 await self.forfeit()
 
+    def refresh(self) -> None:
+        """Ask for the whole list soon: the node's capacity is another one."""
+        self._mark = None
+        self._look.set()
+
     def look(self) -> None:
         """Check at once that the node answers."""
         self._look.set()

@@ -214,6 +214,8 @@ class Nodes:
         Raises `NodeLost` if none answers, and the failure of one if all have failed.
         """
         ready = self.taking()
+        if supplies.volumes:  # which a step can have only where they are
+            ready = [m for m in ready if m.capacity and m.capacity.has_mounts] or ready
 
         async def prepare(mirror: Mirror) -> None:
             def pass_on(line: str) -> None:

@@ -272,8 +272,10 @@ def _missing(function: FunctionSpec, capacity: Capacity) -> str:
     has_regions = function.region and capacity.region is not None
     if has_regions and not labels.in_region(capacity.region or "", function.region):
         return f"is for the region {' or '.join(function.region)}, and no machine that answers is in it"
-    if (function.volumes or function.restrict_modal_access) and not capacity.has_mounts:
-        return "has volumes or `restrict_modal_access=True`, and no machine that answers can mount anything"
+    if function.volumes and not capacity.has_mounts:
+        return "has volumes, and no machine that answers can mount them"
+    if function.restrict_modal_access and not (capacity.has_mounts or capacity.isolated):
+        return "has `restrict_modal_access=True`, and no machine that answers isolates containers"
     if function.block_network and not capacity.networks:
         return "has `block_network=True`, and no machine that answers has networks for containers"
     if function.gpu and accelerators.choose(function.gpu, capacity.accelerators) is None:

@@ -48,9 +48,16 @@ RUNNERS = (
 class Environments:
     """All built images of this machine."""
 
-    def __init__(self, root: Path, *, rooted: bool = False, bounds: Bounds | None = None) -> None:
-        """`bounds` are the limits of a step, if they are not the usual ones."""
-        self._root = root
+    def __init__(
+        self,
+        root: Path,
+        *,
+        rooted: bool = False,
+        bounds: Bounds | None = None,
+        volumes: Path | None = None,
+    ) -> None:
+        """`bounds` are the limits of a step, and `volumes` the directory of volumes, if they are not the usual ones."""
+        self._root, self._volumes = root, volumes or root.parent / "volumes"
         self._bounds = bounds or bounds_of.usual()
         # There are cells: steps run in them, and containers can start in a root file system.
         self.is_rooted = rooted
@@ -75,7 +82,7 @@ class Environments:
         home = self._root.parent
         supplied = Supplied(
             supplies=supplies,
-            volumes=home / "volumes",
+            volumes=self._volumes,
             salt=await asyncio.to_thread(salt, home / "cache" / "salt"),
         )
         if image.is_rooted:

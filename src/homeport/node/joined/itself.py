@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from homeport.link import authority
+from homeport.link import authority, volumes
 from homeport.link.calls import About
 
 MOST_LINES = 1000  # that are kept
@@ -76,23 +76,29 @@ class OwnLog(logging.Handler):
 class Itself:
     """The facts about one agent and its machine."""
 
-    def __init__(self, home: Path, pair: Path, log: OwnLog) -> None:
+    def __init__(
+        self, home: Path, pair: Path, log: OwnLog, shared_volumes: Path | None = None
+    ) -> None:
         """`pair`: the file of the agent's key and certificate."""
         self._home, self._pair, self.log = home, pair, log
+        self._shared_volumes = shared_volumes
 
     async def about(self) -> About:
         """Look at the machine."""
-        free_bytes, until = await asyncio.to_thread(self._look)
+        free_bytes, until, shared_volumes = await asyncio.to_thread(self._look)
         return About(
             now=time.time(),
             homeport=metadata.version("homeport"),
             free_bytes=free_bytes,
             certificate_until=until,
+            shared_volumes=shared_volumes,
         )
 
-    def _look(self) -> tuple[int, float]:
+    def _look(self) -> tuple[int, float, str]:
         pem = authority.certificate_of(self._pair.read_bytes())
-        return shutil.disk_usage(self._home).free, authority.valid_until(pem).timestamp()
+        shared = "" if self._shared_volumes is None else volumes.reported(self._shared_volumes)
+        free_bytes = shutil.disk_usage(self._home).free
+        return free_bytes, authority.valid_until(pem).timestamp(), shared
 
 
 def _say(lines: list[str], say: Callable[[str], None]) -> None:
