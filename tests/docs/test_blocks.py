@@ -47,6 +47,14 @@ NOT_RUN = {
         "server",
         "$ sudo homeport service install --domain apps.example.com --email ops@example.com --dry-run",
     ): "it needs systemd and root",
+    ("machines", "$ homeport node token"): "it needs other machines",
+    (
+        "machines",
+        "$ sudo homeport node join 10.0.0.1:7600 --token homeport-node-… --service",
+    ): "it needs other machines",
+    ("machines", "$ homeport node list"): "it needs other machines",
+    ("machines", "$ homeport node label worker-1 region=eu-west"): "it needs other machines",
+    ("machines", "$ homeport node drain worker-1"): "it needs other machines",
     ("server", "$ sudo homeport service status"): "it needs systemd and root",
     ("server", "$ sudo apt-get update"): "it needs systemd and root",
     (
