@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import processes
+from tests import isolation, processes
 from tests.journeys.conftest import Command, Terminal
 from tests.waiting import wait_for
 
@@ -137,3 +137,55 @@ def test_who_may_not_join_is_told_why(terminal, other, words):
     ).stdout
     assert "systemctl enable --now homeport-node.service" in service
     assert token not in service
+
+
+KEPT = """
+import modal
+
+app = modal.App("kept")
+volume = modal.Volume.from_name("notes", create_if_missing=True)
+
+
+@app.function(region="eu", volumes={"/notes": volume})
+@modal.fastapi_endpoint()
+def write(text: str):
+    with open("/notes/x", "a") as file:
+        file.write(text)
+    return text
+
+
+@app.function(region="ap")
+@modal.fastapi_endpoint()
+def nowhere():
+    pass
+"""
+
+
+def test_a_region_and_shared_volumes_lead_to_another_machine(
+    terminal, other, visitor, tmp_path, request
+):
+    isolation.needed()
+    shared, script = tmp_path / "shared", tmp_path / "kept.py"
+    shared.mkdir()
+    for user in (terminal, other):
+        user.environ |= {"HOMEPORT_SHARED_VOLUMES": str(shared), "HOMEPORT_ISOLATION": "on"}
+    words = request.getfixturevalue("words")
+    join(terminal, other, *words)
+    wait_for(lambda: "shared" == until_ready(terminal)["volumes"], "the mark")
+    script.write_text(KEPT.rpartition("\n\n@app.function(region")[0])
+    said = terminal.run("deploy", script).stderr
+    assert "`write`: `region` has no effect, because no machine has a label `region`" in said
+    terminal.run("node", "label", "worker-1", "region=eu-west")
+    script.write_text(KEPT)
+    refused = terminal.run("deploy", script, check=False)
+    assert 1 == refused.returncode
+    assert "is for the region ap, and no machine that answers is in it" in refused.stderr
+    script.write_text(KEPT.rpartition("\n\n@app.function(region")[0] + "\n# again\n")
+    urls = terminal.deploy(script)
+    assert "there" == visitor.get(urls["write"], params={"text": "there"}).json()
+    (asked,) = wait_for(lambda: terminal.ask("/v1/requests?app=kept")["requests"], "the record")
+
+    assert "worker-1" == asked["node"]
+    assert "there" == terminal.run("volume", "get", "notes", "/x", "-").stdout
+    shown = terminal.run("request", "show", asked["id"]).stdout
+    assert f"{asked['container']} on worker-1" in shown
