@@ -99,8 +99,9 @@ def test_an_agent_in_the_foreground_starts_again_and_down_ends_its_containers(
     assert 1 == len(agents)
     agents[0].send_signal(signal.SIGKILL)
     wait_for(
-        lambda: (found := other.processes("homeport.node --kept"))
-        and found[0].pid != agents[0].pid,
+        lambda: (
+            (found := other.processes("homeport.node --kept")) and found[0].pid != agents[0].pid
+        ),
         "another agent",
     )
     until_ready(terminal)

@@ -52,7 +52,9 @@ OF_NODE: dict[str, Shape] = {
     "mark": Shape(given={}, value=Mark),
     "usage": Shape(given={}, value=dict[str, Usage], long=True),
     "about": Shape(given={}, value=About, long=True),
-    "logs": Shape(given={"tail": int, "follow": bool}, long=True),  # of the agent itself, as progress
+    "logs": Shape(
+        given={"tail": int, "follow": bool}, long=True
+    ),  # of the agent itself, as progress
     "list": Shape(given={}, value=Listing),
     "start": Shape(given={"order": StartOrder, "environ": dict[str, str]}),
     "stop": Shape(given={"container": str, "grace_s": float | None}),

@@ -210,9 +210,7 @@ class Listener:
             node = Identity(name=identity.check_name(request.name), id=secrets.token_hex(16))
             secret = token.parse(request.token).secret
             certificate = await asyncio.to_thread(self._authority.sign, request.csr, node)
-            await self._registry.join(
-                token.digest(secret), node.name, node.id, request.labels
-            )
+            await self._registry.join(token.digest(secret), node.name, node.id, request.labels)
         except Failure as failure:
             self._log(f"{host} may not join: {failure.message}")
             return Refused(reason=failure.message, final=True)

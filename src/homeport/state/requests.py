@@ -34,6 +34,7 @@ FIRST = 1_000_001  # so that names sort as numbers
 
 log = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The app that an endpoint belongs to."""
@@ -356,4 +357,3 @@ def _modified(path: Path) -> float:
     with contextlib.suppress(OSError):
         return path.stat().st_mtime
     return 0.0
-

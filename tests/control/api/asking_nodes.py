@@ -38,7 +38,9 @@ async def ask_all(caller: Caller, server: Server) -> None:
     await server.machines.rows.join(digest, "a", "1" * 32)
     (node,) = (await ask("GET /v1/nodes")).nodes
     assert ("a", "gone", False, None) == (node.name, node.health, node.drained, node.cores)
-    labelled = await ask("POST /v1/nodes/{name}/labels", name="a", body=Labels(labels={"region": "eu"}))
+    labelled = await ask(
+        "POST /v1/nodes/{name}/labels", name="a", body=Labels(labels={"region": "eu"})
+    )
     assert {"region": "eu"} == labelled.labels
     wrong = b'{"labels": {"A": "b"}}'
     assert 400 == await caller.status("POST /v1/nodes/{name}/labels", name="a", content=wrong)

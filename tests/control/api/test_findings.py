@@ -40,8 +40,16 @@ def test_nothing_is_wrong_with_a_good_machine_and_with_one_that_has_said_nothing
         ({"clock_off_s": -700.0}, "its clock is 700 s behind", True),
         ({"certificate_until": NOW + 86400}, "its certificate ends in 1.0 days", True),
         ({"free_mib": 3}, "its disk has 3 MiB left", True),
-        ({"volumes": "not marked"}, "its containers cannot have volumes: its `shared_volumes`", False),
-        ({"volumes": "not set"}, "its containers cannot have volumes: `shared_volumes` is not set", False),
+        (
+            {"volumes": "not marked"},
+            "its containers cannot have volumes: its `shared_volumes`",
+            False,
+        ),
+        (
+            {"volumes": "not set"},
+            "its containers cannot have volumes: `shared_volumes` is not set",
+            False,
+        ),
         ({"volumes": "other users"}, "containers there have other user ids", False),
     ],
 )

@@ -251,9 +251,7 @@ async def test_an_agent_tells_of_itself_and_of_its_machine_over_its_connection(c
 async def test_the_log_of_an_agent_can_be_followed_until_nobody_reads_it(cluster):
     await cluster.start_agent("a")
     pieces: list[str] = []
-    reading = asyncio.create_task(
-        cluster.remote("a").read_log(10, follow=True, say=pieces.append)
-    )
+    reading = asyncio.create_task(cluster.remote("a").read_log(10, follow=True, say=pieces.append))
     await until(lambda: "as the node `a`" in "".join(pieces), "the first line")
     await cluster.open_again()  # of which the agent says a line, and this connection is over
     with pytest.raises(NodeLost):

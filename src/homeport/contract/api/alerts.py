@@ -64,7 +64,9 @@ class AlertTest:
 class Finding:
     """Something that is wrong, or that could be better."""
 
-    what: str  # `database`, `app`, `canary`, `certificate`, `disk`, `machine`, `alert`, `isolation` …
+    what: (
+        str  # `database`, `app`, `canary`, `certificate`, `disk`, `machine`, `alert`, `isolation` …
+    )
     text: str
     app: str = ""
     hint: str = ""

@@ -108,14 +108,10 @@ def of_machines(nodes: Iterable[JoinedNode], version: str, now: float) -> Iterat
     """Yield the problems of the machines that have joined; `version` is that of this server."""
     for node in nodes:
         for text, hint, needed in _of_machine(node, version, now):
-            yield Finding(
-                what="machine", text=f"`{node.name}`: {text}", hint=hint, needed=needed
-            )
+            yield Finding(what="machine", text=f"`{node.name}`: {text}", hint=hint, needed=needed)
 
 
-def _of_machine(
-    node: JoinedNode, version: str, now: float
-) -> Iterator[tuple[str, str, bool]]:
+def _of_machine(node: JoinedNode, version: str, now: float) -> Iterator[tuple[str, str, bool]]:
     """Yield what is wrong with a machine, what can be done, and whether that is needed."""
     if node.health == "gone":
         hint = "start its agent again, or forget it: `homeport node remove`"

@@ -45,9 +45,7 @@ class Nodes:
         return NodeToken(token=token, host=listens.host, port=listens.port, address=address)
 
     @route("GET", "/v1/nodes/{name}/logs", needs=Permission.ADMIN)
-    async def logs(
-        self, caller: Caller, name: str, query: NodeLogQuery
-    ) -> AsyncIterator[NodeLine]:
+    async def logs(self, caller: Caller, name: str, query: NodeLogQuery) -> AsyncIterator[NodeLine]:
         """Read the lines that a machine's agent has logged since it was started, the oldest first; at most 1,000."""
         caller.check_server()
         lines = await self._machines.log_lines(name, query.tail, follow=query.follow)

@@ -28,7 +28,9 @@ class Fact:
     """How a machine was at the last look."""
 
     version: str  # of its homeport
-    clock_off_s: float  # how far its clock is ahead of this one; right within half of the way there and back
+    clock_off_s: (
+        float  # how far its clock is ahead of this one; right within half of the way there and back
+    )
     free_bytes: int  # on the disk of its home
     certificate_until: float
     shared_volumes: str  # `link.volumes.reported`

@@ -139,7 +139,9 @@ class Dialer:
             async with asyncio.timeout(CONNECT_S + HANDSHAKE_S):
                 greeting = await _greeted(self._where)
             if 0 < greeting.now < until.timestamp():
-                raise Broken("by the clock of this machine, its certificate has ended: the clock is wrong")
+                raise Broken(
+                    "by the clock of this machine, its certificate has ended: the clock is wrong"
+                )
             self._served.refused = Refused(
                 final=True, reason="this machine was away for longer than its certificate is valid"
             )

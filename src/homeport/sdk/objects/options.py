@@ -183,7 +183,9 @@ def regions(value: Any) -> tuple[str, ...]:
     if not isinstance(listed, (list, tuple)) or not all(
         isinstance(region, str) and region for region in listed
     ):
-        raise InvalidError(f'`region` must be a string such as "us", or a list of them, not {value!r}')
+        raise InvalidError(
+            f'`region` must be a string such as "us", or a list of them, not {value!r}'
+        )
     return tuple(listed)
 
 
