@@ -53,6 +53,10 @@ def join(terminal: Terminal, other: Terminal, *words: str) -> Command:
     return agent
 
 
+def healths(terminal: Terminal) -> list[str]:
+    return [node["health"] for node in terminal.ask("/v1/nodes")["nodes"]]
+
+
 def until_ready(terminal: Terminal) -> dict:
     nodes = wait_for(
         lambda: [n for n in terminal.ask("/v1/nodes")["nodes"] if n["health"] == "ready"],
@@ -92,12 +96,16 @@ def test_an_agent_in_the_foreground_starts_again_and_down_ends_its_containers(
     script.write_text(APP)
     terminal.deploy(script)
     there = wait_for(
-        lambda: [c for c in terminal.containers() if c["node"] == "worker-1"], "a container there"
+        lambda: [
+            c for c in terminal.containers() if (c["node"], c["state"]) == ("worker-1", "ready")
+        ],
+        "a container there",
     )
     pid = there[0]["pid"]
     agents = other.processes("homeport.node --kept")
     assert 1 == len(agents)
     agents[0].send_signal(signal.SIGKILL)
+    wait_for(lambda: "ready" not in healths(terminal), "its silence")
     wait_for(
         lambda: (
             (found := other.processes("homeport.node --kept")) and found[0].pid != agents[0].pid

@@ -20,6 +20,25 @@ AGENT = ("-m", "homeport.node")
 ONLY_JOIN = "--join"
 
 
+Label = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="NAME=VALUE",
+        help="Of this machine, such as region=eu; several times. `homeport node label` changes them.",
+    ),
+]
+Reach = Annotated[
+    str,
+    typer.Option(
+        "--reach",
+        metavar="HOST:PORT",
+        help="Where the first machine reaches the containers of this one; HOST is an IP address. "
+        "[default: the address from which this machine connects, and port 7601]",
+    ),
+]
+
+
 def join(
     address: Annotated[
         str, typer.Argument(metavar="ADDRESS", help="Of the first machine; only to join.")
@@ -34,23 +53,8 @@ def join(
         str,
         typer.Option("--name", metavar="NAME", help="Of this machine. [default: its host name]"),
     ] = "",
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label",
-            metavar="NAME=VALUE",
-            help="Of this machine, such as region=eu; several times. `homeport node label` changes them.",
-        ),
-    ] = None,
-    reach: Annotated[
-        str,
-        typer.Option(
-            "--reach",
-            metavar="HOST:PORT",
-            help="Where the first machine reaches the containers of this one; HOST is an IP address. "
-            "[default: the address from which this machine connects, and port 7601]",
-        ),
-    ] = "",
+    label: Label = None,
+    reach: Reach = "",
     foreground: Annotated[
         bool,
         typer.Option(

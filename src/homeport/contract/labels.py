@@ -17,13 +17,13 @@ def read(text: str) -> dict[str, str]:
     >>> read("region=eu,disk=ssd"), read("")
     ({'region': 'eu', 'disk': 'ssd'}, {})
     """
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for word in filter(None, text.split(",")):
         name, is_given, value = word.partition("=")
         if not is_given:
             raise BadRequest(f"`{word[:100]}` is not a label", hint="write NAME=VALUE: `region=eu`")
-        found[name] = value
-    return check(found)
+        chosen[name] = value
+    return check(chosen)
 
 
 def written(labels: Mapping[str, str]) -> str:

@@ -78,7 +78,7 @@ def main() -> int:
             asyncio.run(run(settings, joining, own_log, runner=runner, ready=_nothing))
             return Ending.SIGNAL
     except Removed as removed:
-        return _removed(str(removed), kept=KEPT in words)
+        return _removed(str(removed), is_kept=KEPT in words)
     except Failure as failure:
         if KEPT in words:
             _answer(Started(error=Fault.of(failure)))
@@ -212,10 +212,10 @@ def _from_environment(environ: MutableMapping[str, str]) -> Joining:
     )
 
 
-def _removed(why: str, *, kept: bool) -> Ending:
+def _removed(why: str, *, is_kept: bool) -> Ending:
     """Say that this machine is no node any more; nobody has to start the agent again."""
     _show(Failure(why, hint="`homeport node token` makes a token to join again"))
-    return Ending.DOWN if kept else Ending.FAILED
+    return Ending.DOWN if is_kept else Ending.FAILED
 
 
 def _show(failure: Failure) -> None:

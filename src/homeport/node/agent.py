@@ -76,9 +76,8 @@ class Agent:
         self._settings = settings
         self._root = settings.run_dir / "containers"
         self._lib = settings.run_dir / "lib"
-        self._environments = Environments(
-            settings.home / "environments", volumes=settings.volumes_dir
-        )
+        self._environments = Environments(settings.home / "environments")
+        self._environments.volumes = settings.volumes_dir
         self._latest = Latest(settings.home / "latest-image")
         self._zygotes: Zygotes | None = None
         self._is_usual = tuple(runner) == RUNNER and sys.platform == "linux"

@@ -42,6 +42,8 @@ OTHERS = {
     "DELETE /v1/users/{user}": Permission.ADMIN,
     "GET /v1/nodes": Permission.ADMIN,
     "POST /v1/nodes/tokens": Permission.ADMIN,
+    "GET /v1/nodes/{name}/logs": Permission.ADMIN,
+    "POST /v1/nodes/{name}/labels": Permission.ADMIN,
     "POST /v1/nodes/{name}/drain": Permission.ADMIN,
     "DELETE /v1/nodes/{name}": Permission.ADMIN,
 }

@@ -71,7 +71,7 @@ def test_a_manifest_holds_what_was_declared(declare):
         function[k]
         for k in ("min_containers", "max_inputs", "target_inputs", "timeout_s", "startup_timeout_s")
     )
-    assert ["H100:2"] == function["gpu"]
+    assert (["H100:2"], ["eu"]) == (function["gpu"], function["region"])
     assert ("called", "called", True, []) == (
         call["tag"],
         call["attribute"],
@@ -82,7 +82,6 @@ def test_a_manifest_holds_what_was_declared(declare):
         web[k] for k in ("http_method", "label", "requires_proxy_auth")
     )
     assert ["script.py"] == [file["path"] for file in told["manifest"]["files"]]
-    assert ["eu"] == function["region"]
     assert ["`routing_region` is accepted and has no effect here"] == [
         text.split(": ", 1)[1] for text in told["warnings"]
     ]

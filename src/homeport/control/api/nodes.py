@@ -34,7 +34,7 @@ class Nodes:
     async def every(self, caller: Caller) -> NodeList:
         """List the machines that have joined."""
         caller.check_server()
-        return NodeList(nodes=self.told())
+        return NodeList(nodes=self.machines())
 
     @route("POST", "/v1/nodes/tokens", needs=Permission.ADMIN, action="node token")
     async def token(self, caller: Caller, body: NewNodeToken) -> NodeToken:
@@ -70,7 +70,7 @@ class Nodes:
         caller.check_server()
         await self._machines.remove(name)
 
-    def told(self) -> tuple[JoinedNode, ...]:
+    def machines(self) -> tuple[JoinedNode, ...]:
         """Return every machine, for findings and metrics too."""
         return tuple(map(self._told, self._machines.every()))
 

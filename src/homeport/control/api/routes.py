@@ -148,14 +148,8 @@ class Api:
         )
         nodes = Nodes(backend.machines, parts.nodes)
         self._nouns = (
-            Server(
-                view,
-                nodes=lambda: census.of(parts.nodes),
-                alone=lambda: parts.environments.is_alone,
-                keep=backend.keep,
-                shutdown=backend.shutdown,
-            ),
-            Findings(view, parts, backend.alerts, nodes.told),
+            _server(view, parts, backend),
+            Findings(view, parts, backend.alerts, nodes.machines),
             Apps(view, deployer, backend.cold_starts, backend.deploys, parts),
             functions,
             self._calls,
@@ -202,3 +196,13 @@ class Api:
         self._over_time.close()
         await self._tasks.close()
         await self._calls.close()
+
+
+def _server(view: View, parts: Parts, backend: Backend) -> Server:
+    return Server(
+        view,
+        nodes=lambda: census.of(parts.nodes),
+        alone=lambda: parts.environments.is_alone,
+        keep=backend.keep,
+        shutdown=backend.shutdown,
+    )

@@ -49,7 +49,7 @@ USUAL = Listens(host="0.0.0.0", port=7600)  # noqa: S104 - other machines have t
 
 
 class Machines:
-    """All of them; nothing is open until the first token is made."""
+    """All of them; nothing is open until the first token is made. One class, because the rows, the port and the mirrors change together."""
 
     def __init__(
         self,

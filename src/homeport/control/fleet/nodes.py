@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Nodes:
-    """The nodes of one control plane."""
+    """The nodes of one control plane; in one class, because all of it reads and changes the same mirrors."""
 
     def __init__(
         self, nodes: Iterable[Node], *, on_line: Callable[[LogLine], None], gone_s: float = GONE_S

@@ -48,20 +48,14 @@ RUNNERS = (
 class Environments:
     """All built images of this machine."""
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        rooted: bool = False,
-        bounds: Bounds | None = None,
-        volumes: Path | None = None,
-    ) -> None:
-        """`bounds` are the limits of a step, and `volumes` the directory of volumes, if they are not the usual ones."""
-        self._root, self._volumes = root, volumes or root.parent / "volumes"
+    def __init__(self, root: Path, *, rooted: bool = False, bounds: Bounds | None = None) -> None:
+        """`bounds` are the limits of a step, if they are not the usual ones."""
+        self._root = root
         self._bounds = bounds or bounds_of.usual()
         # There are cells: steps run in them, and containers can start in a root file system.
         self.is_rooted = rooted
         self.has_overlay = True  # cells may have overlayfs
+        self.volumes = root.parent / "volumes"  # where volumes are; the agent sets it
         self._store = Store(root)
         self._wheels = Wheels(root.parent)
         self._roots = Roots(self._store, self._wheels, self._bounds)
@@ -82,7 +76,7 @@ class Environments:
         home = self._root.parent
         supplied = Supplied(
             supplies=supplies,
-            volumes=self._volumes,
+            volumes=self.volumes,
             salt=await asyncio.to_thread(salt, home / "cache" / "salt"),
         )
         if image.is_rooted:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import logging
+import os
 import random
 import secrets
 import socket
@@ -240,7 +241,7 @@ async def _join(
 
 
 async def _greeted(where: Address) -> Greeting:
-    """Return the greeting of whoever answers at an address."""
+    """Return the greeting of the peer at an address."""
     _reader, writer, greeting = await _connected(where, identity.of_stranger(), None)
     writer.transport.abort()
     return greeting
@@ -288,4 +289,6 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in NOT_NOW:
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M")
         why = f"{error.verify_message}: by the clock of this machine it is {now} UTC"
+    elif isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        why = os.strerror(error.errno)  # asyncio says "Connect call failed"
     return why
