@@ -1,11 +1,17 @@
-"""What `homeport doctor` says of GPUs."""
+"""What `homeport doctor` says of GPUs, and of other machines."""
 
+import asyncio
+import contextlib
 import json
+import os
 import subprocess
+import types
 
 import pytest
 
+from homeport import settings
 from homeport.cli import doctor
+from homeport.contract.api import alerts
 
 H100 = "NVIDIA H100 80GB HBM3"
 WHOLE = {
@@ -41,3 +47,57 @@ def test_gpus_with_their_driver(monkeypatch, told, good, text):
     assert (good, text) == (finding.good, finding.text)
     assert good or finding.hint
     assert good or not finding.needed  # homeport works without
+
+
+def settings_of(home):
+    return settings.load({"HOMEPORT_HOME": str(home)})
+
+
+def test_on_a_machine_that_has_joined_the_agent_is_looked_at(tmp_path):
+    assert [] == doctor._agent(settings_of(tmp_path))
+    (tmp_path / "cluster").mkdir()
+    joined = tmp_path / "cluster/joined.json"
+    joined.write_text('{"name": "b", "address": "10.0.0.1:7600"}')
+    (down,) = doctor._agent(settings_of(tmp_path))
+    assert (False, True) == (down.good, bool(down.hint))
+    assert "this machine is `b` of 10.0.0.1:7600, and its agent does not run" == down.text
+    (tmp_path / "lock").write_text(f"{os.getpid()}\n")
+    (up,) = doctor._agent(settings_of(tmp_path))
+    assert (True, f"and its agent runs (pid {os.getpid()})") == (up.good, up.text.split(", ")[1])
+    joined.write_text("{")
+
+    assert [] == doctor._agent(settings_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "problems", "expected"),
+    [
+        ({}, [], []),
+        ({"b": "ready"}, [], [(True, "1 besides this one")]),
+        ({"b": "gone"}, [("machine", "`b`: it is away", True)], [(False, "`b`: it is away")]),
+        ({"b": "ready"}, [("app", "broken", True)], [(True, "1 besides this one")]),
+    ],
+)
+def test_machines_that_have_joined_are_checked_by_the_server(
+    monkeypatch, tmp_path, nodes, problems, expected
+):
+    findings = [
+        alerts.Finding(what=what, text=text, needed=needed) for what, text, needed in problems
+    ]
+
+    async def status():
+        return types.SimpleNamespace(pid=1, host="::", http_port=1, apps=(), nodes=nodes)
+
+    async def found():
+        return findings
+
+    client = types.SimpleNamespace(
+        server=types.SimpleNamespace(status=status),
+        alerts=types.SimpleNamespace(findings=found),
+    )
+    monkeypatch.setattr(doctor.server, "running", lambda _settings: contextlib.nullcontext(client))
+    monkeypatch.setattr(doctor.output, "address", lambda _status: "here")
+    first, *machines = asyncio.run(doctor._server(settings_of(tmp_path)))
+
+    assert first.good
+    assert expected == [(finding.good, finding.text) for finding in machines]

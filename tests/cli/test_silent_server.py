@@ -43,6 +43,29 @@ async def test_down_says_no_where_there_is_none(tmp_path):
     assert not await server.down(settings.load({"HOMEPORT_HOME": str(tmp_path)}))
 
 
+async def test_machines_that_do_not_answer_at_the_end_are_named(tmp_path, monkeypatch):
+    class Asked:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            pass
+
+        class server:
+            async def status():
+                nodes = {"a": "ready", "b": "gone", "c": "drained", "d": "suspect"}
+                return SimpleNamespace(pid=0, nodes=nodes)
+
+            async def shutdown():
+                pass
+
+    monkeypatch.setattr(server, "_client", lambda _: Asked())
+    unreached: list[str] = []
+
+    assert await server.down(settings.load({"HOMEPORT_HOME": str(tmp_path)}), unreached)
+    assert ["b", "d"] == unreached
+
+
 async def test_a_server_that_does_not_end_is_named_by_its_pid(tmp_path, monkeypatch):
     """And not with a traceback of ours."""
     monkeypatch.setattr(server, "END_S", 0.1)

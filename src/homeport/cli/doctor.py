@@ -1,6 +1,7 @@
 """`homeport doctor`: checks this machine, and says how to repair what is missing."""
 
 import asyncio
+import contextlib
 import json as jsonlib
 import os
 import platform
@@ -17,6 +18,7 @@ from homeport.cli import backup, options, output, server
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure
 from homeport.contract.sizes import GIB
+from homeport.contract.starting import leader
 from homeport.settings import Settings
 
 PATIENCE_S = 30.0
@@ -49,7 +51,7 @@ def doctor(json: options.Json = False) -> None:
         _isolation(settings),
         _images(),
         _gpus(),
-        *asyncio.run(_server(settings)),
+        *(_agent(settings) or asyncio.run(_server(settings))),
         _names(settings),
     ]
     if json:
@@ -192,6 +194,22 @@ def _database(settings: Settings) -> Finding:
         return Finding("database", True, backup.ask(settings, "look")["told"])
     except Failure as failure:
         return Finding("database", False, failure.message, failure.hint)
+
+
+def _agent(settings: Settings) -> list[Finding]:
+    """Check the agent, if this machine has joined another one."""
+    try:
+        saved = jsonlib.loads((settings.home / "cluster/joined.json").read_text())
+        joined = f"this machine is `{saved['name']}` of {saved['address']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    with contextlib.suppress(OSError, ValueError):
+        pid, _ = leader((settings.home / "lock").read_text())
+        if pid:
+            os.kill(pid, 0)
+            return [Finding("node", True, f"{joined}, and its agent runs (pid {pid})")]
+    hint = "`systemctl start homeport-node`, or `homeport node join --foreground`"
+    return [Finding("node", False, f"{joined}, and its agent does not run", hint)]
 
 
 async def _server(settings: Settings) -> list[Finding]:
