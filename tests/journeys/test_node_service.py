@@ -62,7 +62,7 @@ def test_a_node_that_is_a_service_starts_with_its_machine_and_survives_its_agent
 
     # The agent is killed, and then replaced by an upgrade: its containers continue.
     before = (machine.root / LOCK).read_text()
-    machine.run("kill", "-9", before.strip())
+    machine.run("sh", "-c", f"kill -9 {before.strip()}")
     wait_for(lambda: "ready" not in healths(terminal), "its silence")
     until_ready(terminal)
     machine.run(homeport, "service", "upgrade", "--from", "/root/homeport")

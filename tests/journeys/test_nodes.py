@@ -149,22 +149,30 @@ def test_who_may_not_join_is_told_why(terminal, other, words):
 
 
 KEPT = """
+import os
+
 import modal
 
 app = modal.App("kept")
 volume = modal.Volume.from_name("notes", create_if_missing=True)
+image = modal.Image.debian_slim().add_local_file("word.txt", "/root/word.txt")
+secret = modal.Secret.from_dict({"WORD": "secret"})
 
 
-@app.function(region="eu", volumes={"/notes": volume})
-@modal.fastapi_endpoint()
-def write(text: str):
-    with open("/notes/x", "a") as file:
-        file.write(text)
-    return text
+@app.function(region="eu", volumes={"/notes": volume}, image=image, secrets=[secret])
+@modal.wsgi_app()
+def write():
+    def answer(environ, start_response):
+        with open("/notes/x", "a") as file:
+            file.write("there")
+        print("written there")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [open("/root/word.txt").read().encode(), b" ", os.environ["WORD"].encode()]
+
+    return answer
 
 
 @app.function(region="ap")
-@modal.fastapi_endpoint()
 def nowhere():
     pass
 """
@@ -176,25 +184,29 @@ def test_a_region_and_shared_volumes_lead_to_another_machine(
     isolation.needed()
     shared, script = tmp_path / "shared", tmp_path / "kept.py"
     shared.mkdir()
+    (tmp_path / "word.txt").write_text("local")
     for user in (terminal, other):
         user.environ |= {"HOMEPORT_SHARED_VOLUMES": str(shared), "HOMEPORT_ISOLATION": "on"}
     words = request.getfixturevalue("words")
     join(terminal, other, *words)
     wait_for(lambda: "shared" == until_ready(terminal)["volumes"], "the mark")
     script.write_text(KEPT.rpartition("\n\n@app.function(region")[0])
-    said = terminal.run("deploy", script).stderr
+    said = terminal.run("deploy", script, cwd=tmp_path).stderr
     assert "`write`: `region` has no effect, because no machine has a label `region`" in said
     terminal.run("node", "label", "worker-1", "region=eu-west")
     script.write_text(KEPT)
-    refused = terminal.run("deploy", script, check=False)
+    refused = terminal.run("deploy", script, cwd=tmp_path, check=False)
     assert 1 == refused.returncode
     assert "is for the region ap, and no machine that answers is in it" in refused.stderr
     script.write_text(KEPT.rpartition("\n\n@app.function(region")[0] + "\n# again\n")
-    urls = terminal.deploy(script)
-    assert "there" == visitor.get(urls["write"], params={"text": "there"}).json()
+    urls = terminal.deploy(script, cwd=tmp_path)
+    assert "local secret" == visitor.get(urls["write"]).text
     (asked,) = wait_for(lambda: terminal.ask("/v1/requests?app=kept")["requests"], "the record")
 
     assert "worker-1" == asked["node"]
     assert "there" == terminal.run("volume", "get", "notes", "/x", "-").stdout
     shown = terminal.run("request", "show", asked["id"]).stdout
     assert f"{asked['container']} on worker-1" in shown
+    assert f"{asked['container']} worker-1 written there" in terminal.log("kept", "written there")
+    done = terminal.run("container", "exec", asked["container"], "--", "cat", "/notes/x")
+    assert "there" == done.stdout
