@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import machines
-from tests.journeys.test_nodes import APP, healths, until_ready
+from tests.journeys.test_nodes import APP, until_connected, until_ready
 from tests.journeys.test_service import repository
 from tests.machines import Machine
 from tests.waiting import wait_for
@@ -63,17 +63,15 @@ def test_a_node_that_is_a_service_starts_with_its_machine_and_survives_its_agent
     # The agent is killed, and then replaced by an upgrade: its containers continue.
     before = (machine.root / LOCK).read_text()
     machine.run("sh", "-c", f"kill -9 {before.strip()}")
-    wait_for(lambda: "ready" not in healths(terminal), "its silence")
-    until_ready(terminal)
+    until_connected(terminal, 2)
     machine.run(homeport, "service", "upgrade", "--from", "/root/homeport")
     assert before != (machine.root / LOCK).read_text()
-    until_ready(terminal)
+    until_connected(terminal, 3)
     assert there["id"] in [container["id"] for container in terminal.containers()]
 
     machine.halt()
-    wait_for(lambda: "ready" not in healths(terminal), "its silence")
     machine.boot()
-    until_ready(terminal)
+    until_connected(terminal, 4)
 
     terminal.run("node", "remove", "worker", "-y")
     ended = ("systemctl", "is-active", UNIT)
