@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
 from homeport.contract.capacity import Capacity, Usage
@@ -59,6 +58,7 @@ class FakeNode(Recorded):
         self.start_s = start_s
         self.deaf = False  # True: it reports no changes of containers
         self.is_cut = False  # True: it cannot be reached, but goes on running
+        self.has_agent = True  # False: its machine answers, and its agent does not
         self.confirmed: list[tuple[str, int]] = []
         self.capacity = capacity
         self.started: list[StartOrder] = []
@@ -86,6 +86,9 @@ class FakeNode(Recorded):
     async def mark(self) -> Mark:
         self._reach()
         return self._mark
+
+    async def lives(self) -> bool:
+        return not self.is_cut
 
     async def list(self) -> Listing:
         self._reach()
@@ -190,7 +193,7 @@ class FakeNode(Recorded):
         asyncio.get_running_loop().call_later(0.3, self._end, container, State.GONE, "it was ended")
 
     def _reach(self) -> None:
-        if self.is_cut:
+        if self.is_cut or not self.has_agent:
             raise NodeLost(f"the node `{self.name}` does not answer")
 
     def _begin(self, container: str) -> None:
@@ -223,7 +226,7 @@ class FakeNode(Recorded):
             self._containers[container.id] = container
             self.most = max(self.most, len(self._containers))
         self._mark = replace(self._mark, number=self._mark.number + 1)
-        if not self.deaf and not self.is_cut:
+        if not self.deaf and not self.is_cut and self.has_agent:
             self._changed(Change(mark=self._mark, container=container))
 
 
@@ -475,18 +478,6 @@ class FakeIngress(FakeGuards, Recorded, FakeLog):
                 pool.queue.popleft().set_result(container)
 
 
-class InPlace(Executor):
-    """Runs each function at once, in the caller's thread."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
 class NoSecrets:
     """A secret box with nothing in it."""
 
@@ -497,4 +488,4 @@ class NoSecrets:
         return {}
 
 
-__all__ = ["Failure", "FakeIngress", "FakeNode", "InPlace", "NoSecrets", "no_fault"]
+__all__ = ["Failure", "FakeIngress", "FakeNode", "NoSecrets", "no_fault"]

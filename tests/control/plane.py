@@ -29,7 +29,8 @@ from homeport.state.vault import KEY_BYTES, Vault
 from homeport.state.volumes import Volumes
 from tests import databases
 from tests.control.fleet.house import Fleet
-from tests.fakes import FakeNode, InPlace
+from tests.fakes import FakeNode
+from tests.in_place import InPlace
 from tests.waiting import is_virtual
 
 #: The key of the environment MAIN.

@@ -211,3 +211,9 @@ async def test_a_program_runs_in_a_container_that_is_ready(node):
     assert (b"typed", OUT, (OUT, b""), 0) == (read, where, end, code)
     with pytest.raises(NotFound):
         await node.execute("ta-2", Order(argv=("cat",)), {})
+
+
+async def test_its_machine_answers(node):
+    node, _ = node
+
+    assert await node.lives()

@@ -48,6 +48,12 @@ class Node(Protocol):
     async def mark(self) -> Mark:
         """Return the mark of the last change: cheap enough to ask every second."""
 
+    async def lives(self) -> bool:
+        """Return whether the node's machine answers, though its agent may not; within a second.
+
+        If it does, the node's containers answer requests all the same. Never raises `NodeLost`.
+        """
+
     async def list(self) -> Listing:
         """Return every container that is not gone, and the machine's resources."""
 

@@ -281,7 +281,8 @@ class Listener:
             other[0].cut("its agent has connected again")
         self._sessions[node.name] = session, hello.run
         session.send(Welcome(name=node.name))
-        remote.attach(session, hello.run, reached=hello.port > 0)
+        there = trust.peer(node, host, hello, self._networks)  # it was checked when the agent came
+        remote.attach(session, hello.run, there)
         log.info("the node `%s` is connected from %s", node.name, host)
         ending = self._tasks.start(f"certificate of {node.name}", deadline.pass_(session))
         try:

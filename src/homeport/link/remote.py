@@ -20,7 +20,7 @@ from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.programs import Order, Program
 from homeport.contract.supplies import Supplies
-from homeport.contract.traffic import PoolKey
+from homeport.contract.traffic import Peer, PoolKey
 from homeport.link import trust
 from homeport.link.calls import About, Written
 from homeport.link.frames import Broken
@@ -31,6 +31,7 @@ from homeport.link.session import Session
 
 MOST_REFUSED = 1000  # containers whose refusal is remembered
 LOG_EACH_S = 10.0
+LIVES_S = 0.9  # for a machine to take a connection
 MOST_GENERATIONS = 2**53  # the control plane counts on from there, and stores it
 
 log = logging.getLogger(__name__)
@@ -61,18 +62,19 @@ class RemoteNode:
         self._changed: Callable[[Change], None] = lambda _change: None
         self._said: Callable[[LogLine], None] = lambda _line: None
         self._session: Session | None = None
+        self._there: Peer | None = None
         self._run = ""  # of the agent whose log lines were taken last
         self._kept = -1
         self._logged_at = -LOG_EACH_S
 
     # its connection
 
-    def attach(self, session: Session, run: str, *, reached: bool) -> None:
+    def attach(self, session: Session, run: str, there: Peer | None) -> None:
         """Use a new connection; `run` is another text for each process of the agent.
 
-        `reached`: the ingress can connect to its containers; otherwise the node has no place for containers.
+        `there`: where the ingress connects to its containers; None: it cannot, so the node has no place for containers.
         """
-        self._reports.reached = reached
+        self._there, self._reports.reached = there, there is not None
         if run != self._run:
             self._run, self._kept = run, -1
         self._session = session
@@ -139,6 +141,18 @@ class RemoteNode:
         """Return the mark of the node's last change."""
         mark: Mark = await self._here.ask("mark")
         return mark
+
+    async def lives(self) -> bool:
+        """Return whether its machine takes connections at the port that leads to its containers."""
+        if self._there is None:
+            return False
+        try:
+            async with asyncio.timeout(LIVES_S):
+                _, writer = await asyncio.open_connection(self._there.host, self._there.port)
+        except OSError:  # a TimeoutError is one
+            return False
+        writer.transport.abort()
+        return True
 
     async def list(self) -> Listing:
         """Return the node's containers, as the control plane takes them."""

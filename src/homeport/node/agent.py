@@ -287,6 +287,10 @@ class Agent:
         """Return the mark of the last change."""
         return self._changes.mark
 
+    async def lives(self) -> bool:
+        """Return True: its machine is the one that asks."""
+        return True
+
     async def list(self) -> Listing:
         """Return every container that is not gone, in its last reported state."""
         return self._changes.listing(self._capacity)

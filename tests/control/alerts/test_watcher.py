@@ -23,7 +23,7 @@ from tests import databases
 from tests.control.api.served import api_of
 from tests.control.api.test_environments import client
 from tests.control.plane import Plane, a_vault
-from tests.fakes import InPlace
+from tests.in_place import InPlace
 from tests.recorded import words
 from tests.state.test_alerts import URL, row
 from tests.waiting import virtually

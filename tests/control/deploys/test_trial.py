@@ -48,7 +48,9 @@ async def watched(*pools: Pool) -> None:
 
 async def test_the_failure_of_a_container_comes_out_as_itself_and_not_in_a_group():
     first, second = pool("first"), pool("second")
-    proving = asyncio.create_task(trial.prove([first, second], lambda: None, lambda _text: None))
+    proving = asyncio.create_task(
+        trial.prove([first, second], lambda _pool: None, lambda _text: None)
+    )
     await watched(first, second)
     for subject in (first, second):
         subject.failed(StartError("no module named torch"), 0.0)
@@ -64,7 +66,7 @@ async def tried(*, replaced: tuple[Pool, ...] = ()) -> list[str]:
     said: list[str] = []
     visited, called = pool("visited", web=function("visited").web), pool("called")
     proving = asyncio.create_task(
-        trial.prove([visited, called], lambda: None, said.append, replaced)
+        trial.prove([visited, called], lambda _pool: None, said.append, replaced)
     )
     await watched(visited, called)
     called.failed(StartError("no module named pandas"), 0.0)
@@ -95,7 +97,7 @@ async def test_a_mistake_of_ours_stays_a_mistake_of_ours():
         raise RuntimeError("ours")
 
     subject = pool()
-    proving = asyncio.create_task(trial.prove([subject], lambda: None, say))
+    proving = asyncio.create_task(trial.prove([subject], lambda _pool: None, say))
     await watched(subject)
     subject.release()
 
@@ -105,7 +107,7 @@ async def test_a_mistake_of_ours_stays_a_mistake_of_ours():
 
 def test_a_container_that_never_gets_its_turn_is_an_error_of_the_start():
     async def story():
-        await trial.prove([pool(startup_timeout_s=5)], lambda: None, lambda _text: None)
+        await trial.prove([pool(startup_timeout_s=5)], lambda _pool: None, lambda _text: None)
 
     with pytest.raises(StartError) as told:
         virtually(story())
@@ -119,7 +121,7 @@ async def test_a_class_that_cannot_start_without_a_parameter_is_not_tried():
         pool(name, parameters=(Parameter(name="size", type="int", required=required, default=1),))
         for name, required in (("needs", True), ("has", False))
     )
-    proving = asyncio.create_task(trial.prove([needs, has], lambda: None, lambda _text: None))
+    proving = asyncio.create_task(trial.prove([needs, has], lambda _pool: None, lambda _text: None))
     await watched(has)
     floors = needs.floor, has.floor
     has.succeeded(0.0)

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 from homeport.contract.container import Container
 from homeport.contract.errors import StorageError
-from homeport.control.fleet.mirror import Health, Mirror, Past
+from homeport.control.fleet.mirror import Health, Mirror
 from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.past import Past
 from tests.control.fleet.house import elapsed
 from tests.fakes import FakeNode
 from tests.orders import order

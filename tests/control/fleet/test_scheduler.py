@@ -91,12 +91,11 @@ def test_one_app_never_takes_all_places_and_one_function_fewer_still(limit, star
 
 
 def test_memory_is_kept_for_those_who_need_little_of_it():
-    small, large = function(memory_mib=(500, None)), function(memory_mib=(4000, None))
-    kept = scheduler.reserved_mib([small, large], CAPACITY)
+    kept = scheduler.reserved_mib([500, 4000], CAPACITY)
     room = scheduler.Room(node="a", capacity=CAPACITY, containers=1, limit=64, memory_mib=2000)
 
     assert 500 == kept
-    assert 0 == scheduler.reserved_mib([large], CAPACITY)
+    assert 0 == scheduler.reserved_mib([4000], CAPACITY)
     assert 1500 == scheduler.open_to(room, scheduler.Standing(function=1, app=1), kept).memory_mib
     assert 2000 == scheduler.open_to(room, scheduler.Standing(function=0, app=1), kept).memory_mib
 

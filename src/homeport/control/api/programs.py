@@ -114,7 +114,7 @@ class Programs:
             yield pool, member
         finally:
             member.programs -= 1
-            self._parts.reconciler.wake()
+            self._parts.reconciler.wake(pool)
 
     def _pool(self, scope: Scope, app: str, function: str, session: str) -> Pool:
         owner = Owner.session(scope, session) if session else Owner.app(scope, app)
@@ -132,9 +132,9 @@ class Programs:
         before, pool.floor = pool.floor, 1
         try:
             while True:
-                self._parts.reconciler.wake()
+                self._parts.reconciler.wake(pool)
                 await pool.first_ready()
-                ready = [m for m in pool.members.values() if m.stage is Stage.READY]
+                ready = [m for m in pool.members.values() if m.stage is Stage.READY and not m.away]
                 if ready:
                     return ready[0]
                 if pool.retired:

@@ -84,7 +84,7 @@ class Rollout:
         """Retire pools that no endpoint uses; running requests may continue for `drain_s`."""
         for pool in pools:
             pool.retire(drain_s)
-        self._reconciler.wake()
+            self._reconciler.wake(pool)
 
     async def _bring_up(
         self,
@@ -286,14 +286,14 @@ class Rollout:
         for pool in pools:
             if pool not in ending:
                 pool.demote(drain_s)
-        self._reconciler.wake()
+                self._reconciler.wake(pool)
 
     def _bring_back(self, pools: list[Pool]) -> None:
         """Undo `replace`: the pools serve again, also those that were removed meanwhile."""
         for pool in pools:
             pool.promote()
             self._pools.add(pool)
-        self._reconciler.wake()
+            self._reconciler.wake(pool)
 
 
 def _ports(app: LiveApp) -> dict[str, int]:

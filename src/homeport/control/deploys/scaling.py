@@ -33,7 +33,7 @@ class Scaler:
             await self._rows.save(pool.owner.scope, ScalingRow(pool=pool.key, scaling=merged))
         self._set[pool.key] = merged
         _apply(pool, merged)
-        self._reconciler.wake()
+        self._reconciler.wake(pool)
 
     async def restore(self, revision: Revision) -> None:
         """Set again the values that were set before the server ended."""

@@ -24,6 +24,8 @@ from homeport.state.rows import Revision
 from homeport.supervised import Tasks
 from homeport.undo import unbroken
 
+TURN = 20  # revisions whose images are looked for before others on the event loop have their turn
+
 
 class Trees:
     """All source trees, in the home's directory `revisions`."""
@@ -42,6 +44,7 @@ class Trees:
         self._secrets = parts.secrets
         self._tasks = Tasks()
         self._building: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._came_back, self._is_looking = False, False
         parts.nodes.returned = self._returned
         parts.pools.on_removed.append(lambda pool: self.tidy(pool.key.revision))
 
@@ -153,9 +156,23 @@ class Trees:
 
     def _returned(self) -> None:
         """Build the images that were built while a node was away, because the node answers again."""
-        for revision in {revision.id: revision for revision in self.in_use()}.values():
-            if self._lacks(revision):
-                self._build_later(revision)
+        self._came_back = True
+        if not self._is_looking:
+            self._is_looking = True
+            self._tasks.start("looking for images that a node lacks", self._look_for_images())
+
+    async def _look_for_images(self) -> None:
+        try:
+            while self._came_back:
+                self._came_back = False
+                revisions = {revision.id: revision for revision in self.in_use()}
+                for number, revision in enumerate(revisions.values()):
+                    if number % TURN == TURN - 1:  # there may be thousands, and a thousand nodes
+                        await asyncio.sleep(0)
+                    if self._lacks(revision):
+                        self._build_later(revision)
+        finally:
+            self._is_looking = False
 
     def _build_later(self, revision: Revision) -> None:
         name = f"building images of `{revision.app}` on further nodes"
@@ -170,7 +187,8 @@ class Trees:
             with self.keeping(revision):
                 tree = self.directory / revision.id
                 await self._build(revision, tree, lambda _text: None, everywhere=True)
-        self._reconciler.wake()
+        for pool in self._pools.of_revision(revision.app, revision.id):
+            self._reconciler.wake(pool)
 
     def _lacks(self, revision: Revision) -> bool:
         return any(self._nodes.lack(spec.image) for spec in revision.manifest.functions)

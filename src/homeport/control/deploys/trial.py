@@ -83,7 +83,7 @@ def check_node(
 
 
 async def prove(
-    pools: list[Pool], wake: Callable[[], None], say: Say, replaced: Iterable[Pool] = ()
+    pools: list[Pool], wake: Callable[[Pool], None], say: Say, replaced: Iterable[Pool] = ()
 ) -> None:
     """Start one container of each function, so that a broken import fails the deploy and not a visitor.
 
@@ -95,7 +95,7 @@ async def prove(
     worked = {pool.function.name for pool in replaced if pool.failure is None}
     for pool in tried:
         pool.floor = 1
-    wake()
+        wake(pool)
     try:
         async with asyncio.TaskGroup() as group:
             for pool in tried:

@@ -194,8 +194,8 @@ class Variants:
             )
         for pool in self._all(min(idle, key=lambda pool: pool.used_at)):
             pool.retire(RETIRED_DRAIN_S)
+            self._parts.reconciler.wake(pool)
         self.tidy()
-        self._parts.reconciler.wake()
 
     def _all(self, base: Pool) -> list[Pool]:
         """Return a variant's pools for all class parameters."""

@@ -80,7 +80,7 @@ class Versions:
             pools = self._pools.of_revision(app, revision.id)
             for pool in pools:
                 pool.retire(0.0)
-            self._reconciler.wake()
+                self._reconciler.wake(pool)
 
     def _open_pools(self, undo: Undo, revision: Revision, owner: Owner, tree: Path) -> None:
         plan = self._plans.of(revision)

@@ -28,6 +28,7 @@ def until(pool: Pool, now: float) -> float:
         or pool.demand
         or pool.demoted
         or alive != len(pool.members)
+        or any(member.away for member in pool.members.values())
         or now < pool.used_at + CALM_S
         or alive != autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now))
     )

@@ -4,6 +4,7 @@ A pool does so with containers that are too many, and with those of an earlier r
 """
 
 import asyncio
+from collections import Counter, deque
 from collections.abc import Callable
 
 from homeport.contract.container import LogLine
@@ -11,6 +12,7 @@ from homeport.contract.roles import Ingress
 from homeport.control.fleet import lines
 from homeport.control.fleet.calm import PASS_S
 from homeport.control.fleet.member import Member, Stage
+from homeport.control.fleet.mirror import Mirror
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
@@ -57,6 +59,7 @@ class Draining:
         self._say(line)
         member.stage = Stage.DRAINING
         pool.give_up(member.id)
+        self._wake(pool)
         self._tasks.start(f"end {member.id}", self._end_gently(pool, member))
 
     async def _end_gently(self, pool: Pool, member: Member) -> None:
@@ -67,10 +70,28 @@ class Draining:
         self._wake(pool)
 
     async def shrink(self, pool: Pool, surplus: int) -> None:
-        """Drain so many idle containers."""
-        for member in pool.idle()[:surplus]:
+        """Drain so many idle containers; those of nodes with most of the pool first, so that a node's death leaves some."""
+        for member in self._surplus(pool, surplus):
             await self._ingress.drain(pool.key, member.id)
             member.stage = Stage.DRAINING
+
+    def _surplus(self, pool: Pool, count: int) -> list[Member]:
+        idle = pool.idle()
+        if len(self._nodes.mirrors) == 1 or count >= len(idle):
+            return idle[:count]
+        nodes = {name: self._nodes.of(name) for name in pool.members}
+        most = Counter(nodes[m.id] for m in pool.members.values() if m.stage is Stage.READY)
+        by_node: dict[Mirror | None, deque[Member]] = {}
+        for member in idle:
+            by_node.setdefault(nodes[member.id], deque()).append(member)
+        chosen: list[Member] = []
+        while by_node and len(chosen) < count:
+            node = max(by_node, key=lambda node: most[node])
+            chosen.append(by_node[node].popleft())
+            most[node] -= 1
+            if not by_node[node]:
+                del by_node[node]
+        return chosen
 
     async def cut(self, pool: Pool) -> None:
         """End a demoted pool's old containers whose drain time has passed."""
@@ -129,6 +150,8 @@ class Draining:
 
         async def attempt() -> None:
             await self._ingress.lose(pool.key, member.id)
+            if member.away:  # its machine does not answer, so nothing else ends the requests inside
+                await self._ingress.cut(pool.key, member.id, 0.0)
             while not await self._detached(pool, member):
                 await asyncio.sleep(PASS_S)
 

@@ -8,7 +8,6 @@ from homeport.contract.capacity import Capacity
 from homeport.contract.growth import Bundle, RayMachine
 from homeport.contract.manifest import FunctionSpec
 from homeport.control.fleet import autoscaler, scheduler
-from homeport.control.fleet.member import Stage
 from homeport.control.fleet.pool import Pool
 
 MOST_BUNDLES = 100  # that are asked for at once
@@ -19,11 +18,11 @@ def bundles(pools: Iterable[Pool], capacities: Sequence[Capacity], now: float) -
     """Return a bundle for each container that is wanted and has no place, as far as `MOST_BUNDLES`."""
     lacking: list[Bundle] = []
     for pool in pools:
-        alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
+        if not (pool.lacks or scheduler.impossible(pool.function, capacities)):
+            continue
         wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now))
-        waits = pool.lacks or scheduler.impossible(pool.function, capacities)
-        if waits and wanted > alive:
-            lacking += [bundle(pool.function, capacities)] * (wanted - alive)
+        if wanted > pool.alive:
+            lacking += [bundle(pool.function, capacities)] * (wanted - pool.alive)
     return lacking[:MOST_BUNDLES]
 
 

@@ -16,8 +16,9 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NodeLost, StorageError
 from homeport.contract.roles import Ingress
 from homeport.control.fleet.facts import Facts
-from homeport.control.fleet.mirror import Health, Mirror, Past
+from homeport.control.fleet.mirror import Health, Mirror
 from homeport.control.fleet.nodes import OWN, Nodes
+from homeport.control.fleet.past import Past
 from homeport.state import nodes as rows
 from homeport.supervised import Tasks, supervised
 
@@ -254,8 +255,8 @@ class Machines:
             mirror.refresh()
 
     def _is_elsewhere(self, name: str, container: str) -> bool:
-        mirrors = self._nodes.mirrors.values()
-        return any(mirror.name != name and container in mirror.containers for mirror in mirrors)
+        mirror = self._nodes.of(container)
+        return mirror is not None and mirror.name != name
 
     def _read(self) -> Listens | None:
         try:

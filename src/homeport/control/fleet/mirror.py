@@ -5,7 +5,8 @@ asks for the whole list at the beginning, after a gap, after the node's agent wa
 node answers after a silence.
 
 A node that does not answer is *suspect*: nothing new is started there, and its containers still answer
-requests. After `gone_s` it is *gone*: its containers count as lost, and the reconciler replaces them. If it
+requests. If its machine does not answer either, it is *away*: others take its containers' place, which serve again
+as soon as it answers. After `gone_s` it is *gone*: its containers count as lost, and none comes back. If it
 answers later, it is first fenced: it stops all containers that were ordered before it was given up, and these
 are never in the list again. What is fenced is stored first, so that it holds after a restart of the control plane.
 """
@@ -16,12 +17,11 @@ import enum
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder, State
-from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
@@ -29,6 +29,8 @@ from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
+from homeport.control.fleet import looking
+from homeport.control.fleet.past import Past
 
 BEAT_S = 1.0  # between two checks that the node answers
 ANSWER_S = 2.0  # a node that takes longer for a short question does not answer
@@ -48,20 +50,6 @@ class Health(enum.StrEnum):
     GONE = "gone"
 
 
-async def _note_nothing(_generation: int, _away: bool) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """What is stored about a node of another machine, and how to store it."""
-
-    generation: int = 0  # orders of earlier generations are fenced
-    away: bool = False  # it was given up, and has not been back since
-    #: Stores the generation, and whether the node is away.
-    note: Callable[[int, bool], Awaitable[None]] = _note_nothing
-
-
 class Mirror:
     """One node's state at its last answer; one class, because its list, its health and the calls to it depend on each other."""
 
@@ -72,6 +60,10 @@ class Mirror:
         changed: Callable[[Container], None],
         on_line: Callable[[LogLine], None],
         answers: Callable[[], None] = lambda: None,  # called when it answers after a silence
+        moved: Callable[["Mirror"], None] = lambda _mirror: (
+            None
+        ),  # called when `is_away` has changed
+        where: "dict[str, Mirror] | None" = None,  # of each container; all mirrors share it
         gone_s: float = GONE_S,
         past: Past | None = None,
     ) -> None:
@@ -80,6 +72,7 @@ class Mirror:
         # until it has sent its list
         self.health = Health.GONE if self._past.away else Health.SUSPECT
         self.capacity: Capacity | None = None  # None: it has never answered
+        self.is_away = False  # its machine does not answer, and it is not given up
         self.drained = False  # it gets no new containers
         self.labels: Mapping[str, str] = {}  # such as its region
         self.round_trip_s: float | None = None  # of the last beat
@@ -87,7 +80,8 @@ class Mirror:
         self.containers: dict[str, Container] = {}
         self._node = node
         self._changed = changed
-        self._answers = answers
+        self._answers, self._moved = answers, moved
+        self._where = {} if where is None else where
         self._gone_s = gone_s
         self._generation = self._past.generation  # the generation of its orders
         self._mark: Mark | None = None  # None: the list has to be asked for
@@ -96,6 +90,7 @@ class Mirror:
         self._silent_since: float | None = None
         self._look = asyncio.Event()
         self.changes = 0  # of the list: a room that was counted before one is not right any more
+        self.counted: Any = None  # by `rooms`, which keeps its room here
         self._stops: dict[
             str, float | None
         ] = {}  # containers that were asked to stop and have not ended
@@ -121,9 +116,13 @@ class Mirror:
         """Return whether the image was built there."""
         return not image.has_environment or image.key in self._images
 
+    def has_built(self, key: str) -> bool:
+        """Return whether the image with this key, which has an environment, was built there."""
+        return key in self._images
+
     def is_building(self, image: Image) -> bool:
         """Return whether the image is being built there now."""
-        return self._building[image.key] > 0 and not self.has_image(image)
+        return bool(self._building) and self._building[image.key] > 0 and not self.has_image(image)
 
     def is_warm(self, pool: PoolKey) -> bool:
         """Return whether a container of the pool's function was ready there, so that it may have a zygote."""
@@ -154,15 +153,21 @@ class Mirror:
             return  # it was ordered before the node was given up: the node ends it
         self.changes += 1
         if container.state in ENDED:
-            self.containers.pop(container.id, None)
+            self._drop(container.id)
             self._stops.pop(container.id, None)
         else:
             self.containers[container.id] = container
+            self._where[container.id] = self
         if container.state is State.READY:
             self._warm[container.order.pool.base] = None
             if len(self._warm) > MOST_WARM:
                 del self._warm[next(iter(self._warm))]
         self._changed(container)
+
+    def _drop(self, container: str) -> None:
+        self.containers.pop(container, None)
+        if self._where.get(container) is self:
+            del self._where[container]
 
     async def sync(self) -> None:
         """Ask for the whole list; raises `NodeLost` if there is no answer."""
@@ -202,6 +207,7 @@ class Mirror:
                 self._put(container)
         if was_silent:
             log.info("the node `%s` answers", self.name)
+            self._set_away(False)
             self._answers()
 
     # whether it answers
@@ -220,13 +226,29 @@ class Mirror:
         """Check once, and ask for the list if changes were missed."""
         try:
             began = asyncio.get_running_loop().time()
-            mark = await self._answer(self._node.mark())
+            mark = await self._ask_mark()
             self.round_trip_s = asyncio.get_running_loop().time() - began
             if mark != self._mark or self.health is not Health.READY:
                 await self.sync()
         except NodeLost:
-            if self.health is Health.SUSPECT and self._silent_s() >= self._gone_s:
+            since, now = self._silent_since, asyncio.get_running_loop().time()
+            is_over = since is not None and now - since >= self._gone_s
+            if self.health is Health.SUSPECT and is_over:
                 await self.forfeit()
+
+    async def _ask_mark(self) -> Mark:
+        at_machine = self.health is not Health.GONE and not self.is_away
+        mark, lives = await looking.look(self._node, at_machine=at_machine)
+        if mark is None:
+            self._silent()
+            self._set_away(self.is_away or not lives)
+            raise NodeLost(f"the node `{self.name}` does not answer")
+        return mark
+
+    def _set_away(self, is_away: bool) -> None:
+        if self.is_away is not is_away and (not is_away or self.health is Health.SUSPECT):
+            self.is_away = is_away
+            self._moved(self)
 
     def refresh(self) -> None:
         """Ask for the whole list soon: the node's capacity is another one."""
@@ -265,10 +287,6 @@ class Mirror:
             self._silent()
             raise
 
-    def _silent_s(self) -> float:
-        since = self._silent_since
-        return 0.0 if since is None else asyncio.get_running_loop().time() - since
-
     def _silent(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._silent_since is None:
@@ -280,8 +298,10 @@ class Mirror:
     def give_up(self) -> None:
         """Take all its containers as lost; when it answers again, it is fenced first."""
         log.warning("the node `%s` is given up: its containers are replaced", self.name)
-        self.health, self._mark = Health.GONE, None
-        lost, self.containers = self.containers, {}
+        self.health, self._mark, self.is_away = Health.GONE, None, False
+        lost = dict(self.containers)
+        for container_id in lost:
+            self._drop(container_id)
         self.changes += 1
         self._generation += 1
         self._stops.clear()
@@ -301,12 +321,13 @@ class Mirror:
             order=order, state=State.STARTING, node=self.name, started_at=time.time()
         )
         self.containers[order.id] = container
+        self._where[order.id] = self
         self.changes += 1
         try:
             await self._node.start(order, environ)
         except BaseException as error:
             self.changes += 1
-            self.containers.pop(order.id, None)
+            self._drop(order.id)
             if isinstance(error, NodeLost):
                 self._silent()
             raise

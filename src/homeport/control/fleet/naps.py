@@ -7,6 +7,8 @@ from homeport.control.fleet.agenda import Agenda
 from homeport.control.fleet.calm import PASS_S
 from homeport.control.fleet.meter import Meter
 
+LATE_S = 0.01  # after a pass that had no time for all of its pools
+
 log = logging.getLogger(__name__)
 
 
@@ -32,4 +34,5 @@ class Naps:
             self._agenda.watch(quiet)
             if self._agenda.next_at(now) > now:
                 return 0.0  # a request may have begun since the load was read
-        return max(self._agenda.next_at(now) - now, PASS_S)
+        least_s = LATE_S if self._agenda.is_late else PASS_S
+        return max(self._agenda.next_at(now) - now, least_s)

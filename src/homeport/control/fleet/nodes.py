@@ -4,6 +4,7 @@ The list is a copy in memory (see `mirror`), so reading it is fast and never wai
 """
 
 import asyncio
+import bisect
 import contextlib
 import logging
 import math
@@ -21,11 +22,13 @@ from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
-from homeport.control.fleet.mirror import GONE_S, Health, Mirror, Past
+from homeport.control.fleet.mirror import GONE_S, Health, Mirror
+from homeport.control.fleet.past import Past
 from homeport.supervised import Tasks, supervised
 
 OWN = "here"  # the name of the node that this machine is
 MOST_ELSEWHERE = 20_000  # containers of other machines that are remembered
+TURN = 50  # nodes that are told something before others on the event loop have their turn
 LEAST_MORE_S = 0.5  # that a deploy waits for the other nodes, after one has built its image
 
 log = logging.getLogger(__name__)
@@ -41,8 +44,12 @@ class Nodes:
         self.returned: Callable[[], None] = lambda: (
             None
         )  # called when a node answers after a silence
+        #: Called when the machine of a node does not answer, and when it does again.
+        self.moved: Callable[[Mirror], None] = lambda _mirror: None
         self.mirrors: dict[str, Mirror] = {}
         self._elsewhere: OrderedDict[str, str] = OrderedDict()  # container of another machine -> it
+        self._by_name: list[Mirror] = []  # in the order of their names
+        self._where: dict[str, Mirror] = {}  # of each container
         self._came = asyncio.Event()  # a node has sent its list
         self._on_line, self._gone_s = on_line, gone_s
         self._tasks = Tasks()
@@ -117,6 +124,7 @@ class Nodes:
     def remove(self, name: str) -> None:
         """Forget a node; its containers are replaced. An unknown one is ignored."""
         if (mirror := self.mirrors.pop(name, None)) is not None:
+            self._by_name.remove(mirror)
             if (watching := self._watching.pop(name, None)) is not None:
                 watching.cancel()
             mirror.give_up()
@@ -131,10 +139,13 @@ class Nodes:
         """Return all containers of all nodes that are not given up."""
         return [c for mirror in self.mirrors.values() for c in mirror.containers.values()]
 
+    def of(self, container: str) -> Mirror | None:
+        """Return the node that has a container; None if no node has it."""
+        return self._where.get(container)
+
     def ready(self) -> list[Mirror]:
         """Return the nodes that answer, in the order of their names."""
-        answering = (m for m in self.mirrors.values() if m.health is Health.READY)
-        return sorted(answering, key=lambda mirror: mirror.name)
+        return [mirror for mirror in self._by_name if mirror.health is Health.READY]
 
     def taking(self) -> list[Mirror]:
         """Return the nodes that answer and may get containers, in the order of their names."""
@@ -162,12 +173,12 @@ class Nodes:
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
         """Stop a container; if its node does not answer, ask it again as soon as it does."""
-        if (mirror := self._of(container)) is not None:
+        if (mirror := self.of(container)) is not None:
             self._tasks.start(f"stop {container}", mirror.stop(container, grace_s))
 
     async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
         """Run a program in a container; `NotFound` if no node has it."""
-        if (mirror := self._of(container)) is None:
+        if (mirror := self.of(container)) is None:
             raise NotFound(
                 f"there is no container `{container}`",
                 hint="`homeport container list` has those that run",
@@ -184,13 +195,15 @@ class Nodes:
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back."""
-        if (mirror := self._of(container)) is not None:
+        if (mirror := self.of(container)) is not None:
             await mirror.confirm_held(container, held)
 
     async def forget(self, pool: PoolKey) -> None:
         """Tell all nodes that no container of this pool will be started again."""
-        for mirror in self.ready():
+        for number, mirror in enumerate(self.ready()):
             await mirror.forget(pool)
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
 
     async def rest(self, unused_s: float) -> None:
         """Tell all nodes that no app serves: what they keep for next containers may go, if it was not used for so long."""
@@ -237,7 +250,10 @@ class Nodes:
 
     def lack(self, image: Image) -> bool:
         """Return whether a node that may get containers lacks the image, because it did not answer while the image was built."""
-        return any(not mirror.has_image(image) for mirror in self.taking())
+        if not image.has_environment:
+            return False
+        key = image.key  # a hash, for perhaps a thousand nodes
+        return any(not mirror.has_built(key) for mirror in self.taking())
 
     async def environments(self) -> Collection[Environment]:
         """Return the layers that were built on the nodes that answer."""
@@ -260,9 +276,12 @@ class Nodes:
             changed=self._changed,
             on_line=self._on_line,
             answers=self._answers,
+            moved=self._has_moved,
+            where=self._where,
             gone_s=self._gone_s,
             past=past,
         )
+        bisect.insort(self._by_name, mirror, key=lambda mirror: mirror.name)
         return mirror
 
     def _watch_over(self, mirror: Mirror) -> None:
@@ -285,12 +304,20 @@ class Nodes:
         ):  # an error here must not end the reports of containers; each pass compares again
             log.exception("a change of %s was not taken in", container.id)
 
+    def _has_moved(self, mirror: Mirror) -> None:
+        if mirror.is_away and mirror.containers:
+            log.warning(
+                "the machine of the node `%s` does not answer: other containers take the place of its own",
+                mirror.name,
+            )
+        try:
+            self.moved(mirror)
+        except Exception:  # the node must be looked at again all the same
+            log.exception("that `%s` is away, or back, was not taken in", mirror.name)
+
     def _answers(self) -> None:
         self._came.set()
         self.returned()
-
-    def _of(self, container: str) -> Mirror | None:
-        return next((m for m in self.mirrors.values() if container in m.containers), None)
 
 
 async def _some(

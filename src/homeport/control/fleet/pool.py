@@ -16,6 +16,7 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 DEMOTED_WINDOW_S = 2.0
 RETIRED_DRAIN_S = 30.0
+ENDING = (Stage.DRAINING, Stage.STOPPING)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -163,13 +164,13 @@ class Pool:
     @property
     def demand(self) -> int:
         """The number of requests that this pool has, including work after a response."""
-        held = sum(self._held(member) for member in self.members.values())
+        held = sum(self._held(member) for member in self.members.values() if member.held)
         return self.load.running + held + self.load.queued + len(self.parked)
 
     @property
     def needed(self) -> int:
-        """The demand without the requests inside containers that are ending."""
-        leaving = (m for m in self.members.values() if m.stage in (Stage.DRAINING, Stage.STOPPING))
+        """The demand without the requests inside containers that are ending, or whose machine does not answer."""
+        leaving = (m for m in self.members.values() if m.away or m.stage in ENDING)
         inside = sum(self.load.per_container.get(m.id, 0) + self._held(m) for m in leaving)
         return max(self.demand - inside, 0)
 
@@ -185,15 +186,12 @@ class Pool:
     @property
     def ready(self) -> bool:
         """True if a container takes requests, now or when a slot is free again."""
-        return any(member.stage is Stage.READY for member in self.members.values())
+        return any(_serves(member) for member in self.members.values())
 
     @property
     def open(self) -> bool:
         """True if a container takes requests now: not all of its slots are held."""
-        return any(
-            member.stage is Stage.READY and member.held < self.slots
-            for member in self.members.values()
-        )
+        return any(_serves(member) and member.held < self.slots for member in self.members.values())
 
     @property
     def asleep(self) -> bool:
@@ -211,12 +209,24 @@ class Pool:
         """Return how many containers are in one of these stages."""
         return sum(member.stage in stages for member in self.members.values())
 
+    @property
+    def alive(self) -> int:
+        """How many containers take requests, or are about to."""
+        return sum(
+            member.stage not in ENDING and not member.away for member in self.members.values()
+        )
+
+    @property
+    def away(self) -> int:
+        """How many containers are on machines that do not answer, and not given up yet."""
+        return sum(member.away and member.stage not in ENDING for member in self.members.values())
+
     def idle(self) -> list[Member]:
         """Return the containers without a request and without a program of the user's."""
         return [
             member
             for member in self.members.values()
-            if member.stage is Stage.READY and not self.busy(member) and not member.programs
+            if _serves(member) and not self.busy(member) and not member.programs
         ]
 
     def leaving(self) -> list[str]:
@@ -224,7 +234,7 @@ class Pool:
         return [
             member.id
             for member in self.members.values()
-            if member.stage in (Stage.DRAINING, Stage.STOPPING) and not self.busy(member)
+            if member.stage in ENDING and not self.busy(member)
         ]
 
     def busy(self, member: Member) -> bool:
@@ -238,8 +248,7 @@ class Pool:
         """
         served = self.load.served_by.get(container, 0)
         self.given_up[container] = GivenUp(before=served, served=served)
-        staying = self.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
-        self.peak.lower(staying * self.bounds.target_inputs)
+        self.peak.lower(self.alive * self.bounds.target_inputs)
 
     def look(self) -> bool:
         """Return whether a request that counts as demand has ended since the last call."""
@@ -316,8 +325,7 @@ class Pool:
         """
         if self.function.single_use:
             free = sum(
-                member.stage is Stage.READY and not self.busy(member)
-                for member in self.members.values()
+                _serves(member) and not self.busy(member) for member in self.members.values()
             )
             self.release(free)
         else:
@@ -360,6 +368,10 @@ class Totals:
     errors: int
     cold_starts: int
     failed_starts: int
+
+
+def _serves(member: Member) -> bool:
+    return member.stage is Stage.READY and not member.away
 
 
 def now() -> float:

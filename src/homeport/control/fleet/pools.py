@@ -33,6 +33,8 @@ class Pools:
         #: How many containers each function's version has, without class parameters, because visitors choose those.
         self.of_function: Counter[PoolKey] = Counter()
         self.of_owner: Counter[Owner] = Counter()  # how many containers each owner has
+        #: The pools of functions that ask for memory and have no container, by how much.
+        self._hungry: dict[int, dict[PoolKey, Pool]] = {}
         # By container, also after its end: its last lines arrive later.
         self._past: dict[str, tuple[Owner, PoolKey]] = {}
         self.on_added: list[Callable[[Pool], None]] = []  # called with each new pool
@@ -42,6 +44,15 @@ class Pools:
     def __iter__(self) -> Iterator[Pool]:
         return iter(list(self._pools.values()))
 
+    @property
+    def size(self) -> int:
+        """How many pools and containers there are."""
+        return len(self._pools) + len(self._by_container)
+
+    def keys(self) -> dict[PoolKey, None]:
+        """Return the keys of all pools, in the order in which they were added."""
+        return dict.fromkeys(self._pools)
+
     def get(self, key: PoolKey) -> Pool | None:
         """Return the pool with exactly this key; None if there is none."""
         return self._pools.get(key)
@@ -49,8 +60,12 @@ class Pools:
     def add(self, pool: Pool) -> None:
         """Add a pool, in place of one with the same key."""
         pool.own_ports = self.own_ports
+        replaced = self._pools.get(pool.key)
         self._pools[pool.key] = pool
         self._families.setdefault(_family(pool.key), {})[pool.key] = pool
+        for changed in (replaced, pool):
+            if changed is not None:
+                self._weigh(changed)
         for tell in self.on_added:
             tell(pool)
 
@@ -72,6 +87,7 @@ class Pools:
             del family[pool.key]
             if not family:
                 del self._families[_family(pool.key)]
+            self._weigh(pool)
             base = self._pools.get(dataclasses.replace(pool.key, parameters=""))
             if base is not None:  # the function's counters must not decrease
                 base.served_before += pool.load.served + pool.served_before
@@ -98,16 +114,42 @@ class Pools:
             self._count(pool, -1)
 
     def _count(self, pool: Pool, change: int) -> None:
-        self.of_function[pool.key.base] += change
-        if not self.of_function[pool.key.base]:
-            del self.of_function[pool.key.base]
+        base = pool.key.base
+        before = self.of_function[base]
+        self.of_function[base] += change
+        if not self.of_function[base]:
+            del self.of_function[base]
+        if not before or not before + change:
+            for other in self._families.get(_family(base), {}).values():
+                if other.key.function == base.function:
+                    self._weigh(other)
         self.of_owner[pool.owner] += change
         if not self.of_owner[pool.owner]:
             del self.of_owner[pool.owner]
 
-    def members(self) -> list[tuple[Pool, Member]]:
-        """Return all containers, each with its pool."""
-        return [(pool, pool.members[name]) for name, pool in self._by_container.items()]
+    def _weigh(self, pool: Pool) -> None:
+        """Note whether memory is kept for the first container of a pool's function."""
+        if not pool.function.memory_mib:
+            return
+        asked_mib, is_there = pool.function.memory_mib[0], self._pools.get(pool.key) is pool
+        if is_there and not self.of_function[pool.key.base]:
+            self._hungry.setdefault(asked_mib, {})[pool.key] = pool
+        elif (others := self._hungry.get(asked_mib)) is not None:
+            others.pop(pool.key, None)
+            if not others:
+                del self._hungry[asked_mib]
+
+    def hungry(self) -> list[int]:
+        """Return the sizes of memory, in MiB, that functions without a container ask for, each once."""
+        return [
+            asked_mib
+            for asked_mib, pools in self._hungry.items()
+            if any(not pool.retired for pool in pools.values())
+        ]
+
+    def containers(self) -> list[str]:
+        """Return the ids of all containers."""
+        return list(self._by_container)
 
     def of_container(self, container: str) -> Pool | None:
         """Return the pool that a container belongs to; None if it is unknown."""
@@ -196,8 +238,8 @@ class Pools:
         """Retire the least recently used set of values if the limit is reached."""
         siblings = [
             pool
-            for pool in self._pools.values()
-            if pool.key.parameters and pool.key.base == base.key
+            for pool in self._families[_family(base.key)].values()
+            if pool.key.parameters and pool.key.function == base.key.function
         ]
         staying = [pool for pool in siblings if not pool.retired]
         if len(staying) < self._most_values:

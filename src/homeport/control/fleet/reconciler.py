@@ -3,15 +3,15 @@
 A pass runs every 50 ms, and at once when woken; while nothing is under way, when a pool is due, or after 5 s. It looks
 at the pools on the `agenda`; the ingress tells when a request to another pool begins. A pass asks the
 autoscaler how many containers and `room` where, and calls the node and the ingress. It looks at the
-present state and not at events, and compares it with the node's own list, so a lost event delays a change by
-a few seconds. Two changes do not wait for a pass: a container that becomes ready is attached, and one that
+present state and not at events, and compares it with the nodes' own lists (`comparing`), so a lost event delays a change by
+a few seconds. With very many containers a pass does a share of all this, and lets other work of the event loop in between.
+Two changes do not wait for a pass: a container that becomes ready is attached, and one that
 ends is removed. If the pass of a pool fails, the error is logged and the pool pauses; others continue.
 """
 
 import asyncio
 import contextlib
 import logging
-import math
 import secrets
 import time
 from collections.abc import Callable, Collection
@@ -23,10 +23,11 @@ from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import autoscaler, lines, orders, starts
 from homeport.control.fleet.agenda import Agenda
 from homeport.control.fleet.calm import PASS_S
+from homeport.control.fleet.comparing import Comparing
 from homeport.control.fleet.draining import Draining
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.meter import Meter
-from homeport.control.fleet.mirror import ENDED
+from homeport.control.fleet.mirror import ENDED, Mirror
 from homeport.control.fleet.naps import Naps
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.owner import Owner
@@ -38,9 +39,13 @@ from homeport.state.scope import Scope, Scoped
 from homeport.state.secrets import SecretBox
 from homeport.supervised import Tasks, supervised
 
-COMPARE_S = 1.0  # between two comparisons with the nodes' lists
 EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
+TURN = (
+    1000  # containers, and nodes for each start, that are looked at before other work has its turn
+)
+MOST_TURNS = 5  # in one pass; the other pools are in the next one
+OTHERS = "other containers take the place of its own"
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +73,15 @@ class Reconciler:
         self._secrets = secrets
         self._key = key
         self._agenda = Agenda(pools)
-        self._rooms = Rooms(pools, nodes, ingress, note=self._note, drained=self._agenda.note)
+        self._rooms = Rooms(
+            pools,
+            nodes,
+            ingress,
+            note=self._note,
+            drained=self._agenda.note,
+            under_way=self._agenda.under_way,
+        )
+        nodes.moved = self.moved
         self._say = say
         self._started = started
         self._woken = asyncio.Event()
@@ -76,8 +89,8 @@ class Reconciler:
         #: Returns whether an app is still being restored; its containers must not be ended.
         self.spares: Callable[[Owner], bool] = lambda _app: False
         self._draining = Draining(pools, nodes, ingress, self._tasks, say=say, wake=self.wake)
-        self._compared_at = -math.inf
-        self._unwanted: set[str] = set()  # containers without a pool that were asked to stop
+        self._comparing = Comparing(pools, nodes, self, spares=self._is_spared)
+        self._spent, self._turns = 0, 0  # since other work had its turn; in this pass
         self._meter = Meter(ingress)
         self._naps = Naps(ingress, self._meter, self._agenda)
         self._pauses: dict[
@@ -93,7 +106,9 @@ class Reconciler:
         for container in self._nodes.containers():
             if (pool := self._wanted_by(container)) is not None:
                 await self._take_over(pool, self._enlisted(pool, container), container)
-            elif not self.spares(_app_of(container)):
+            elif self.spares(_app_of(container)):
+                self._comparing.spare(container)
+            else:
                 self._nodes.stop(container.id)
 
     async def close(self) -> None:
@@ -146,8 +161,10 @@ class Reconciler:
 
     async def step(self) -> None:
         """Make one pass over the pools on the agenda."""
-        if self._agenda.is_whole(now()) or now() >= self._compared_at + COMPARE_S:
-            self._compare()
+        self._comparing.step(now(), at_once=self._agenda.is_whole(now()))
+        if self._comparing.is_under_way:  # there are very many
+            await asyncio.sleep(0)
+        self._turns = 0
         looked_at = self._agenda.begin(now())
         for pool in looked_at:
             if pool.expired(now()):
@@ -155,7 +172,13 @@ class Reconciler:
         # Pools without requests and containers must not make a pass slower.
         awake = [pool for pool in looked_at if not pool.asleep]
         await self._meter.read(awake)
-        for pool in awake:
+        for number, pool in enumerate(awake):
+            await self._spend(1 + len(pool.members))
+            if self._turns >= MOST_TURNS:
+                left = {pool.key: pool for pool in awake[number:]}
+                self._agenda.leave(left.values())
+                looked_at = [pool for pool in looked_at if pool.key not in left]
+                break
             until, pause_s = self._pauses.get(pool.key, (0.0, PASS_S))
             if now() < until:
                 continue
@@ -180,31 +203,57 @@ class Reconciler:
         elif pool.members or pool.demand or pool.floor or pool.least:
             await self._scale(pool)
 
-    def _compare(self) -> None:
-        """Compare with the nodes' lists, in case an event was lost."""
-        self._compared_at = now()
-        listed = {container.id: container for container in self._nodes.containers()}
-        for name, container in listed.items():
-            if self._pools.of_container(name) is not None:
-                self.changed(container)
-            elif name in self._unwanted or self.spares(_app_of(container)):
-                continue
-            elif (pool := self._wanted_by(container)) is not None:
-                member = self._enlisted(pool, container)
-                self._tasks.start(f"attach {name}", self._take_over(pool, member, container))
-            else:
-                self._unwanted.add(name)
-                self._nodes.stop(name)
-        self._unwanted &= listed.keys()
-        for pool, member in self._pools.members():
-            if member.id in listed:
-                member.missed = False
-                if self._pools.get(pool.key) is not pool and member.stage is not Stage.STOPPING:
-                    self._draining.stop(pool, member)
-            elif not member.missed:
-                member.missed = True  # the node's event about its end may still arrive
-            else:
-                self._ended(pool, member, None)
+    def _is_spared(self, app: Owner) -> bool:
+        return self.spares(app)
+
+    async def _spend(self, cost: int) -> None:
+        """Let other work of the event loop have its turn, after so much of this loop's."""
+        self._spent += cost
+        if self._spent >= TURN:
+            self._spent = 0
+            self._turns += 1
+            await asyncio.sleep(0)
+
+    def moved(self, mirror: Mirror) -> None:
+        """The machine of a node does not answer: others take its containers' place. Or it does again."""
+        pools: dict[PoolKey, Pool] = {}
+        for name in mirror.containers:
+            if (pool := self._pools.of_container(name)) is not None:
+                pool.members[name].away = mirror.is_away
+                pools[pool.key] = pool
+        for pool in pools.values():
+            if mirror.is_away:
+                most = pool.bounds.max_containers
+                is_full = most is not None and pool.alive + pool.away >= most
+                then = (
+                    "`max_containers` allows no others before it is given up" if is_full else OTHERS
+                )
+                self._note(pool, f"the machine of the node `{mirror.name}` does not answer: {then}")
+            elif pool.open:
+                pool.let_in()
+            self.wake(pool)
+
+    # what `comparing` does about a difference
+
+    def take_in(self, container: Container) -> bool:
+        """Attach a container that has no pool, if a pool wants it."""
+        if (pool := self._wanted_by(container)) is None:
+            return False
+        member = self._enlisted(pool, container)
+        self._tasks.start(f"attach {container.id}", self._take_over(pool, member, container))
+        return True
+
+    def end_unwanted(self, container: str) -> None:
+        """End a container that no pool wants."""
+        self._nodes.stop(container)
+
+    def end_replaced(self, pool: Pool, member: Member) -> None:
+        """End a container of a pool that another one with the same key has replaced."""
+        self._draining.stop(pool, member)
+
+    def lost(self, pool: Pool, member: Member) -> None:
+        """No node has this container any more."""
+        self._ended(pool, member, None)
 
     def _wanted_by(self, container: Container) -> Pool | None:
         """Return the pool of a container of an earlier server, or of an app that was restored."""
@@ -226,18 +275,25 @@ class Reconciler:
     async def _run(self) -> None:
         while True:
             await self.step()
-            if (wait_s := await self._naps.next_s(now())) > 0:
+            wait_s = await self._naps.next_s(now())
+            if self._comparing.is_under_way:
+                wait_s = min(wait_s, PASS_S)
+            if wait_s > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._woken.wait()
             self._woken.clear()
 
     async def _scale(self, pool: Pool) -> None:
-        wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now()))
-        alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
+        bounds, alive = pool.bounds, pool.alive
+        wanted = autoscaler.wanted(bounds, pool.needed, pool.peak.at(now()))
+        most = wanted
+        if bounds.max_containers is not None:
+            # Those on a machine that does not answer may be running, so they count until it is given up.
+            most = min(wanted, bounds.max_containers - pool.away)
         pool.crowded = False  # until a start finds no place
-        for _ in range(alive, wanted):
-            if not await self._begin(pool):
+        for _ in range(alive, most):
+            if self._turns >= MOST_TURNS or not await self._begin(pool):
                 break
         if alive > wanted:
             await self._draining.shrink(pool, alive - wanted)
@@ -249,6 +305,7 @@ class Reconciler:
 
     async def _begin(self, pool: Pool) -> bool:
         """Start one more container if there is room; return whether one was started."""
+        await self._spend(len(self._nodes.mirrors))
         if not self._rooms.may_start(pool):
             return False
         place = self._rooms.place(pool)

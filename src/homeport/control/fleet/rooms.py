@@ -4,10 +4,9 @@
 the facts: each node's resources, its containers, and the other pools.
 """
 
-import dataclasses
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Collection, Iterable
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.errors import PortTaken, StartError
@@ -20,6 +19,7 @@ from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 
+TURN = 200  # pools that are looked at before others on the event loop have their turn
 AN_IMAGE = "its image on another node"  # what a pool waits for, without any lack of room
 
 
@@ -34,16 +34,15 @@ class Rooms:
         *,
         note: Callable[[Pool, str], None],
         drained: Callable[[Pool], None],
+        under_way: Callable[[], Iterable[Pool]],
     ) -> None:
+        """`drained` is called with a pool one of whose containers makes room; `under_way` returns all pools with a container that ends."""
         self._pools = pools
         self._nodes = nodes
         self._ingress = ingress
         self._note = note  # writes one line to the log of the pool's app
-        #: By node: its room, with the list's changes and the capacity for which it was counted.
-        self._rooms: WeakKeyDictionary[Mirror, tuple[int, Capacity, scheduler.Room]] = (
-            WeakKeyDictionary()
-        )
-        self._drained = drained  # called with a pool one of whose containers makes room
+        self._drained, self._under_way = drained, under_way
+        self._kinds: dict[Capacity, Capacity] = {}  # one object for each kind of machine
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Return whether there is room for one more container of each of these pools."""
@@ -74,7 +73,7 @@ class Rooms:
         """Return the place for the pool's next container; None if it must wait, which is logged once."""
         offers = self._offers(pool)
         # The first ones: a function that is to have two containers survives the death of a node.
-        spread = len(pool.members) < pool.least
+        spread = len(pool.members) - pool.away < pool.least
         place = scheduler.place(offers, spread=spread)
         if place is not None and spread and self._waits_for_image(pool, place.node):
             pool.crowded, pool.lacks = False, AN_IMAGE
@@ -101,12 +100,8 @@ class Rooms:
         """Return how many of the pool's containers each node has."""
         if len(self._nodes.mirrors) == 1 or not pool.members:
             return Counter()
-        return Counter(
-            mirror.name
-            for mirror in self._nodes.mirrors.values()
-            for container in pool.members
-            if container in mirror.containers
-        )
+        there = (self._nodes.of(container) for container in pool.members)
+        return Counter(mirror.name for mirror in there if mirror is not None)
 
     async def make(self, pool: Pool) -> None:
         """Drain an idle container of another pool, if it has the resource that this pool waits for.
@@ -116,32 +111,36 @@ class Rooms:
         """
         if pool.lacks == AN_IMAGE or (pool.failures and not pool.parked):
             return
-        offers = self._offers(pool)
-        helping = {
-            container.id
-            for room, needs in offers
-            for container in self._nodes.mirrors[room.node].containers.values()
-            if scheduler.helps(container.order, room, needs)
-        }
-        if any(helping & {*other.leaving()} for other in self._pools):
+        offers = {room.node: (room, needs) for room, needs in self._offers(pool)}
+
+        def helps(container: str) -> bool:
+            mirror = self._nodes.of(container)
+            if mirror is None or mirror.name not in offers:
+                return False
+            return scheduler.helps(mirror.containers[container].order, *offers[mirror.name])
+
+        if any(helps(name) for other in self._under_way() for name in other.leaving()):
             return  # a container that is ending makes room already
         counts = self._pools.of_function
         share = self._share(counts, pool)
         own_count = counts[pool.key.base]
-        for other in sorted(self._pools, key=lambda other: -counts[other.key.base]):
-            # A container of a deploy's trial may end: an app may have more functions than places.
-            if other is pool or other.demand or len(other.idle()) <= other.least:
-                continue
+        others = [other for other in self._pools if other.members and other is not pool]
+        for number, other in enumerate(sorted(others, key=lambda other: -counts[other.key.base])):
+            if number % TURN == TURN - 1:  # with so many pools, other work must not wait
+                await asyncio.sleep(0)
             if not scheduler.may_evict(own_count, counts[other.key.base], share):
                 continue
-            for member in other.idle():
-                if member.id in helping:
+            # A container of a deploy's trial may end: an app may have more functions than places.
+            if other.demand or len(idle := other.idle()) <= other.least:
+                continue
+            for member in idle:
+                if helps(member.id):
                     other.rest()
                     await self._ingress.drain(other.key, member.id)
                     member.stage = Stage.DRAINING
                     self._drained(other)
                     return
-        full = all(scheduler.full(room) for room, _ in offers)
+        full = all(scheduler.full(room) for room, _ in offers.values())
         if full and self._pools.of_container(pool.promised) is None:
             await self._take_busy(pool, counts, share)
 
@@ -152,7 +151,7 @@ class Rooms:
         for theirs, other in sorted(others, key=lambda counted: -counted[0]):
             if not scheduler.must_yield(own_count, theirs, share):
                 continue
-            ready = [m for m in other.members.values() if m.stage is Stage.READY]
+            ready = [m for m in other.members.values() if m.stage is Stage.READY and not m.away]
             if ready:
                 member = min(ready, key=lambda m: other.load.per_container.get(m.id, 0))
                 await self._ingress.drain(other.key, member.id)
@@ -173,54 +172,65 @@ class Rooms:
 
     def _share(self, counts: Counter[PoolKey], pool: Pool) -> int:
         places = sum(capacity.places for capacity in self._nodes.capacities())
-        return scheduler.share(places, len({*counts, pool.key.base}))
+        return scheduler.share(places, len(counts) + (pool.key.base not in counts))
 
     def _offers(self, pool: Pool) -> list[tuple[scheduler.Room, scheduler.Needs]]:
         """Return each node's free room for the pool, and the needs of the pool's next container there.
 
-        The room that is kept for pools with fewer containers is left out.
+        The room that is kept for pools with fewer containers is left out. Of the nodes only those are returned that have
+        what the function asks for, if there are any, and of these only those with its image, if there are any.
         """
-        counts = self._pools.of_function
+        counts, function = self._pools.of_function, pool.function
         standing = scheduler.Standing(
             function=counts[pool.key.base],
             app=self._pools.of_owner[pool.owner],
         )
-        without = [
-            other.function
-            for other in self._pools
-            if other.function.memory_mib and not counts[other.key.base] and not other.retired
-        ]
-        taken = self._nodes_of(pool)
-        taking = self._nodes.taking()
-        kept_mib = {
-            capacity: scheduler.reserved_mib(without, capacity)
-            for capacity in {mirror.capacity for mirror in taking if mirror.capacity is not None}
-        }
-        rooms = [
-            scheduler.open_to(
-                dataclasses.replace(
-                    self._room(mirror),
-                    has_image=mirror.has_image(pool.function.image),
-                    is_warm=mirror.is_warm(pool.key),
-                    own=taken[mirror.name],
-                ),
+        hungry, taken = self._pools.hungry(), self._nodes_of(pool)
+        image = function.image.key if function.image.has_environment else ""
+        # There may be a thousand nodes of few kinds.
+        kinds: dict[int, tuple[bool, scheduler.Needs, int]] = {}
+        best, offers = (False, False), list[tuple[scheduler.Room, scheduler.Needs]]()
+        for mirror in self._nodes.taking():
+            room = self._room(mirror)
+            if (kind := kinds.get(id(room.capacity))) is None:
+                kind = kinds[id(room.capacity)] = (
+                    scheduler.suits(function, room.capacity),
+                    scheduler.needs(function, room.capacity),
+                    scheduler.reserved_mib(hungry, room.capacity),
+                )
+            suits, needs, kept_mib = kind
+            rank = suits, not image or mirror.has_built(image)
+            if rank < best:
+                continue
+            if rank > best:
+                best, offers = rank, []
+            room = scheduler.open_to(
+                room,
                 standing,
-                kept_mib[mirror.capacity],
+                kept_mib,
+                has_image=rank[1],
+                is_warm=mirror.is_warm(pool.key),
+                own=taken[mirror.name],
             )
-            for mirror in taking
-            if mirror.capacity is not None
-        ]
-        return scheduler.offers(pool.function, rooms)
+            offers.append((room, needs))
+        return offers
 
     def _room(self, mirror: Mirror) -> scheduler.Room:
         """Return a node's free room; counted again only after a change, because there may be a thousand nodes."""
-        counted = self._rooms.get(mirror)
-        if counted is None or counted[:2] != (mirror.changes, mirror.capacity):
+        counted = mirror.counted
+        if counted is None or counted[0] != mirror.changes or counted[1] is not mirror.capacity:
             assert mirror.capacity is not None  # it has answered
             there = [container.order for container in mirror.containers.values()]
-            room = scheduler.room(mirror.name, mirror.capacity, there)
-            counted = self._rooms[mirror] = mirror.changes, mirror.capacity, room
-        return counted[2]
+            room = scheduler.room(mirror.name, self._kind(mirror.capacity), there)
+            counted = mirror.counted = mirror.changes, mirror.capacity, room
+        free: scheduler.Room = counted[2]
+        return free
+
+    def _kind(self, capacity: Capacity) -> Capacity:
+        """Return the same object for machines that have the same resources."""
+        if len(self._kinds) > 2 * len(self._nodes.mirrors) + 100:
+            self._kinds.clear()
+        return self._kinds.setdefault(capacity, capacity)
 
     def _port_is_free(self, pool: Pool, port: int) -> bool:
         holder = self._pools.holder_of_port(port)
