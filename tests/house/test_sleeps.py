@@ -24,7 +24,7 @@ FOR_EVER_S = 30.0
 #: File and its outermost function or class -> why it sleeps.
 EXCEPTIONS = {
     "control/deploys/test_rollout.py:settled": "it is called in stories on a virtual clock",
-    "fakes.py:FakeIngress": "it waits as HAProxy does, mostly on a virtual clock",
+    "fakes/ingress.py:FakeIngress": "it waits as HAProxy does, mostly on a virtual clock",
     "ingress/test_ring.py:test_each_request_and_call_is_told_with_its_parts": "the time in which it is parked is what is tested",
     "ingress/test_slots.py:Careless": "a program that answers late",
     "journeys/test_restarts.py:test_a_kill_at_any_point_of_a_deploy_leaves_the_old_version_or_the_new_one": "it kills at a random moment",

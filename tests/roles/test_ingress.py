@@ -1,159 +1,28 @@
 """The promises of the ingress role, kept by the fake and by HAProxy alike."""
 
 import asyncio
-import json
 
-import httpx
 import pytest
 
-from homeport import wire
 from homeport.contract import recorded
 from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.rates import Rate
 from homeport.contract.traffic import Detached, Endpoint, PoolKey, Split
 from tests.certificates import Authority
-from tests.fakes import FakeIngress
-from tests.ingress.conftest import (  # noqa: F401 - fixtures
-    POOL,
-    Activator,
-    Upstream,
-    activator,
-    ingress,
-    make_settings,
-    opened_by,
-    routed,
-    start,
-    upstream,
-)
+from tests.ingress.conftest import POOL, opened_by
+from tests.roles.ingresses import Fake, load, real
 from tests.waiting import until
 
 
-class Answered:
-    """The first answers that an ingress has reported."""
-
-    def __init__(self) -> None:
-        self.ms: dict[str, list[float]] = {}
-
-    def __call__(self, container: str, ms: float) -> None:
-        self.ms.setdefault(container, []).append(ms)
-
-    async def by(self, *containers: str) -> None:
-        """Return when all of these are reported."""
-        await until(lambda: set(containers) <= set(self.ms), "the first answers")
-
-
-class Fake:
-    """The ingress in memory; its containers answer when they may."""
-
-    def __init__(self) -> None:
-        self.ingress = FakeIngress()
-        self.answered = Answered()
-        self.ingress.watch(self.answered)
-        self.parked: list[PoolKey] = []
-        self.ingress.park = self._park
-        self.may_go = asyncio.Event()
-        self.on_park = None
-        self.roused: list[PoolKey] = []
-        self.ingress.rouse = self.roused.append
-
-    async def attach(self, name: str, slots: int) -> None:
-        await self.ingress.attach(POOL, name, f"unix:/{name}", slots)
-
-    def ask(self) -> asyncio.Task[str]:
-        return asyncio.create_task(self.ingress.visit(POOL, until=self.may_go))
-
-    async def ask_at(self, endpoint: Endpoint) -> str:
-        return await self.ingress.visit(endpoint.id, until=self.may_go)
-
-    def most(self, name: str) -> int:
-        return self.ingress.most.get(name, 0)
-
-    async def _park(self, key: PoolKey) -> None:
-        self.parked.append(key)
-        await self.on_park()
-
-
-class Real:
-    """HAProxy, with servers of the test's own."""
-
-    def __init__(self, ingress, url: str, make_upstream, activator: Activator) -> None:  # noqa: F811
-        self.ingress = ingress
-        self.answered = Answered()
-        ingress.watch(self.answered)
-        self.may_go = asyncio.Event()
-        self.on_park = None
-        self._url = url
-        self._make = make_upstream
-        self._upstreams: dict[str, Upstream] = {}
-        self._client = httpx.AsyncClient(timeout=30, trust_env=False)
-        self.parked = activator.parked
-        activator.answer = self._park
-        self._activator = activator
-
-    @property
-    def roused(self) -> list[PoolKey]:
-        return [PoolKey.parse(pool) for pool in self._activator.roused]
-
-    async def attach(self, name: str, slots: int) -> None:
-        made = self._upstreams[name] = await self._make(name)
-        made.release = self.may_go
-        await self.ingress.attach(POOL, name, made.address, slots)
-
-    def ask(self) -> asyncio.Task[str]:
-        return asyncio.create_task(self._visit(self._url))
-
-    async def ask_at(self, endpoint: Endpoint) -> str:
-        if endpoint.is_called:
-            request = wire.Request(endpoint.id, b"x")
-            answer = await wire.ask_async(str(self.ingress._settings.calls_socket), request)
-            if answer.status == 404:
-                raise NotFound
-            return json.loads(bytes(answer.body))["name"]
-        return await self._visit(f"http://127.0.0.1:{endpoint.local_port}")
-
-    async def _visit(self, url: str) -> str:
-        try:
-            answer = await self._client.get(url)
-        except httpx.TransportError as error:
-            raise Failure(str(error)) from None
-        if answer.status_code == 404:
-            raise NotFound(answer.text)
-        if answer.status_code != 200:
-            raise Failure(answer.text)
-        return answer.json()["name"]
-
-    def most(self, name: str) -> int:
-        return self._upstreams[name].most
-
-    async def _park(self, _pool: str) -> str:
-        await self.on_park()
-        return "go"
-
-    async def close(self) -> None:
-        self.may_go.set()
-        await self._client.aclose()
-
-
 @pytest.fixture(params=["fake", "haproxy"])
-async def house(request, ingress, upstream, activator):  # noqa: F811
+async def house(request, tmp_path):
     """The fake or the real ingress."""
     if request.param == "fake":
         yield Fake()
         return
-    real = Real(ingress, await routed(ingress), upstream, activator)
-    yield real
-    await real.close()
-
-
-async def load(house, running: int, queued: int):
-    """Wait until the load is as given; return it."""
-
-    async def reached():
-        told = (await house.ingress.load([POOL])).get(POOL)
-        return told if told and (running, queued) == (told.running, told.queued) else None
-
-    return await until(reached, f"{running} requests inside and {queued} in the queue")
+    async with real(tmp_path) as house:
+        yield house
 
 
 async def test_slots_are_exact_and_a_new_container_takes_the_queue(house):

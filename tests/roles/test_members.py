@@ -44,9 +44,11 @@ def test_who_has_a_role_has_all_its_methods_as_they_are_called(role, made):
     assert {} == different
 
 
-@pytest.mark.parametrize(("role", "suite"), [(Node, "test_node"), (Ingress, "test_ingress")])
-def test_each_method_is_called_on_the_fake_and_on_the_real_thing(role, suite):
-    text = Path(__file__).with_name(f"{suite}.py").read_text()
+@pytest.mark.parametrize(
+    ("role", "files"), [(Node, ["test_node"]), (Ingress, ["test_ingress", "ingresses"])]
+)
+def test_each_method_is_called_on_the_fake_and_on_the_real_thing(role, files):
+    text = "".join(Path(__file__).with_name(f"{name}.py").read_text() for name in files)
     # `house.ingress.load(…)` and `node.start(…)`; fixtures run both.
     called = set(re.findall(rf"\b{role.__name__.lower()}\.(\w+)\(", text))
 

@@ -1,4 +1,4 @@
-"""A program in a container, in memory: for tests/fakes.py."""
+"""A program in a container, in memory: for `tests/fakes/node.py`."""
 
 import asyncio
 
