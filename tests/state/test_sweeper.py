@@ -87,7 +87,7 @@ def test_a_session_and_a_deploy_under_way_keep_what_is_theirs(tmp_path):
     async def story():
         async with Plane(tmp_path, FakeNode(5.0)) as plane:
             served, coming = await upload(plane, "served"), await upload(plane, "coming")
-            await plane.deployer.serve(MAIN, "s", of(served, 1), lambda _text: None)
+            await plane.deployer.sessions.serve(MAIN, "s", of(served, 1), lambda _text: None)
             deploying = asyncio.create_task(plane.deploy(of(coming, 2)))
             await asyncio.sleep(1)
             age(plane)

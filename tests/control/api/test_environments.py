@@ -426,11 +426,11 @@ async def test_a_session_takes_no_custom_domain_from_another_workspaces_session(
     web = dataclasses.replace(wanted.web[0], custom_domains=("shop.example.test",))
     wanted = manifest(dataclasses.replace(wanted, web=(web,)))
     deployer = server.plane.deployer
-    await deployer.serve(MAIN, "one", wanted, lambda _text: None)
+    await deployer.sessions.serve(MAIN, "one", wanted, lambda _text: None)
     with pytest.raises(LabelTaken, match="belongs to another workspace"):
-        await deployer.serve(ACME, "two", wanted, lambda _text: None)
+        await deployer.sessions.serve(ACME, "two", wanted, lambda _text: None)
 
-    await deployer.serve(MAIN, "three", wanted, lambda _text: None)
+    await deployer.sessions.serve(MAIN, "three", wanted, lambda _text: None)
 
 
 async def test_the_setting_workspace_cannot_become_the_name_of_another_one(server):

@@ -35,7 +35,9 @@ def test_a_deployed_app_comes_before_a_session_of_its_name_and_before_stopped_on
             await plane.deployer.stop_app(MAIN, "old")
             await plane.deploy(manifest(function("f")))
             await asyncio.sleep(1)
-            await plane.deployer.serve(MAIN, "s1", manifest(function("g")), lambda _text: None)
+            await plane.deployer.sessions.serve(
+                MAIN, "s1", manifest(function("g")), lambda _text: None
+            )
 
             apps = (await view.apps(MAIN)).apps
             assert [
@@ -169,7 +171,9 @@ def test_a_line_belongs_to_whoever_has_its_container_or_its_function(tmp_path):
         async with Plane(tmp_path) as plane:
             view = view_of(plane)
             await plane.deploy(manifest(function("f")))
-            await plane.deployer.serve(MAIN, "s1", manifest(function("g")), lambda _text: None)
+            await plane.deployer.sessions.serve(
+                MAIN, "s1", manifest(function("g")), lambda _text: None
+            )
             await asyncio.sleep(1)
             owners = (Owner.app(MAIN, "shop"), Owner.session(MAIN, "s1"))
 

@@ -12,8 +12,6 @@ from sqlalchemy import text
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.contract.manifest import SourceFile
 from homeport.contract.scope import MAIN
-from homeport.contract.traffic import RequestRecord
-from homeport.control.deploys.deployer import BACKLOG
 from homeport.control.fleet.owner import Owner
 from homeport.state import urls
 from homeport.state.database import Database
@@ -146,29 +144,6 @@ def test_a_stopped_app_can_be_rolled_back_and_its_earlier_versions_answer_again(
     virtually(story())
 
 
-def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
-    async def story():
-        async with Plane(tmp_path, FakeNode(0.3)) as plane:
-            await plane.deployer.serve(MAIN, "s1", version(0), lambda _text: None)
-            reloads = [
-                asyncio.create_task(plane.deployer.reload(MAIN, "s1", version(n)))
-                for n in range(1, 5)
-            ]
-            results = await asyncio.gather(*reloads, return_exceptions=True)
-            serving = plane.parts.live.get(Owner.session(MAIN, "s1")).revision.manifest.script
-            await plane.deployer.stop(Owner.session(MAIN, "s1"))
-            with pytest.raises(NotFound):
-                await plane.deployer.reload(MAIN, "s1", version(9))
-            await settled(plane)
-
-            assert "v4.py" == serving
-            assert [True] * 3 + [False] == [isinstance(r, BadRequest) for r in results]
-            assert {} == plane.ingress.endpoints
-            assert not plane.deployer.busy
-
-    virtually(story())
-
-
 async def _uploaded(plane: Plane) -> str:
     """Upload a file of one byte, and return its hash."""
 
@@ -207,43 +182,6 @@ def test_a_deploy_that_no_node_can_run_is_refused_before_anything_is_touched(
 
             assert [("forget_unserved", "")] == [c for c in plane.calls() if c not in before]
             assert [] == await plane.store.apps()
-
-    virtually(story())
-
-
-def test_a_session_starts_its_containers_before_anybody_asks_and_is_told_if_they_fail(tmp_path):
-    async def story(fails: bool):
-        node = FakeNode(0.1, fails=lambda _order: fails)
-        async with Plane(tmp_path, node) as plane:
-            app = await plane.deployer.serve(MAIN, "s1", version(0), lambda _text: None)
-            await asyncio.sleep(1)
-            told = [app.events.get_nowait() for _ in range(app.events.qsize())]
-
-            assert node.started
-            return [event.error.message for event in told if event.event == "failed"]
-
-    assert [] == virtually(story(fails=False))
-    assert ["no fuel"] == virtually(story(fails=True))
-
-
-def test_a_session_is_told_of_its_requests_and_of_how_many_it_was_too_slow_for(tmp_path):
-    async def story():
-        async with Plane(tmp_path) as plane:
-            app = await plane.deployer.serve(MAIN, "s1", version(0), lambda _text: None)
-            endpoint = next(iter(app.endpoints))
-            record = RequestRecord(
-                endpoint=endpoint, method="GET", path="/", status=200, duration_ms=1
-            )
-            for _ in range(BACKLOG + 10):
-                plane.deployer._show(record)
-            told = [app.events.get_nowait() for _ in range(app.events.qsize())]
-            plane.deployer._show(record)
-            last = app.events.get_nowait()
-            plane.deployer._show(dataclasses.replace(record, endpoint="somebody-elses"))
-
-            assert BACKLOG + 1 == len([e for e in told if e.event == "request"])
-            assert (9, "/") == (last.untold, last.request.path)
-            assert app.events.empty()
 
     virtually(story())
 
@@ -339,7 +277,7 @@ class TestRestoring:
 
                 assert writes == (["serve_revision"] if is_lost else [])
                 assert await plane.store.local_ports() == {
-                    name: each.endpoint.local_port for name, each in live.items()
+                    name: endpoint.endpoint.local_port for name, endpoint in live.items()
                 }
                 assert 0 not in (await plane.store.local_ports()).values()
 

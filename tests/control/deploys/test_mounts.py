@@ -62,7 +62,9 @@ async def test_everybody_who_uses_a_volume_is_named(tmp_path):
         await plane.deploy(app(MOUNT))
         await plane.deploy(app(app="blog"))
         key = plane.volumes.key(plane.volumes.find("models"))
-        session = await plane.deployer.serve(MAIN, "s", app(MOUNT, app="draft"), lambda _text: None)
+        session = await plane.deployer.sessions.serve(
+            MAIN, "s", app(MOUNT, app="draft"), lambda _text: None
+        )
 
         assert ["draft", "shop"] == await plane.mounts.users(MAIN, key)
         await plane.deployer.stop(session.owner)

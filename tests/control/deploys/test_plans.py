@@ -124,10 +124,10 @@ def test_two_functions_with_one_url_are_refused_each_time(plans):
     for _ in range(2):
         with pytest.raises(
             ScriptError, match=r"`f` and `g` have the same URL, \S+--same\."
-        ) as caught:
+        ) as refusal:
             plans.of(twins)
 
-        assert "shop.py:9" == caught.value.where
+        assert "shop.py:9" == refusal.value.where
 
 
 @pytest.mark.parametrize("domain", ["localhost", "x.localhost", "*.localhost", "X.LocalHost"])
@@ -157,9 +157,9 @@ def test_a_domain_of_two_functions_is_refused(tmp_path):
     )
     g = web("g", custom_domains=("Shop.example.com",), where="shop.py:9")
     for f in (web("f"), web("f", custom_domains=("shop.example.com",))):
-        with pytest.raises(ScriptError, match="`f` and `g` have the same domain") as caught:
+        with pytest.raises(ScriptError, match="`f` and `g` have the same domain") as refusal:
             plans.check_domains(revision(f, g))
-        assert "shop.py:9" == caught.value.where
+        assert "shop.py:9" == refusal.value.where
 
     plans.check_domains(revision(web("f", custom_domains=("shop.example.com",)), web("h")))
 
@@ -189,7 +189,7 @@ def test_the_plan_of_a_revision_goes_with_its_files(tmp_path):
             for seconds in range(1, 4):
                 await plane.deploy(manifest(function("f", timeout_s=float(seconds))))
             kept = {row.id for row in await plane.store.revisions("shop")}
-            app = await plane.deployer.serve(
+            app = await plane.deployer.sessions.serve(
                 MAIN, "s1", manifest(function("f")), lambda _text: None
             )
             assert {*kept, app.revision.id} == set(plane.parts.plans._plans)

@@ -51,11 +51,11 @@ async def stopped(plane: Plane) -> None:
 
 
 async def reloaded(plane: Plane) -> None:
-    await plane.deployer.reload(MAIN, "one", SECOND)
+    await plane.deployer.sessions.reload(MAIN, "one", SECOND)
 
 
 async def stolen(plane: Plane) -> None:
-    await plane.deployer.serve(MAIN, "two", SECOND, lambda _text: None)
+    await plane.deployer.sessions.serve(MAIN, "two", SECOND, lambda _text: None)
 
 
 async def deployed(plane: Plane) -> None:
@@ -67,7 +67,7 @@ async def with_port(plane: Plane) -> None:
 
 
 async def served(plane: Plane) -> None:
-    await plane.deployer.serve(MAIN, "one", FIRST, lambda _text: None)
+    await plane.deployer.sessions.serve(MAIN, "one", FIRST, lambda _text: None)
 
 
 async def with_canary(plane: Plane) -> None:
@@ -111,13 +111,13 @@ def steps(tmp_path, name: str) -> list[tuple[str, str, int]]:
             await first(plane)
             before = len(plane.ingress.calls), len(plane.node.calls), len(plane.stores.calls)
             await change(plane)
-            made = [
+            calls = [
                 *plane.ingress.calls[before[0] :],
                 *plane.node.calls[before[1] :],
                 *plane.stores.calls[before[2] :],
             ]
             await plane.check_whole()
-            return list(dict.fromkeys(made))
+            return list(dict.fromkeys(calls))
 
     (tmp_path / "clean").mkdir()
     return virtually(story())
@@ -128,13 +128,13 @@ def broken(plane: Plane, call: str, what: str, when: str, error: Exception):
     fixed = what if call in NAMED else None
     failed = []
 
-    def fault(name, told, moment):
-        if (name, moment) == (call, when) and fixed in (None, told) and not failed:
-            failed.append(told)
+    def fault(name, argument, moment):
+        if (name, moment) == (call, when) and fixed in (None, argument) and not failed:
+            failed.append(argument)
             raise error
 
-    async def asynchronous(name, told, moment):
-        fault(name, told, moment)
+    async def asynchronous(name, argument, moment):
+        fault(name, argument, moment)
 
     plane.ingress.fault = plane.node.fault = asynchronous
     plane.stores.fault = fault
@@ -214,11 +214,11 @@ def test_wherever_a_change_is_ended_what_served_before_serves_on(tmp_path, name)
     def let(plane, call, what, when):
         ended = []
 
-        async def end(name, told, moment):
-            if (name, moment) == (call, when) and what in (told, "") and not ended:
-                ended.append(told)
-                for one in plane.deployer._changes:
-                    one.end(BadRequest("ended"))
+        async def end(name, argument, moment):
+            if (name, moment) == (call, when) and what in (argument, "") and not ended:
+                ended.append(argument)
+                for running in plane.deployer._changes:
+                    running.end(BadRequest("ended"))
             await asyncio.sleep(0)
 
         plane.ingress.fault = plane.node.fault = end
@@ -270,13 +270,13 @@ def test_a_deploy_that_fails_to_start_takes_no_port_for_good(tmp_path):
 
 
 def test_two_deploys_at_once_do_not_get_the_same_url(tmp_path):
-    one = manifest(function("f"), app="a-b")
+    first_app = manifest(function("f"), app="a-b")
     two = manifest(function("b_f"), app="a")
 
     async def story():
         async with Plane(tmp_path) as plane:
             first, second = await asyncio.gather(
-                plane.deploy(one), plane.deploy(two), return_exceptions=True
+                plane.deploy(first_app), plane.deploy(two), return_exceptions=True
             )
             await plane.check_whole()
             return first, second
@@ -354,7 +354,7 @@ def test_files_that_are_being_written_when_a_deploy_is_stopped_go_too(tmp_path):
             await asyncio.to_thread(writing.wait, 60)
             stopping = asyncio.create_task(plane.deployer.stop_app(MAIN, "shop"))
             changes = plane.deployer._changes
-            while not any(each.ended_by for each in changes):
+            while not any(change.ended_by for change in changes):
                 await asyncio.sleep(0.01)
             may_write.set()
             with pytest.raises(Failure, match="stopped"):

@@ -60,7 +60,7 @@ class Sessions:
         If it fails, the old version stays. The session's stream has the progress.
         """
         validate.check(body.manifest)
-        app = await self._deployer.reload(scope, id, body.manifest)
+        app = await self._deployer.sessions.reload(scope, id, body.manifest)
         return Endpoints(endpoints=self._view.endpoints(app))
 
     async def _session(
@@ -76,7 +76,7 @@ class Sessions:
             nonlocal app
             first_event: events.Serving | events.Error
             try:
-                app = await self._deployer.serve(
+                app = await self._deployer.sessions.serve(
                     scope,
                     session,
                     manifest,

@@ -1,20 +1,16 @@
-"""Deploys, rolls back, serves, reloads and stops apps, for the API.
+"""Deploys, rolls back and stops apps, for the API.
 
-Each change checks its input, makes a revision and brings it up (`rollout`). A `serve` session is the same
-deploy under a `-dev` name, kept only in memory. An owner's changes take turns (`changes`). A stop cancels the changes before it; a reload
-cancels earlier reloads of the session.
+Each change checks its input, makes a revision and brings it up (`rollout`). An owner's changes take turns (`changes`). A stop cancels the
+changes before it. `sessions` and `canaries` are parts of it.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
-from functools import partial
 from typing import Any, TypeVar
 
-from homeport.contract.api import events
 from homeport.contract.api.apps import CanaryStatus
 from homeport.contract.api.deploys import Canary
 from homeport.contract.dataclass import dataclass
@@ -22,7 +18,6 @@ from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
 from homeport.contract.scope import Scope
-from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys import canaries, trial
 from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.canaries import BY_HAND, Canaries
@@ -30,14 +25,13 @@ from homeport.control.deploys.changes import Changes
 from homeport.control.deploys.mounts import Mounts
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.restoring import Restoring
-from homeport.control.deploys.rollout import Rollout, tell
+from homeport.control.deploys.rollout import Rollout
+from homeport.control.deploys.sessions import Sessions
 from homeport.control.deploys.trial import Say
 from homeport.control.fleet.owner import Owner
 from homeport.state.rows import Revision
 from homeport.state.sweeper import Sweeper
 from homeport.undo import Undo
-
-BACKLOG = 1000  # events that a session's command may lag behind; then requests are left out
 
 T = TypeVar("T")
 
@@ -52,9 +46,9 @@ class Deployed:
 
 
 class Deployer:
-    """Changes apps and sessions, one change of an owner at a time.
+    """Changes apps, one change of an owner at a time.
 
-    One class, because deploys, sessions, rollbacks and stops of an app take turns.
+    One class, because deploys, canaries, rollbacks and stops of an app take turns.
     """
 
     def __init__(self, parts: Parts, rollout: Rollout, sweeper: Sweeper) -> None:
@@ -64,7 +58,6 @@ class Deployer:
         self._environments = parts.environments
         self._store = parts.store
         self._pools = parts.pools
-        self._ingress = parts.ingress
         self._nodes = parts.nodes
         self._secrets = parts.secrets
         self._endpoints = parts.endpoints
@@ -72,10 +65,10 @@ class Deployer:
         self._sweeper = sweeper
         self.mounts = Mounts(parts, rollout)
         self._changes = Changes(ended=self._ended)
+        self.sessions = Sessions(parts, rollout, self.mounts, self._changes)
         self.canaries = Canaries(parts, rollout)
         self._restoring = Restoring(parts, rollout, self.mounts, self._changes, self.canaries)
         self.broken = self._restoring.broken
-        self._warned: dict[Owner, set[str]] = {}  # by the session's owner
 
     @property
     def busy(self) -> bool:
@@ -142,23 +135,6 @@ class Deployer:
         """Let the app's canary serve all requests."""
         owner = Owner.app(scope, name)
         return await self._changes.run("promote", owner, self._promote(owner, by))
-
-    async def serve(self, scope: Scope, session: str, manifest: Manifest, say: Say) -> LiveApp:
-        """Start a session; its containers start while the caller prints the URLs."""
-        trial.check(manifest.app_name, manifest, "", "rolling")
-        self._environments.find(scope)
-        owner = Owner.session(scope, session)
-        app = await self._changes.run("serve", owner, self._serve(owner, manifest, None, say))
-        self._ingress.hear(self._show)
-        return app
-
-    async def reload(self, scope: Scope, session: str, manifest: Manifest) -> LiveApp:
-        """Replace a session's version; after a failure the old version serves on."""
-        owner = Owner.session(scope, session)
-        for change in self._changes.of(owner):
-            if change.kind == "reload":  # the newest save counts
-                change.end(BadRequest("a later version has taken this one's place"))
-        return await self._changes.run("reload", owner, self._reload(owner, manifest))
 
     async def in_turn(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
         """Do another change of an owner when its changes before have ended."""
@@ -339,48 +315,6 @@ class Deployer:
             undo.push(store.remove_revision, revision)
             yield await store.add_revision(revision, owner.name, manifest, fingerprint, tag)
 
-    async def _reload(self, owner: Owner, manifest: Manifest) -> LiveApp:
-        current = self.live.get(owner)
-        if current is None:
-            raise NotFound("this session has ended")
-        trial.check(manifest.app_name, manifest, "", "rolling")
-
-        def say(text: str) -> None:
-            tell(current, events.progress(text))
-
-        return await self._serve(owner, manifest, current, say)
-
-    async def _serve(
-        self, owner: Owner, manifest: Manifest, current: LiveApp | None, say: Say
-    ) -> LiveApp:
-        manifest = await self.mounts.resolve(owner.scope, manifest)
-        box = self._secrets.of(owner.scope)
-        async with box.sealing(manifest) as (sealed, fingerprint):
-            warn = partial(self._warn, owner, say)
-            trial.check_node(sealed, self._nodes, box, lacking=warn)
-            revision = Revision(
-                id=f"rv-{secrets.token_hex(6)}",
-                app=manifest.app_name,
-                version=0,
-                manifest=sealed,
-                fingerprint=fingerprint,
-                created_at=time.time(),
-                scope=owner.scope,
-            )
-            return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
-
-    def _show(self, request: RequestRecord) -> None:
-        """Send a request to its session's command; if the command is too slow, count the requests left out."""
-        app = self.live.owner_of(request.endpoint)
-        if app is None or app.events is None:
-            return
-        if app.events.qsize() > BACKLOG:
-            app.untold += 1
-            return
-        tag = app.endpoints[request.endpoint].tag
-        tell(app, events.Request(tag=tag, request=request, untold=app.untold))
-        app.untold = 0
-
     async def _stop(self, owner: Owner) -> int:
         app, name = self.live.get(owner), owner.name
         async with Undo(f"stopping {owner}") as undo:
@@ -393,10 +327,8 @@ class Deployer:
                 await self._endpoints.unroute(undo, owner, endpoint)
         self.live.put(owner, None)
         await self.canaries.end(owner, None, "the app was stopped")
-        if not any(app.ephemeral for app in self.live.all()):
-            self._ingress.hear(None)
+        self.sessions.forget(owner)
         self.broken.pop(owner, None)
-        self._warned.pop(owner, None)
         pools = [pool for pool in self._pools if pool.owner == owner]
         for pool in pools:
             pool.refuse(NotFound("app for invoked web endpoint is stopped"))
@@ -408,12 +340,6 @@ class Deployer:
     def _ended(self) -> None:
         self._sweeper.soon()
         self.settled()
-
-    def _warn(self, owner: Owner, say: Say, text: str) -> None:
-        """Show a warning once in a session, also if the session is reloaded."""
-        if text not in (shown := self._warned.setdefault(owner, set())):
-            shown.add(text)
-            say(text)
 
 
 async def _nothing(_owner: Owner) -> None:
