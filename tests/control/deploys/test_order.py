@@ -1,8 +1,15 @@
 """The order of a rollout's steps, as the node, the ingress and the store see them."""
 
+import asyncio
+import dataclasses
+import hashlib
+import os
+
 import pytest
 
-from homeport.contract.errors import PortTaken
+from homeport.contract.errors import IngressError, PortTaken
+from homeport.contract.manifest import SourceFile
+from homeport.contract.scope import MAIN
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.waiting import virtually
@@ -74,3 +81,83 @@ def test_a_refused_claim_comes_before_files_and_builds(tmp_path):
             return prepared
 
     assert [] == virtually(tell())
+
+
+REFUSED = IngressError("HAProxy does not answer")
+
+
+def started_if_refused(tmp_path, step: str, change) -> list[str]:
+    """Carry out a change whose `step` at the ingress takes a second and fails; return the functions that were started.
+
+    Meanwhile a request of another app runs, so the control loop does not sleep.
+    """
+
+    async def tell() -> list[str]:
+        async with Plane(tmp_path, FakeNode(0.5)) as plane:
+            await plane.deploy(manifest(function("busy"), app="other"))
+            request = asyncio.create_task(plane.ingress.visit("me--other-busy", 10.0))
+            before = len(plane.node.started)
+
+            async def refuse_late(name, _what, _when) -> None:
+                if name == step:
+                    await asyncio.sleep(1)
+                    raise REFUSED
+
+            plane.ingress.fault = refuse_late
+            with pytest.raises(IngressError):
+                await change(plane)
+            await request
+            return [order.function.name for order in plane.node.started[before:]]
+
+    return virtually(tell())
+
+
+def test_a_deploy_that_gets_no_port_starts_nothing(tmp_path):
+    """Else the user's code would run for a version that is refused, and take memory from those that serve."""
+
+    async def deploy(plane: Plane) -> None:
+        await plane.deploy(manifest(function("f", min_containers=1)))
+
+    assert [] == started_if_refused(tmp_path, "free_port", deploy)
+
+
+def test_a_session_whose_url_cannot_be_routed_starts_nothing(tmp_path):
+    async def serve(plane: Plane) -> None:
+        sessions = plane.deployer.sessions
+        await sessions.serve(MAIN, "one", manifest(function("f")), lambda _text: None)
+
+    assert [] == started_if_refused(tmp_path, "route", serve)
+
+
+def test_uploaded_files_are_on_the_disk_before_a_version_that_needs_them_is_saved(
+    tmp_path, monkeypatch
+):
+    """Else a power cut could leave a version that is the app's, and cannot be served."""
+    content = b"x = 1\n"
+    file = SourceFile(
+        path="shop.py", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
+    )
+    synced: set[int] = set()
+
+    def note_sync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+
+    async def content_of_file():
+        yield content
+
+    async def tell() -> list[bool]:
+        were_synced: list[bool] = []
+        async with Plane(tmp_path, FakeNode(0.5)) as plane:
+            await plane.blobs.put(file.sha256, content_of_file())
+            blob = plane.blobs._path(file.sha256)
+            monkeypatch.setattr(os, "fsync", note_sync)
+
+            def look(name, _what, when) -> None:
+                if (name, when) == ("serve_revision", "before"):
+                    were_synced.append(blob.stat().st_ino in synced)
+
+            plane.stores.fault = look
+            await plane.deploy(dataclasses.replace(FIRST, files=(file,)))
+        return were_synced
+
+    assert [True] == virtually(tell())

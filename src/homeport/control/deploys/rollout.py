@@ -102,17 +102,17 @@ class Rollout:
         if strategy != "restore":
             self._plans.check_domains(revision)
         self.claim(owner, revision, planned)
-        tree = await self.trees.lay_out(revision, say)
-        if not serving:
-            await self.trees.sync(revision)
+        tree = await self.trees.lay_out(revision, say, on_disk=not serving)
         endpoints = await self.with_ports(undo, planned, current)
         app = await self.live_app(owner, revision, endpoints, current)
+        # From here on containers may start, so what can refuse the revision without them comes before.
         pools = self.open_pools(undo, owner, revision, tree)
         replaced = self.pools_of(current)
         first_serve = serving and current is None
         if strategy == "restore" or first_serve:
             await self.move(undo, app, current, save=False)
             if first_serve:
+                # Not before `move`: for a session whose URLs cannot be routed, nothing needs to start.
                 self._start_behind(app, pools)
             else:
                 await self._save_ports(app)

@@ -94,13 +94,19 @@ class Trees:
             self.underway.remove(revision)
             self.tidy(revision.id)
 
-    async def lay_out(self, revision: Revision, say: Say) -> Path:
-        """Write the revision's source tree and build its images; return the tree."""
+    async def lay_out(self, revision: Revision, say: Say, *, on_disk: bool = False) -> Path:
+        """Write the revision's source tree and build its images; return the tree.
+
+        `on_disk`: also write the uploaded files through to the disk, so that a saved version outlives a power cut.
+        """
         tree = self.directory / revision.id
         async with self._building.setdefault(revision.id, asyncio.Lock()):
             # `unbroken`: a cancelled thread would continue, and write a tree that was deleted meanwhile.
             await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
             await self._build(revision, tree, say)
+        if on_disk:
+            manifest = revision.manifest
+            await self._blobs.sync((*manifest.files, *manifest.build_files))
         if self._lacks(revision):  # on a node that is slower, or failed
             self._build_later(revision)
         return tree
@@ -112,10 +118,6 @@ class Trees:
         except BaseException:
             self.tidy(revision.id)
             raise
-
-    async def sync(self, revision: Revision) -> None:
-        """Write the uploaded files of a revision through to the disk."""
-        await self._blobs.sync((*revision.manifest.files, *revision.manifest.build_files))
 
     async def _build(
         self, revision: Revision, tree: Path, say: Say, *, everywhere: bool = False
