@@ -357,6 +357,7 @@ COVERED = {
     "ingress/pairs": "ingress/test_tls.py",
     "ingress/secure": "ingress/test_tls.py",
     "settings/keys": "test_settings.py",
+    "settings/places": "test_settings.py",
     "settings/values": "test_settings.py",
     "state/passphrase": "state/test_backup.py",
     "state/volume_files": "state/test_backup.py",

@@ -6,9 +6,7 @@ variables.
 
 import difflib
 import getpass
-import hashlib
 import ipaddress
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,16 +19,16 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.settings import profiles
 from homeport.settings.keys import ALSO, KEYS
+from homeport.settings.places import Places
 
 DEFAULT_HTTP_PORT = 4663  # HOME on a phone's keys; 8000 and its like belong to users' servers
 DEFAULT_HTTPS_PORT = 4664
 PUBLIC = ("acme", "files")  # values of `tls` whose certificates every browser trusts
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
-MAX_SOCKET_DIR = 70  # bytes; leaves 37 for names such as `/c/ta-….sock`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Places):
     """The settings of one homeport."""
 
     home: Path  # the directory where everything is kept; `~/.homeport` by default
@@ -131,19 +129,9 @@ class Settings:
         return Path(self.shared_volumes) if self.shared_volumes else self.home / "volumes"
 
     @property
-    def certificates_dir(self) -> Path:
-        """The certificates that the ingress answers with, and their keys; mode 0700."""
-        return self.home / "certificates"
-
-    @property
     def tls_dir(self) -> Path:
         """The user's own certificates, for `tls = files`."""
         return Path(self.tls_files) if self.tls_files else self.home / "tls"
-
-    @property
-    def local_ca(self) -> Path:
-        """The certificate of the local CA, for `tls = local`; its key is beside it."""
-        return self.home / "local-ca" / "ca.pem"
 
     @property
     def own_ca(self) -> Path | None:
@@ -176,55 +164,6 @@ class Settings:
     def tunnels_have_tls(self) -> bool:
         """Whether a new host name has a certificate at once: from a wildcard, or from a local CA."""
         return self.tls in ("files", "local") or (self.tls == "acme" and self.dns != "")
-
-    @property
-    def run_dir(self) -> Path:
-        """The directory for sockets, maps and pid files, which are useless after the server's end."""
-        return self.home / "run"
-
-    @property
-    def socket_dir(self) -> Path:
-        """The directory of Unix sockets; mode 0700.
-
-        A socket's path has room for 107 bytes (man 7 unix), and blanks and quotes mean something in
-        HAProxy's configuration. So a home with a long or an unusual path gets a directory with a short and
-        plain path. It is not in TMPDIR, because every command must find the same directory.
-        """
-        plain = re.fullmatch(r"[A-Za-z0-9/._~+@-]+", str(self.run_dir)) is not None
-        if plain and len(os.fsencode(self.run_dir)) <= MAX_SOCKET_DIR:
-            return self.run_dir
-        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
-        return Path("/tmp") / f"homeport-{os.getuid()}-{digest}"  # noqa: S108 - its owner is checked
-
-    @property
-    def control_socket(self) -> Path:
-        """The socket of the control plane's API."""
-        return self.socket_dir / "control.sock"
-
-    @property
-    def calls_socket(self) -> Path:
-        """The socket of the ingress for containers. Its directory, which they see, has nothing else in it."""
-        return self.socket_dir / "calls" / "calls.sock"
-
-    @property
-    def inside_socket(self) -> Path:
-        """The socket on which the ingress passes on the requests of containers to the control plane."""
-        return self.socket_dir / "inside.sock"
-
-    @property
-    def remote_socket(self) -> Path:
-        """The socket on which the ingress passes on the requests of commands on other machines to the control plane."""
-        return self.socket_dir / "remote.sock"
-
-    @property
-    def urls_socket(self) -> Path:
-        """The socket of the ingress on which containers with a network of their own reach URLs."""
-        return self.socket_dir / "urls" / "urls.sock"
-
-    @property
-    def activator_socket(self) -> Path:
-        """The socket on which the ingress asks for a container."""
-        return self.socket_dir / "activator.sock"
 
     @property
     def on_loopback(self) -> bool:
