@@ -358,6 +358,7 @@ COVERED = {
     "ingress/secure": "ingress/test_tls.py",
     "settings/keys": "test_settings.py",
     "settings/places": "test_settings.py",
+    "state/backup_rows": "state/test_backup.py",
     "settings/values": "test_settings.py",
     "state/passphrase": "state/test_backup.py",
     "state/volume_files": "state/test_backup.py",

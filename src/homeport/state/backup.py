@@ -11,7 +11,6 @@ that, nothing is undone, and what could not be put in its place is named.
 
 import contextlib
 import fcntl
-import re
 import sqlite3
 import time
 import tomllib
@@ -23,12 +22,12 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from homeport import private
 from homeport.contract.api.audit import AuditEntry
-from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.settings import Settings, read_config
 from homeport.state import (
     archive,
     audit,
+    backup_rows,
     blobs,
     restoring,
     schema,
@@ -36,13 +35,13 @@ from homeport.state import (
     urls,
     volume_files,
 )
+from homeport.state.backup_rows import Summary
 from homeport.state.database import Database
 from homeport.state.passphrase import check_new
 from homeport.state.volume_files import Restored
 from homeport.state.workplace import workplace
 
 ROWS_AT_ONCE = 200
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 #: A home with a row in one of them is not replaced by accident.
 _KEPT = (
     tables.apps,
@@ -57,19 +56,6 @@ _KEPT = (
     tables.calls,
     tables.domains,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The contents of a backup."""
-
-    made_at: float
-    homeport: str
-    apps: int
-    secrets: int
-    missing: int = 0  # files of versions that the home itself does not have
-    volumes: tuple[str, ...] = ()  # with their names and ids
-    with_files: tuple[str, ...] = ()  # of them, those whose files are in it
 
 
 def make(
@@ -97,8 +83,8 @@ def make(
         with workplace(target.parent) as folder, blobs.unswept(home / "blobs"):
             rows = folder / archive.ROWS
             _snapshot(database, rows)
-            uploads = {f"blobs/{h}": home / "blobs" / h[:2] / h for h in _hashes(rows)}
-            keys = _chosen(rows, volumes)
+            uploads = {f"blobs/{h}": home / "blobs" / h[:2] / h for h in backup_rows.hashes(rows)}
+            keys = backup_rows.chosen(rows, volumes)
             made_at = time.time()
             missing = archive.write(
                 target,
@@ -110,7 +96,7 @@ def make(
                 add_volumes=lambda into: volume_files.add(settings.volumes_dir, list(keys), into),
             )
             _record(database, "backup", str(target))
-            return _summary(rows, made_at, archive.version(), missing, with_files=keys)
+            return backup_rows.summary(rows, made_at, archive.version(), missing, with_files=keys)
     finally:
         database.dispose()
 
@@ -169,31 +155,6 @@ def _private(home: Path) -> dict[str, bytes]:
     return private
 
 
-def _chosen(rows: Path, names: Collection[str] | None) -> dict[str, str]:
-    """Return the volumes whose files go along: key -> name; `NotFound` for an unknown name."""
-    volumes = _volumes(rows)
-    if names is None:
-        return volumes
-    if unknown := sorted(set(names) - set(volumes.values())):
-        raise NotFound(f"there is no volume `{unknown[0]}`", hint="`homeport volume list`")
-    return {key: name for key, name in volumes.items() if name in names}
-
-
-def _volumes(rows: Path) -> dict[str, str]:
-    """Return the volumes that have names: key -> name."""
-    query = (
-        "SELECT workspace, environment, id, name FROM volumes WHERE name IS NOT NULL ORDER BY name"
-    )
-    with contextlib.closing(sqlite3.connect(rows)) as connection:
-        has_volumes = "SELECT 1 FROM sqlite_master WHERE name = 'volumes'"  # not before schema 0003
-        rows_found = (
-            connection.execute(query).fetchall() if [*connection.execute(has_volumes)] else []
-        )
-    return {
-        f"{workspace}/{environment}/{id_}": name for workspace, environment, id_, name in rows_found
-    }
-
-
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[None]:
     with (home / "lock").open("a") as lock:
@@ -221,7 +182,7 @@ def _unpacked(
         raise BadRequest(f"{source} cannot be restored: {error.message}", hint=error.hint) from None
     finally:
         database.dispose()
-    if not set(volumes.keys) <= set(_volumes(folder / archive.ROWS)):
+    if not set(volumes.keys) <= set(backup_rows.volumes_of(folder / archive.ROWS)):
         raise BadRequest(
             f"{source} is damaged: it has files of a volume without its row",
             hint="nothing has been changed; use another backup",
@@ -244,7 +205,7 @@ def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
     """Raise `AlreadyExists` if the home has data; with `force`, move a damaged database file aside."""
     if database.file is not None and not database.file.exists():
         return
-    if database.file is not None and not _sound(database.file):
+    if database.file is not None and not backup_rows.is_sound(database.file):
         if not force:
             raise AlreadyExists(
                 f"{database.file} is damaged",
@@ -321,7 +282,7 @@ def _snapshot(database: Database, target: Path) -> None:
             assert isinstance(raw, sqlite3.Connection)
             raw.backup(copy)
         target.chmod(0o600)
-        if not _sound(target):
+        if not backup_rows.is_sound(target):
             raise StorageError(
                 f"{database.file} is damaged: a backup of it could not be restored",
                 hint="restore an earlier backup",
@@ -344,45 +305,12 @@ def _copy(source: Connection, target: Connection, table: Table) -> None:
         target.execute(insert(table), [dict(row) for row in rows])
 
 
-def _hashes(rows: Path) -> set[str]:
-    with contextlib.closing(sqlite3.connect(rows)) as connection:
-        texts = connection.execute("SELECT manifest FROM revisions")
-        return {digest for (text,) in texts for digest in _SHA256.findall(str(text))}
-
-
 def _summary_of_restored(folder: Path, contents: archive.Contents, volumes: Restored) -> Summary:
     rows = folder / archive.ROWS
-    return _summary(rows, contents.made_at, contents.homeport, 0, with_files=volumes.keys)
-
-
-def _summary(
-    rows: Path, made_at: float, homeport: str, missing: int, *, with_files: Collection[str]
-) -> Summary:
-    volumes = _volumes(rows)
-    with contextlib.closing(sqlite3.connect(rows)) as connection:
-        [(apps,)] = connection.execute("SELECT count(*) FROM apps WHERE stopped_at IS NULL")
-        [(secrets,)] = connection.execute("SELECT count(*) FROM secrets WHERE inline = 0")
-    return Summary(
-        made_at=made_at,
-        homeport=homeport,
-        apps=apps,
-        secrets=secrets,
-        missing=missing,
-        volumes=tuple(volumes.values()),
-        with_files=tuple(name for key, name in volumes.items() if key in with_files),
+    return backup_rows.summary(
+        rows, contents.made_at, contents.homeport, 0, with_files=volumes.keys
     )
 
 
 def _count(connection: Connection, table: Table) -> int:
     return connection.scalar(select(func.count()).select_from(table)) or 0
-
-
-def _sound(path: Path) -> bool:
-    """Return whether SQLite can read every page of a file."""
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
-        ) as c:
-            return bool(c.execute("PRAGMA quick_check").fetchone() == ("ok",))
-    except sqlite3.DatabaseError:
-        return False
