@@ -359,6 +359,7 @@ COVERED = {
     "settings/keys": "test_settings.py",
     "settings/places": "test_settings.py",
     "state/backup_rows": "state/test_backup.py",
+    "node/images/owned/archives": "node/images/owned/test_unpack.py",
     "settings/values": "test_settings.py",
     "state/passphrase": "state/test_backup.py",
     "state/volume_files": "state/test_backup.py",

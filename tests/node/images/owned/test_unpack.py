@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from homeport.node.images.owned import unpack
+from homeport.node.images.owned import archives, unpack
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -142,7 +142,7 @@ def test_no_name_leads_out(layer, into, name):
         into(entry(name, content=b"inside"))
         assert b"inside" == (layer / "absolute").read_bytes()
     else:
-        with pytest.raises(unpack.UnfitError, match="leads out"):
+        with pytest.raises(archives.UnfitError, match="leads out"):
             into(entry(name, content=b"outside"))
 
     assert ["layer"] == os.listdir(layer.parent)
@@ -161,7 +161,7 @@ def test_no_symbolic_link_leads_out(layer, into, to):
     ]
     try:
         into(*told)
-    except unpack.UnfitError as error:
+    except archives.UnfitError as error:
         assert "leads nowhere" in str(error)  # noqa: PT017 - a link may lead to the layer itself
 
     assert "untouched" == outside.read_text()
@@ -173,7 +173,7 @@ def test_no_symbolic_link_leads_out(layer, into, to):
 def test_a_hard_link_is_to_a_file_of_the_layer(layer, into, target):
     (layer.parent / "victim").write_text("secret")
 
-    with pytest.raises(unpack.UnfitError):
+    with pytest.raises(archives.UnfitError):
         into(
             entry("etc", tarfile.DIRTYPE, mode=0o755),
             entry("link", tarfile.SYMTYPE, linkname=".."),
@@ -211,7 +211,7 @@ def test_a_bomb_is_no_layer(layer, into):
     packed = gzip.compress(archive(entry("zeros", content=bytes(8 * 1024**2))).read())
 
     assert len(packed) < 20_000
-    with pytest.raises(unpack.UnfitError, match="larger than 4 MiB"):
+    with pytest.raises(archives.UnfitError, match="larger than 4 MiB"):
         into(io.BytesIO(packed), max_bytes=4 * 1024**2)
 
 
@@ -220,7 +220,7 @@ def test_a_sparse_bomb_is_no_layer(layer, into):
     member, content = entry("hole", content=b"x")
     member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}
 
-    with pytest.raises(unpack.UnfitError, match="larger than"):
+    with pytest.raises(archives.UnfitError, match="larger than"):
         into((member, content))
 
 
@@ -229,12 +229,12 @@ def test_a_header_that_wants_all_memory_is_refused(layer, into):
     member.type, member.size = tarfile.XHDTYPE, 8 * 1024**3
     told = io.BytesIO(member.tobuf() + bytes(1024))
 
-    with pytest.raises(unpack.UnfitError):
+    with pytest.raises(archives.UnfitError):
         into(told)
 
 
 def test_directories_that_are_too_deep_are_refused(layer, into):
-    with pytest.raises(unpack.UnfitError, match="deep"):
+    with pytest.raises(archives.UnfitError, match="deep"):
         into(entry("/".join(["d"] * 300), content=b"1"))
 
 
@@ -243,13 +243,13 @@ def test_directories_that_are_too_deep_are_refused(layer, into):
 def test_an_archive_that_ends_too_early_is_damaged(layer, into, cut, packed):
     whole = packed(archive(entry("a", content=os.urandom(4000)), entry("b")).read())
 
-    with pytest.raises(unpack.UnfitError):
+    with pytest.raises(archives.UnfitError):
         into(io.BytesIO(whole[:cut]))
 
 
 @pytest.mark.parametrize("text", [b"\0" * 100, b"no archive at all" * 100, b"\x1f\x8bnot gzip"])
 def test_what_is_no_archive_is_refused(layer, into, text):
-    with pytest.raises(unpack.UnfitError):
+    with pytest.raises(archives.UnfitError):
         into(io.BytesIO(text))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from homeport.node.images.owned import unpack
-from homeport.node.images.owned.unpack import UnfitError
+from homeport.node.images.owned.archives import UnfitError
 
 
 def lay(archives: Iterable[tuple[IO[bytes], str]], ids: int, owner: str) -> dict[str, int]:

@@ -9,14 +9,11 @@ outside. This runs as root of a user namespace (`within.py`), where no device ca
 an owner of the host.
 """
 
-import bz2
-import codecs
 import errno
 import gzip
 import lzma
 import os
 import stat
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -26,24 +23,18 @@ from typing import IO, Any
 from homeport import removing
 from homeport.cell import kernel
 from homeport.contract.dataclass import dataclass
+from homeport.node.images.owned import archives
+from homeport.node.images.owned.archives import UnfitError
 
 HIDDEN, OPAQUE, OF_AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
 OPAQUE_MARK = "user.overlay.opaque"  # as with the mount option `userxattr`
 MAX_BYTES = 64 * 1024**3  # of all files of one layer
 MAX_ENTRIES = 2_000_000
 MAX_DEPTH = 256  # directories, one in the other
-MAX_HEADER_BYTES = 2 * 1024**2  # tarfile reads a header's long names into memory at once
-CHUNK_BYTES = 1024**2
 LEFT_FREE_BYTES = 256 * 1024**2
 LOOK_EVERY_BYTES = 64 * 1024**2  # checks of the free space
 IDS = 65536
 NOBODY = 65534
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-BZIP2, XZ = b"BZh", b"\xfd7zX"  # of archives that ADD unpacks; no layer has them
-
-
-class UnfitError(Exception):
-    """The archive is not a layer that can be unpacked"""
 
 
 @dataclass(slots=True)
@@ -72,8 +63,8 @@ def unpack(
     """
     unpacking = _Unpacking(root, ids, lays, owner)
     try:
-        with _plain(archive) as plain:
-            source: Any = _Forward(plain, max_bytes)
+        with archives.plain(archive) as plain:
+            source: Any = archives.Forward(plain, max_bytes)
             with tarfile.TarFile(fileobj=source, mode="r", errorlevel=2) as tar:
                 reader: Any = tar
                 while (member := tar.next()) is not None:
@@ -87,77 +78,6 @@ def unpack(
     finally:
         unpacking.close()
     return unpacking.counted
-
-
-def load() -> None:
-    """Import modules that are otherwise imported later: in a cell, they would come from the image."""
-    _zstd()
-    for encoding in ("latin-1", "ascii", "utf-8"):
-        codecs.lookup(encoding)
-
-
-def _zstd() -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
-
-
-@contextmanager
-def _plain(archive: IO[bytes]) -> Iterator[Any]:
-    """Return the archive without its compression."""
-    beginning = archive.read(4)
-    archive.seek(0)
-    if beginning.startswith(GZIP):
-        with gzip.GzipFile(fileobj=archive) as plain:
-            yield plain
-    elif beginning == ZSTD:
-        zstd = _zstd()
-        try:
-            with zstd.ZstdFile(archive) as plain:
-                yield plain
-        except zstd.ZstdError as error:
-            raise UnfitError(f"the archive is damaged: {error}") from None
-    elif beginning.startswith(BZIP2):
-        with bz2.BZ2File(archive) as plain:
-            yield plain
-    elif beginning == XZ:
-        with lzma.LZMAFile(archive) as plain:
-            yield plain
-    else:
-        yield archive
-
-
-class _Forward:
-    """The stream that tarfile reads: only forward, in limited pieces, up to a limited sum."""
-
-    def __init__(self, stream: IO[bytes], max_bytes: int) -> None:
-        self._stream = stream
-        self._position = 0
-        self._max_bytes = max_bytes
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, position: int) -> None:
-        if position < self._position:
-            raise UnfitError("the archive leads back into itself")
-        while position > self._position:
-            if not self.read(min(position - self._position, CHUNK_BYTES)):
-                raise UnfitError("the archive ends too early")
-
-    def read(self, count: int = -1) -> bytes:
-        if not 0 <= count <= MAX_HEADER_BYTES:
-            raise UnfitError("the archive has a header that is too large")
-        parts = []
-        while count > 0 and (part := self._stream.read(count)):
-            parts.append(part)
-            count -= len(part)
-            self._position += len(part)
-            if self._position > self._max_bytes:
-                raise UnfitError(f"it is larger than {self._max_bytes // 1024**2} MiB unpacked")
-        return b"".join(parts)
 
 
 class _Unpacking:
@@ -262,7 +182,7 @@ class _Unpacking:
         content = tar.extractfile(member)
         assert content is not None
         with os.fdopen(descriptor, "wb", buffering=0) as file, content:
-            while chunk := content.read(CHUNK_BYTES):
+            while chunk := content.read(archives.CHUNK_BYTES):
                 file.write(chunk)
                 self._wrote(len(chunk))
 

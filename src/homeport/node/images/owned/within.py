@@ -35,7 +35,7 @@ from typing import IO, Any
 from homeport.cell import base, identity, kernel, mounts, namespaces, private, seal
 from homeport.cell.description import Cell, Network
 from homeport.contract import codec
-from homeport.node.images.owned import laying, unpack
+from homeport.node.images.owned import archives, laying, unpack
 
 FAILED, FULL, NOT_FOUND = 125, 124, 127
 MEMORY_BYTES = 2 * 1024**3  # of addresses, for work with archives
@@ -56,7 +56,7 @@ def main() -> int:
         if order["do"] in ("lay", "pack"):
             return _in_cell(codec.decode(Cell, order["cell"]), _files(order))
         return _as_root(_prepared(order))
-    except unpack.UnfitError as error:
+    except archives.UnfitError as error:
         return _failed(str(error))
     except OSError as error:
         return _refused(error)
@@ -109,7 +109,7 @@ def _copy(files: Sequence[tuple[IO[bytes], str, int]], root: int) -> dict[str, i
             os.unlink(name, dir_fd=directory)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
         with source, os.fdopen(os.open(name, flags, mode, dir_fd=directory), "wb") as target:
-            shutil.copyfileobj(source, target, unpack.CHUNK_BYTES)
+            shutil.copyfileobj(source, target, archives.CHUNK_BYTES)
             total += target.tell()
         os.close(directory)
     return {"bytes": total}
@@ -134,7 +134,7 @@ def _tree(source: int, root: int, place: str, without: str) -> dict[str, int]:
                     os.fdopen(os.open(name, os.O_RDONLY, dir_fd=directory), "rb") as old,
                     os.fdopen(os.open(name, flags, mode, dir_fd=target), "wb") as new,
                 ):
-                    shutil.copyfileobj(old, new, unpack.CHUNK_BYTES)
+                    shutil.copyfileobj(old, new, archives.CHUNK_BYTES)
                     total += status.st_size
                 os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target)
         os.close(target)
@@ -209,7 +209,7 @@ def _write_over(path: str, name: str) -> None:
 
 def _files(order: dict[str, Any]) -> Callable[[], int]:
     """Return the function that lays files, or takes them; the archives are opened here, in the host's view."""
-    unpack.load()
+    archives.load()
     if order["do"] == "lay":
         ids = 1 if identity.own() is None else unpack.IDS
         opened = [(open(path, "rb"), target) for path, target in order["archives"]]  # noqa: PTH123, SIM115
@@ -225,7 +225,7 @@ def _answered(work: Callable[[], dict[str, int]]) -> int:
     os.umask(0o022)
     try:
         print(json.dumps(work()), flush=True)  # noqa: T201 - the answer
-    except unpack.UnfitError as error:
+    except archives.UnfitError as error:
         return _failed(str(error))
     except MemoryError:
         return _failed("the archive needs too much memory")
