@@ -9,7 +9,7 @@ from typing import Any
 _HOMES = {
     "objects.app": ("App",),
     "objects.call": ("FunctionCall",),
-    "objects.cls": ("Cls", "parameter"),
+    "objects.cls": ("Cls",),
     "context": (
         "current_function_call_id", "current_input_id", "enable_output", "interact",
         "is_local",
@@ -22,6 +22,7 @@ _HOMES = {
     "objects.lifecycle": ("batched", "concurrent", "enter", "exit", "method"),
     "files.patterns": ("FilePatternMatcher",),
     "pending": ("clustered", "sessioned"),
+    "objects.parameters": ("parameter",),
     "objects.resources": ("Cron", "Period", "Retries"),
     "objects.queue": ("Queue",),
     "objects.secret": ("Secret",),

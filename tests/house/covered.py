@@ -153,6 +153,8 @@ COVERED = {
     "contract/api/tunnels": "control/fleet/test_tunnels.py",
     "control/api/tunnels": "journeys/test_servers.py",
     "sdk/objects/checks": "sdk/objects/test_misuse.py",
+    "sdk/objects/named_cls": "journeys/test_calls.py",
+    "sdk/objects/parameters": "sdk/objects/test_cls.py",
     "sdk/objects/urls": "sdk/objects/test_server.py",
     "sdk/experimental": "sdk/objects/test_server.py",
     "contract/api/functions": "control/api/test_functions.py",

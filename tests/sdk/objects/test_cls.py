@@ -4,7 +4,7 @@ import modal
 import pytest
 from modal.exception import ExecutionError, InvalidError
 
-from homeport.sdk.objects.cls import parameters_of
+from homeport.sdk.objects.parameters import parameters_of
 
 
 def declare(raw: type, **options):

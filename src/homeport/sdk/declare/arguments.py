@@ -152,6 +152,6 @@ def _hints(function: Any) -> dict[str, Any]:
 
 
 def _is_missing(field: Any) -> bool:
-    from homeport.sdk.objects.cls import has_default
+    from homeport.sdk.objects.parameters import has_default
 
     return not has_default(field)

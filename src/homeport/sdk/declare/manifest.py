@@ -11,10 +11,11 @@ from homeport.contract.image import Image as ImageSpec
 from homeport.sdk import notices
 from homeport.sdk.objects import options as keywords
 from homeport.sdk.objects.app import App
-from homeport.sdk.objects.cls import PARAMETER_TYPES, Cls, has_default
+from homeport.sdk.objects.cls import Cls
 from homeport.sdk.objects.function import Function
 from homeport.sdk.objects.image import Image
 from homeport.sdk.objects.mounts import mounts
+from homeport.sdk.objects.parameters import PARAMETER_TYPES, has_default
 from homeport.sdk.objects.partial import PartialFunction, ServerConfig
 from homeport.sdk.objects.secret import Secret, checked
 

@@ -6,13 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from homeport.contract import names
-from homeport.sdk import gone, location, notices
-from homeport.sdk.exception import (
-    InvalidError,
-    LocalFunctionError,
-    MisuseError,
-    UnimplementedError,
-)
+from homeport.sdk import gone, location
+from homeport.sdk.exception import InvalidError, UnimplementedError
 from homeport.sdk.objects import blocking, checks
 from homeport.sdk.objects import options as keywords
 from homeport.sdk.objects.cls import Cls
@@ -155,14 +150,14 @@ class App:
 
     def function(self, *args: Any, **keyword_arguments: Any) -> Callable[[Any], Function]:
         """Declare a function; see the keywords in `options.DEFAULTS`."""
-        _no_positional("function", args)
+        checks.refuse_positional("function", args)
         options = keywords.read("function", keyword_arguments)
 
         def wrap(target: Any) -> Function:
-            partial = _as_partial(target)
+            partial = checks.as_partial(target)
             if options["is_generator"] is not None:
                 partial.is_generator = options["is_generator"]
-            _check_function(partial, options)
+            checks.check_function(partial, options)
             tag = options["name"] or partial.raw.__qualname__
             function = Function(tag, partial, options, self)
             earlier = self.functions.get(tag)
@@ -180,7 +175,7 @@ class App:
 
     def cls(self, *args: Any, **keyword_arguments: Any) -> Callable[[Any], Cls]:
         """Declare a class."""
-        _no_positional("cls", args)
+        checks.refuse_positional("cls", args)
         options = keywords.read("cls", keyword_arguments)
 
         def wrap(target: Any) -> Cls:
@@ -188,11 +183,11 @@ class App:
             raw = target.raw if concurrent else target
             if not inspect.isclass(raw):
                 raise TypeError("The @app.cls decorator must be used on a class.")
-            _check_scope(raw, "cls", options)
-            checks.check(raw, options)
+            checks.check_scope(raw, "cls", options)
+            checks.check_class(raw, options)
             if concurrent:
                 if concurrent.server is None:
-                    _check_concurrent(concurrent)
+                    checks.check_concurrent(concurrent)
                 concurrent.consume()
             cls = Cls(raw, options, self, concurrent)
             for partial in cls.partials.values():
@@ -206,14 +201,14 @@ class App:
 
     def server(self, *args: Any, **keyword_arguments: Any) -> Callable[[Any], Cls]:
         """Declare a class whose enter hooks start an HTTP server."""
-        _no_positional("server", args)
+        checks.refuse_positional("server", args)
         from homeport.sdk.objects import server as servers  # few scripts have one
 
         declared = servers.declare(self, keyword_arguments)
 
         def wrap(target: Any) -> Cls:
             server: Cls = declared(target)
-            _check_scope(server.raw, "server", server.options)
+            checks.check_scope(server.raw, "server", server.options)
             self.classes[server.__name__] = server
             return server
 
@@ -228,7 +223,7 @@ class App:
 
     def local_entrypoint(self, *args: Any, name: str | None = None) -> Callable[[Any], Any]:
         """Declare a function for `homeport run`, which runs it here and not in a container."""
-        _no_positional("local_entrypoint", args)
+        checks.refuse_positional("local_entrypoint", args)
 
         def wrap(raw: Callable[..., Any]) -> LocalEntrypoint:
             tag = name or raw.__qualname__
@@ -289,96 +284,3 @@ class App:
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
-
-
-def _no_positional(decorator: str, args: tuple[Any, ...]) -> None:
-    if not args:
-        return
-    value = args[0]
-    if isinstance(value, Image):
-        raise MisuseError(
-            f"`image` needs to be a keyword argument: `@app.{decorator}(image=image)`."
-        )
-    raise MisuseError(f"Did you forget parentheses? Suggestion: `@app.{decorator}()`.")
-
-
-def _as_partial(target: Any) -> PartialFunction:
-    if inspect.isclass(target) or (
-        isinstance(target, PartialFunction) and inspect.isclass(target.raw)
-    ):
-        raise TypeError(
-            "The `@app.function` decorator cannot be used on a class. Please use `@app.cls` instead."
-        )
-    partial = target if isinstance(target, PartialFunction) else PartialFunction(target)
-    if not callable(partial.raw):
-        raise InvalidError("The object wrapped by `@app.function` must be callable.")
-    partial.consume()
-    return partial
-
-
-def _check_function(partial: PartialFunction, options: dict[str, Any]) -> None:
-    raw = partial.raw
-    qualname = getattr(raw, "__qualname__", partial.name)
-    in_class = "." in qualname and not qualname.rpartition(".")[0].endswith("<locals>")
-    if "method" in partial.flags or in_class:
-        raise InvalidError(
-            "The `@app.function` decorator cannot be used on class methods. "
-            "Please use `@app.cls` on the class and `@modal.method()` on the method."
-        )
-    _check_scope(raw, "function", options, web=partial.web is not None)
-    generator = checks.is_generator(raw)
-    if partial.web is not None:
-        if generator:
-            raise InvalidError(checks.generator_text(partial))
-        if options["retries"] is not None:
-            raise InvalidError("Web Functions do not support retries.")
-    elif generator and options["retries"] is not None:
-        raise InvalidError("Generator Functions do not support retries.")
-    if "batched" in partial.flags:
-        if generator:
-            raise InvalidError(f"Modal batched function {partial.name} cannot return generators")
-        if any(p.default is not p.empty for p in inspect.signature(raw).parameters.values()):
-            raise InvalidError(
-                f"Modal batched function {partial.name} does not accept default arguments."
-            )
-    if partial.concurrent:
-        _check_concurrent(partial)
-    if options["schedule"] is not None and partial.web is not None:
-        notices.say(
-            f"the schedule of the web function `{partial.name}` has no effect: "
-            "give it to a function without a URL"
-        )
-    elif options["schedule"] is not None:
-        required = [
-            p for p in inspect.signature(raw).parameters.values()
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]  # fmt: skip
-        if required:
-            raise InvalidError(
-                f"Function {partial.name} has a schedule, so it needs to support being called "
-                "with no arguments"
-            )
-
-
-def _check_scope(raw: Any, decorator: str, options: dict[str, Any], *, web: bool = False) -> None:
-    if "<locals>" not in getattr(raw, "__qualname__", ""):
-        return
-    if options["serialized"]:
-        raise UnimplementedError(
-            "`serialized=True` is not there yet in homeport: declare it at module level"
-        )
-    if web:
-        raise LocalFunctionError(
-            "Modal can only import functions defined in global scope unless they are "
-            "`serialized=True`"
-        )
-    kinds = "functions" if decorator == "function" else "classes"
-    raise InvalidError(
-        f"The `@app.{decorator}` decorator must apply to {kinds} in global scope, "
-        "unless `serialized=True` is set."
-    )
-
-
-def _check_concurrent(partial: PartialFunction) -> None:
-    if partial.max_inputs is None:
-        raise TypeError("`@modal.concurrent()` missing required argument: `max_inputs`.")

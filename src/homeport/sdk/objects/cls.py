@@ -2,54 +2,19 @@
 
 import dataclasses
 import inspect
-import typing
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from homeport.sdk import location
 from homeport.sdk.exception import ExecutionError, InvalidError
 from homeport.sdk.gone import Old
-from homeport.sdk.objects.function import Function, Named, named, own_target
+from homeport.sdk.objects.function import Function, named, own_target
+from homeport.sdk.objects.parameters import POSITIONAL, has_default, parameters_of, spelled
 from homeport.sdk.objects.partial import CALLABLE, WEB, PartialFunction, ServerConfig
 from homeport.sdk.objects.target import Target
 from homeport.sdk.objects.varied import Varied
 
 if TYPE_CHECKING:
-    from homeport.contract.variants import Options
-
-PARAMETER_TYPES = {str: "str", int: "int", bytes: "bytes", bool: "bool"}
-POSITIONAL = (
-    "Can't use positional arguments with modal.parameter-based synthetic constructors. "
-    "Use (<parameter_name>=value) keyword arguments when constructing classes instead."
-)
-_MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "<none>"})()
-
-
-class Parameter:
-    """A class parameter, `modal.parameter()`: one value for all requests of a container."""
-
-    def __init__(self, default: Any, init: bool) -> None:
-        self.default, self.init = default, init
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return self
-        if self.default is not _MISSING:
-            return self.default
-        raise AttributeError(f"`{self.name}`: field has no default value and no specified value")
-
-
-def parameter(*, default: Any = _MISSING, init: bool = True) -> Any:
-    """Declare a parameter of a class: `size: int = modal.parameter(default=1)`.
-
-    Types: `int`, `str`, `bytes`, `bool`. The query string of a URL has the values, `?size=2`, and each set of
-    values has containers of its own.
-    """
-    return Parameter(default, init)
+    from homeport.sdk.objects.named_cls import NamedCls
 
 
 class Cls(Varied, metaclass=Old):
@@ -128,7 +93,7 @@ class Cls(Varied, metaclass=Old):
                 value = parameters[name]
                 if type(value) is not kind:
                     raise TypeError(f"Expected {kind.__name__}, got {type(value).__name__}")
-            elif field.default is _MISSING:
+            elif not has_default(field):
                 raise InvalidError(f"Missing required parameter: {name}")
         for name in parameters:
             if name not in self.parameters:
@@ -156,6 +121,8 @@ class Cls(Varied, metaclass=Old):
         **_options: Any,
     ) -> "NamedCls":
         """Return a class of a deployed app; the first call checks that it exists."""
+        from homeport.sdk.objects.named_cls import NamedCls  # few scripts look one up
+
         return NamedCls(named(app_name, name, version, environment_name))
 
     def __getattr__(self, name: str) -> Any:
@@ -241,76 +208,6 @@ class _Method(Function):
         return dataclasses.replace(super().target(), query=self._obj.query())
 
 
-class NamedCls(Varied):
-    """A class that was looked up by name; its code is not here."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-
-    def __call__(self, *args: Any, **parameters: Any) -> "NamedObj":
-        if args:
-            raise InvalidError(POSITIONAL)
-        for value in parameters.values():
-            if type(value) not in PARAMETER_TYPES:
-                raise TypeError(
-                    f"a class parameter is a str, an int, a bool or bytes, not {type(value).__name__}"
-                )
-        return NamedObj(dataclasses.replace(self._target, query=spelled(parameters)))
-
-    @property
-    def _experimental_get_flash_urls(self) -> Any:
-        """Return the URL of a class under `@modal.experimental.http_server()`, in a list."""
-        from homeport.sdk.objects.urls import flash_urls  # only where it is used
-
-        return flash_urls(dataclasses.replace(self._target, tag=f"{self._target.tag}.*"))
-
-    def _options_so_far(self) -> "Options | None":
-        return self._target.options
-
-    def _varied(self, options: "Options") -> "NamedCls":
-        return NamedCls(self._target.varied(options))
-
-    def hydrate(self, *_args: Any, **_kwargs: Any) -> "NamedCls":
-        """Return the class itself: nothing has to be loaded before a call."""
-        return self
-
-    def __repr__(self) -> str:
-        return f"Cls({self._target.tag})"
-
-
-class NamedObj:
-    """A `NamedCls` with its parameters."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-
-    @property
-    def update_autoscaler(self) -> Any:
-        """Change how many containers there are for these parameters, until the next deploy."""
-        from homeport.sdk.objects.scaling import Scaled  # only where it is used
-
-        return Scaled(dataclasses.replace(self._target, tag=f"{self._target.tag}.*")).update
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Named(dataclasses.replace(self._target, tag=f"{self._target.tag}.{name}"))
-
-
-def spelled(parameters: dict[str, Any]) -> str:
-    """Return class parameters as a query string: see contract/parameters.py."""
-    return "&".join(
-        f"{quote(name, safe='')}={quote(_bytes(value), safe='')}"
-        for name, value in sorted(parameters.items())
-    )
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return (str(value).lower() if isinstance(value, bool) else str(value)).encode()
-
-
 class _Placeholder:
     """A method of a class, without an instance; each use of it is an error."""
 
@@ -334,42 +231,6 @@ def partials_of(raw: type) -> dict[str, PartialFunction]:
             else:
                 partials.pop(name, None)  # a plain method replaces the base's decorated one
     return partials
-
-
-def parameters_of(raw: type) -> dict[str, tuple[type, Parameter]]:
-    """Return name -> type and declaration of each class parameter."""
-    parameters: dict[str, tuple[type, Parameter]] = {}
-    for owner in reversed(raw.__mro__):
-        fields = {k: v for k, v in vars(owner).items() if isinstance(v, Parameter)}
-        if not fields:
-            continue
-        hints = _hints(owner)
-        for name, field in fields.items():
-            if not field.init:
-                continue
-            if name not in hints:
-                raise InvalidError("All modal.parameter() specifications need to be type-annotated")
-            if hints[name] not in PARAMETER_TYPES:
-                kind = getattr(hints[name], "__name__", str(hints[name]))
-                raise InvalidError(
-                    f"Class parameter '{name}': {kind} is not a supported modal.parameter() type. "
-                    "Use one of: int, str, bytes, bool"
-                )
-            parameters[name] = (hints[name], field)
-    return parameters
-
-
-def _hints(owner: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(owner)
-    except NameError:  # another annotation of the class cannot be resolved here
-        plain = {t.__name__: t for t in PARAMETER_TYPES}
-        return {k: plain.get(v, v) for k, v in getattr(owner, "__annotations__", {}).items()}
-
-
-def has_default(field: Parameter) -> bool:
-    """Return whether the parameter may be left out."""
-    return field.default is not _MISSING
 
 
 def _finish(awaitable: Any) -> None:

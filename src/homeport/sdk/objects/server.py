@@ -18,6 +18,7 @@ from homeport.sdk.objects import cls as classes
 from homeport.sdk.objects import options as keywords
 from homeport.sdk.objects.cls import Cls
 from homeport.sdk.objects.function import named, own_target
+from homeport.sdk.objects.parameters import parameters_of
 from homeport.sdk.objects.partial import (
     CALLABLE,
     LIFECYCLE,
@@ -219,7 +220,7 @@ def declare(app: Any, keywords_given: Mapping[str, Any]) -> Any:
         if isinstance(target, PartialFunction):
             raise InvalidError(_decorated(raw, target))
         check(raw)
-        checks.check(raw, options)
+        checks.check_class(raw, options)
         partial = PartialFunction(raw, max_inputs=limit, target_inputs=target_inputs, server=config)
         partial.consume()
         server = Server(raw, options, app, partial)
@@ -254,7 +255,7 @@ def check(raw: type) -> None:
         raise InvalidError(
             "The `@modal.concurrent` decorator cannot be used on methods; decorate the class instead."
         )
-    if classes.parameters_of(raw):
+    if parameters_of(raw):
         raise InvalidError(f"Server class {name} cannot have parameters: it has one URL.")
     if raw.__init__ is not object.__init__:  # type: ignore[misc] # the class itself is asked
         raise InvalidError(
