@@ -39,13 +39,18 @@ class Browser:
     def __init__(self, wire: ClientConnection) -> None:
         self._wire = wire
         self._numbers = itertools.count(1)
+        self._loaded: set[str] = set()  # the documents that are loaded, by their loader's id
 
     def open(self, url: str) -> str:
         """Go to an address; return why that fails, empty once the page is loaded."""
         self._do("Page.enable")
-        error: str = self._do("Page.navigate", url=url).get("errorText", "")
-        while not error and self._next().get("method") != "Page.loadEventFired":
-            pass
+        self._do("Page.setLifecycleEventsEnabled", enabled=True)
+        begun = self._do("Page.navigate", url=url)
+        error: str = begun.get("errorText", "")
+        while (
+            not error and begun["loaderId"] not in self._loaded
+        ):  # that may come before the answer
+            self._next()
         return error
 
     def ask(self, expression: str) -> Any:
@@ -107,6 +112,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self._wire.recv(timeout=PATIENCE_S))
+        if message.get("method") == "Page.lifecycleEvent" and message["params"]["name"] == "load":
+            self._loaded.add(message["params"]["loaderId"])
         return message
 
 

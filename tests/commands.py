@@ -75,16 +75,21 @@ class Forking:
             asked.shutdown(socket.SHUT_WR)
             answers = asked.makefile("r")
             with answers:
-                pid = int(answers.readline())
+                held = _held(int(answers.readline()))
                 out.begin()
                 err.begin()
                 try:
                     code = int(answers.readline())
-                    told = [out.end(timeout), err.end(timeout)]
+                    texts = [out.end(timeout), err.end(timeout)]
                 except TimeoutError:
-                    os.kill(pid, signal.SIGKILL)
+                    if held is not None:
+                        with contextlib.suppress(ProcessLookupError):
+                            signal.pidfd_send_signal(held, signal.SIGKILL)
                     raise subprocess.TimeoutExpired(["homeport", *args], timeout) from None
-        return subprocess.CompletedProcess(["homeport", *args], code, *told)
+                finally:
+                    if held is not None:
+                        os.close(held)
+        return subprocess.CompletedProcess(["homeport", *args], code, *texts)
 
     def close(self) -> None:
         """End the process."""
@@ -122,6 +127,13 @@ class _Pipe:
     def _read(self) -> None:
         with open(self._readable, encoding="utf-8") as file:
             self._text = file.read()
+
+
+def _held(pid: int) -> int | None:
+    """Return a descriptor of a process, for its id may be another's once it has ended; None if it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.pidfd_open(pid)
+    return None
 
 
 def _not_ours(environ: dict[str, str]) -> dict[str, str]:

@@ -4,7 +4,9 @@ import asyncio
 import functools
 import gc
 import os
+import resource
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,8 +104,29 @@ def pytest_sessionfinish(session):
         litter.remove_dead()
 
 
+def _of_process() -> dict[str, object]:
+    """Return what a test may change of its process, and has to put back: the next tests would see it."""
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+    own = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return {
+        "environment": own,
+        "working directory": os.getcwd(),
+        "sys.path": list(sys.path),
+        "signal handlers": [signal.getsignal(number) for number in handled],
+        "timeout of sockets": socket.getdefaulttimeout(),
+        "limit of open files": resource.getrlimit(resource.RLIMIT_NOFILE),
+    }
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch):
+def _process_as_before():
+    before = _of_process()
+    yield
+    assert before == _of_process(), "the test has changed its process: use `monkeypatch`"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(_process_as_before, monkeypatch):
     for name in list(os.environ):
         if name.startswith(("HOMEPORT_", "MODAL_")):
             monkeypatch.delenv(name)

@@ -5,18 +5,38 @@ the directory, and so does the next server of the same home; a server that a tes
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 SETTLED_S = 60  # a younger directory may be that of a server which starts now
 
 
 def remove_dead(directory: Path = Path("/tmp"), memory: Path = Path("/dev/shm")) -> None:
-    """Remove each such directory of this user in which nobody listens."""
+    """Remove each such directory of this user in which nobody listens, and which no test holds."""
     bound = Path("/proc/net/unix").read_text()
     for path in (*directory.glob(f"homeport-{os.getuid()}-*"), *memory.glob("homeport-pg-*")):
-        with contextlib.suppress(FileNotFoundError):  # another run of the tests removes it
-            if f" {path}/" not in bound and time.time() - path.stat().st_mtime >= SETTLED_S:
-                shutil.rmtree(path, ignore_errors=True)
+        # Another run of the tests removes it, or it is another user's.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if f" {path}/" in bound or time.time() - path.stat().st_mtime < SETTLED_S:
+                continue
+            with held(path) as is_ours:
+                if is_ours:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[bool]:
+    """Hold a directory until the block ends, or this process; yield False if another process holds it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)

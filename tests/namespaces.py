@@ -69,6 +69,8 @@ class Wire:
         self._chance = random.Random(7)
         self._wake, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_closed = False
+        # A device is used and closed under it: the kernel gives the number of a closed one to the next file.
+        self._lock = threading.Lock()
         self._poll = select.epoll()
         self._poll.register(self._wake, select.EPOLLIN)
         self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
@@ -77,14 +79,16 @@ class Wire:
     def plug(self, address: str, device: int) -> None:
         """Join a machine's device, which this object closes."""
         os.set_blocking(device, False)
-        self._ends[socket.inet_aton(address)] = device
-        self._poll.register(device, select.EPOLLIN)
+        with self._lock:
+            self._ends[socket.inet_aton(address)] = device
+            self._poll.register(device, select.EPOLLIN)
 
     def unplug(self, address: str) -> None:
         """Take a device off the wire, and close it."""
-        if (device := self._ends.pop(socket.inet_aton(address), None)) is not None:
-            self._poll.unregister(device)
-            os.close(device)
+        with self._lock:
+            if (device := self._ends.pop(socket.inet_aton(address), None)) is not None:
+                self._poll.unregister(device)
+                os.close(device)
 
     def cut(self, *addresses: str) -> None:
         """Let no packet to or from these machines pass; nobody is told."""
@@ -107,12 +111,14 @@ class Wire:
     def _run(self) -> None:
         while not self._is_closed:
             wait_s = max(0.0, self._late[0][0] - time.monotonic()) if self._late else -1
-            for device, _what in self._poll.poll(wait_s):
-                if device != self._wake:
-                    self._read(device)
-            while self._late and self._late[0][0] <= time.monotonic():
-                _at, _number, to, packet = heapq.heappop(self._late)
-                self._deliver(to, packet)
+            ready = self._poll.poll(wait_s)
+            with self._lock:
+                for device, _what in ready:
+                    if device in self._ends.values():  # it may have been unplugged meanwhile
+                        self._read(device)
+                while self._late and self._late[0][0] <= time.monotonic():
+                    _at, _number, to, packet = heapq.heappop(self._late)
+                    self._deliver(to, packet)
 
     def _read(self, device: int) -> None:
         for _ in range(64):  # then the other machines have their turn

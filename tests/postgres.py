@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from tests import litter
 from tests.waiting import wait_for
 
 USER, PASSWORD = "homeport", "s3cret:with/odd@chars%"
@@ -120,27 +121,33 @@ def running() -> Iterator[Postgres]:
     # Not in pytest's folder: another user cannot enter it.
     folder = Path(tempfile.mkdtemp(prefix="homeport-pg-", dir=_roomy()))
     try:
-        if who := _as_somebody():
-            shutil.chown(folder, who["user"], who["group"])
-        secret = folder / "password"
-        secret.write_text(PASSWORD)
-        secret.chmod(0o644)
-        words = ["--no-sync", "--auth=scram-sha-256", f"--pwfile={secret}", "-U", USER]
-        subprocess.run(
-            [initdb, *words, "-E", "UTF8", "--locale=C", "-D", str(folder / "data")],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            **_as_somebody(),
-        )
-        server = Postgres(folder)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop(signal.SIGQUIT)  # the folder is removed, so nothing needs to be written
+        with litter.held(folder):  # else another run of the tests may take it for one that was left
+            _make(folder, initdb)
+            server = Postgres(folder)
+            server.start()
+            try:
+                yield server
+            finally:
+                server.stop(signal.SIGQUIT)  # the folder is removed, so nothing needs to be written
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(folder: Path, initdb: str) -> None:
+    """Make the files of a server."""
+    if who := _as_somebody():
+        shutil.chown(folder, who["user"], who["group"])
+    secret = folder / "password"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o644)
+    words = ["--no-sync", "--auth=scram-sha-256", f"--pwfile={secret}", "-U", USER]
+    subprocess.run(
+        [initdb, *words, "-E", "UTF8", "--locale=C", "-D", str(folder / "data")],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        **_as_somebody(),
+    )
 
 
 def _roomy() -> str:

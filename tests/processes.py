@@ -6,9 +6,12 @@ A process that has ended may stay as a zombie until its parent takes note: pid 1
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 import psutil
+
+from tests.waiting import wait_for
 
 PATIENCE_S = 30.0
 
@@ -43,6 +46,9 @@ def of_home(home: Path, command: str = "") -> list[psutil.Process]:
 
     With `command`, return only those that have this text in their command line.
     """
+    named = re.compile(
+        rf"{re.escape(str(home))}(?![\w.-])"
+    )  # the home of `test_a1` is not that of `test_a10`
     processes = []
     for process in psutil.process_iter():
         try:
@@ -50,15 +56,19 @@ def of_home(home: Path, command: str = "") -> list[psutil.Process]:
             texts = [*process.environ().values(), *words, process.cwd()]
         except (psutil.Error, OSError):
             continue
-        if any(str(home) in text for text in texts) and command in " ".join(words):
+        if any(map(named.search, texts)) and command in " ".join(words):
             processes.append(process)
     return [process for process in processes if process.pid != os.getpid()]
 
 
 def end_of(home: Path) -> None:
-    """Kill the processes of a home, and wait for their end."""
-    ending = of_home(home)
-    for process in ending:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(ending, timeout=PATIENCE_S)
+    """Kill the processes of a home, also those that others of them start meanwhile, and wait for their end."""
+
+    def none_left() -> bool:
+        ending = of_home(home)
+        for process in ending:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return not ending
+
+    wait_for(none_left, f"the end of the processes of {home}")

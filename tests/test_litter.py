@@ -3,7 +3,7 @@
 import os
 import socket
 
-from tests.litter import remove_dead
+from tests.litter import held, remove_dead
 
 
 def test_only_a_directory_where_nobody_listens_is_removed(tmp_path):
@@ -20,3 +20,15 @@ def test_only_a_directory_where_nobody_listens_is_removed(tmp_path):
             os.utime(each, (1.0, 1.0))
         remove_dead(tmp_path, tmp_path)
     assert sorted(each.name[-1] for each in tmp_path.iterdir()) == ["n", "u"]
+
+
+def test_a_directory_that_another_process_holds_stays(tmp_path):
+    directory = tmp_path / "homeport-pg-d"
+    directory.mkdir()
+    os.utime(directory, (1.0, 1.0))
+    with held(directory):
+        remove_dead(tmp_path, tmp_path)
+        stays = directory.exists()
+    remove_dead(tmp_path, tmp_path)
+
+    assert (True, False) == (stays, directory.exists())

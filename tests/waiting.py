@@ -19,11 +19,11 @@ DIGITS = 6  # of a second, on the virtual clock: sums of durations stay exact
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
     """Return the condition's first true value; fail the test if there is none within `PATIENCE_S`."""
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
+    while not (value := condition()):
+        if time.monotonic() > deadline:  # after a look: the machine may have stood still meanwhile
+            raise AssertionError(f"waited {PATIENCE_S} s for {what}")
         time.sleep(PAUSE_S)
-    raise AssertionError(f"waited {PATIENCE_S} s for {what}")
+    return value
 
 
 async def until(condition: Callable[[], Any], what: str) -> Any:

@@ -52,17 +52,17 @@ class Command:
         deadline = time.monotonic() + PATIENCE_S
         seen = after
         while True:
+            # Asked before the lines: what comes between the two questions is seen in the next round.
+            has_ended = self.process.poll() is not None and not self._reader.is_alive()
             while seen < len(self.lines):
                 if match := re.search(pattern, self.lines[seen]):
                     return match
                 seen += 1
             left = deadline - time.monotonic()
-            if left <= 0 or (self.process.poll() is not None and not self._reader.is_alive()):
+            if left <= 0 or has_ended:
                 raise AssertionError(f"no {pattern!r} in:\n{self.output}")
-            try:
+            with contextlib.suppress(queue.Empty):
                 self._news.get(timeout=min(left, 0.5))
-            except queue.Empty:
-                continue
 
     def interrupt(self) -> int:
         """Press Ctrl-C; return the exit code."""
@@ -201,9 +201,7 @@ class Terminal:
                 command.process.kill()
                 command.process.wait()
         self._down()
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        processes.end_of(self.home)
         for command in self._commands:  # now nobody has the other end of their pipes
             assert command.process.stdout is not None
             command.end()

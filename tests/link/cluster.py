@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -218,10 +217,3 @@ class Partition:
                 await target.drain()
         await self._may_pass.wait()  # nor does the end of a connection pass
         target.transport.abort()
-
-
-def free_port() -> int:
-    """Return a port at which nothing listens."""
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])

@@ -1,5 +1,6 @@
 """An agent whose runners are real processes with scripts of the test."""
 
+import contextlib
 import textwrap
 
 import pytest
@@ -21,7 +22,7 @@ def settings(tmp_path) -> Settings:
 @pytest.fixture
 async def start(settings, tmp_path):
     """Start an agent whose runner is this script, and one container."""
-    agents = []
+    opened = contextlib.AsyncExitStack()
 
     async def start(script: str, environ=None, *, tied=True, **changes) -> tuple[Agent, Watched]:
         path = tmp_path / "runner.py"
@@ -29,10 +30,9 @@ async def start(settings, tmp_path):
         agent, watched = Agent(settings, tied=tied, runner=(str(path),)), Watched()
         agent.watch(watched.changed, watched.said)
         await agent.open()
-        agents.append(agent)
+        opened.push_async_callback(agent.close)
         await agent.start(order(**{"source": str(tmp_path), **changes}), environ or {})
         return agent, watched
 
-    yield start
-    for agent in agents:
-        await agent.close()
+    async with opened:
+        yield start

@@ -1,6 +1,7 @@
 """A runner as the node starts it, without the node: a process, a launch, a socket."""
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -127,25 +128,26 @@ class Runner:
         self.client.close()
         self._report.close()
         self.pulse.close()
-        with contextlib.suppress(ProcessLookupError):
+        if self.process.poll() is None:  # else its id may be another's by now
             os.killpg(self.process.pid, 9)
         self.process.wait()
         for each in psutil.process_iter():  # no init stands above this runner to end them
             with contextlib.suppress(psutil.Error):
-                if each.cwd().startswith(str(self._source)):
+                if each.pid != os.getpid() and Path(each.cwd()).is_relative_to(self._source.parent):
                     each.kill()
 
 
 @pytest.fixture
 def start(tmp_path):
     """Start the runner on a script; `web` is the tags and kinds of its web methods."""
-    runners = []
+    runners = contextlib.ExitStack()
+    numbers = itertools.count()
 
     def start(script: str, *, web: dict[str, str] | None = None, **changes) -> Runner:
         source = tmp_path / "source"
         source.mkdir(exist_ok=True)
         (source / "script.py").write_text(textwrap.dedent(script))
-        root = tmp_path / f"r{len(runners)}"
+        root = tmp_path / f"r{next(numbers)}"
         root.mkdir()
         methods = tuple(
             WebMethod(
@@ -161,9 +163,8 @@ def start(tmp_path):
         name = next(iter(web or {"hello": ""})).partition(".")[0]
         changes = {"function": name, "qualname": name, "web": methods, **changes}
         runner = Runner(root, source, **changes)
-        runners.append(runner)
+        runners.callback(runner.close)
         return runner
 
-    yield start
-    for runner in runners:
-        runner.close()
+    with runners:
+        yield start

@@ -1,6 +1,5 @@
 """What containers use, measured with real processes."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -42,7 +41,7 @@ def program():
     assert process.stdout is not None
     assert b"ready\n" == process.stdout.readline()
     yield process
-    with contextlib.suppress(ProcessLookupError):
+    if process.poll() is None:  # else its id may be another's by now
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
@@ -53,11 +52,11 @@ def launch(name: str = "ta-1", **changes) -> Launch:
 
 
 def test_a_container_is_all_its_processes_and_those_that_have_ended(program):
-    found = Meter().look([(program.pid, launch())])["ta-1"]
+    usage = Meter().look([(program.pid, launch())])["ta-1"]
 
-    assert 0.6 <= found.cpu_s < 5
-    assert 50 <= found.memory_mib < 90  # the child shares it
-    assert 0 == found.gpu_memory_mib
+    assert 0.6 <= usage.cpu_s < 5
+    assert 50 <= usage.memory_mib < 90  # the child shares it
+    assert 0 == usage.gpu_memory_mib
 
 
 def test_a_container_whose_process_has_ended_is_left_out(program):
@@ -79,8 +78,8 @@ def test_shared_memory_is_read_again_after_a_change_or_a_minute(program, monkeyp
     assert 4 == len(read)
     there = usage.processes()
     larger = {
-        pid: Process(each.parent, each.cpu_s, each.started, each.resident_mib * 1.03)
-        for pid, each in there.items()
+        pid: Process(process.parent, process.cpu_s, process.started, process.resident_mib * 1.03)
+        for pid, process in there.items()
     }
     monkeypatch.setattr(usage, "processes", lambda: larger)
     meter.look([(program.pid, launch())])
@@ -92,19 +91,21 @@ def test_shared_memory_is_read_again_after_a_change_or_a_minute(program, monkeyp
 
 
 def test_the_memory_on_accelerators_is_that_of_the_containers_own(program):
-    asked = []
+    questions = []
 
     def used(devices):
-        asked.append(set(devices))
+        questions.append(set(devices))
         return {"GPU-1": 100, "GPU-2": 20}
 
     meter = Meter(used)
     two = Launch(order=order("ta-2", devices=("GPU-1", "GPU-2")))
-    found = meter.look([(program.pid, launch()), (program.pid, two)])
-    assert {"ta-1": 0, "ta-2": 120} == {name: each.gpu_memory_mib for name, each in found.items()}
+    usages = meter.look([(program.pid, launch()), (program.pid, two)])
+    assert {"ta-1": 0, "ta-2": 120} == {
+        name: usage.gpu_memory_mib for name, usage in usages.items()
+    }
     meter.look([(program.pid, launch())])
 
-    assert [{"GPU-1", "GPU-2"}] == asked
+    assert [{"GPU-1", "GPU-2"}] == questions
 
 
 def test_a_cgroup_has_the_kernels_own_count(tmp_path):
@@ -112,9 +113,9 @@ def test_a_cgroup_has_the_kernels_own_count(tmp_path):
     (tmp_path / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
     (tmp_path / "memory.current").write_text(f"{300 * MIB}\n")
     (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {100 * MIB}\n")
-    found = Meter().look([(0, launch(cgroup=str(tmp_path)))])["ta-1"]
+    usage = Meter().look([(0, launch(cgroup=str(tmp_path)))])["ta-1"]
 
-    assert (2.5, 200) == (found.cpu_s, found.memory_mib)
+    assert (2.5, 200) == (usage.cpu_s, usage.memory_mib)
 
 
 def test_processes_are_found_below_their_leader():
