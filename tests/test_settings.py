@@ -16,10 +16,10 @@ def load(home: Path, **environ: str) -> settings.Settings:
 def test_a_flag_comes_before_a_variable_before_the_file(home):
     (home / "config.toml").write_text("http_port = 1\nhost = '::1'\nworkspace = 'ada'")
     environ = {"HOMEPORT_HOME": str(home), "HOMEPORT_HTTP_PORT": "2", "HOMEPORT_HOST": "0.0.0.0"}
-    told = settings.load(environ, http_port=3, host=None)
+    loaded = settings.load(environ, http_port=3, host=None)
 
-    assert (3, "0.0.0.0", "ada") == (told.http_port, told.host, told.workspace)
-    assert {"host", "http_port", "workspace"} == {*told.given}
+    assert (3, "0.0.0.0", "ada") == (loaded.http_port, loaded.host, loaded.workspace)
+    assert {"host", "http_port", "workspace"} == {*loaded.given}
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_a_flag_comes_before_a_variable_before_the_file(home):
 def test_an_address_says_who_reaches_it_and_how_a_url_writes_it(
     home, host, on_loopback, local_host
 ):
-    told = load(home, HOMEPORT_HOST=host)
+    loaded = load(home, HOMEPORT_HOST=host)
 
-    assert (on_loopback, local_host) == (told.on_loopback, told.local_host)
+    assert (on_loopback, local_host) == (loaded.on_loopback, loaded.local_host)
 
 
 def test_a_home_has_one_name_however_it_is_written(home, monkeypatch):
@@ -67,10 +67,10 @@ def test_a_socket_has_room_in_its_address(home, letter, length, monkeypatch):
 
 
 def test_what_a_server_tells_of_its_settings_has_no_secret(home):
-    told = load(home, HOMEPORT_TOKEN="s3cret", HOMEPORT_RATE_LIMIT="7").shown()
+    shown = load(home, HOMEPORT_TOKEN="s3cret", HOMEPORT_RATE_LIMIT="7").shown()
 
-    assert 7 == told["rate_limit"]
-    assert "s3cret" not in str(told)
+    assert 7 == shown["rate_limit"]
+    assert "s3cret" not in str(shown)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_what_a_server_tells_of_its_settings_has_no_secret(home):
     ],
 )
 def test_public_certificates_go_with_the_usual_ports(home, environ, ports, url):
-    told = load(home, **environ)
+    loaded = load(home, **environ)
 
-    assert (ports, url) == ((told.http_port, told.https_port), told.url("a.localhost"))
+    assert (ports, url) == ((loaded.http_port, loaded.https_port), loaded.url("a.localhost"))
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_settings_of_tls_that_cannot_be_are_refused(home, environ, words):
 
 
 def test_a_tsig_key_has_an_algorithm_and_no_server_tells_it(home):
-    told = load(home, HOMEPORT_DNS_KEY="homeport:czNjcmV0")
+    loaded = load(home, HOMEPORT_DNS_KEY="homeport:czNjcmV0")
 
-    assert "hmac-sha256:homeport:czNjcmV0" == told.dns_key
-    assert "czNjcmV0" not in f"{told} {told.shown()}"
+    assert "hmac-sha256:homeport:czNjcmV0" == loaded.dns_key
+    assert "czNjcmV0" not in f"{loaded} {loaded.shown()}"
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.1:x", "-x y:1", "ray://10.0.0.1:1"])

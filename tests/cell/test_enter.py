@@ -34,11 +34,11 @@ class Running:
     process: subprocess.Popen
     pid: int  # of the program, as the host sees it
 
-    def enter(self, *argv, terminal="", **given):
+    def enter(self, *argv, terminal="", **options):
         """Run a program beside it; return the finished process."""
-        told = json.dumps(codec.encode(self.cell))
-        words = [str(HERE / "entering.py"), str(self.pid), told, terminal, *argv]
-        return self.account.run(words, **given)
+        description = json.dumps(codec.encode(self.cell))
+        words = [str(HERE / "entering.py"), str(self.pid), description, terminal, *argv]
+        return self.account.run(words, **options)
 
 
 @contextlib.contextmanager
@@ -60,7 +60,9 @@ def running(account, **changes):
     ) as process:
         assert "waits\n" == process.stdout.readline()
         tree = psutil.Process(process.pid).children(recursive=True)
-        last = next(each for each in tree if WAITS in each.cmdline() and not each.children())
+        last = next(
+            process for process in tree if WAITS in process.cmdline() and not process.children()
+        )
         try:
             yield Running(account, cell, process, last.pid)
         finally:
@@ -71,8 +73,8 @@ def running(account, **changes):
 def test_no_probe_gets_out_of_a_program_that_has_entered(account, victim, root, request):  # noqa: F811
     changes = {"layers": request.getfixturevalue("layers")} if root == "layers" else {}
     with running(account, **changes) as cell:
-        told = json.dumps({**victim, "init": 1})
-        finished = cell.enter(account.python, PROBES, input=told)
+        facts = json.dumps({**victim, "init": 1})
+        finished = cell.enter(account.python, PROBES, input=facts)
     open_ = probe(finished, f"{account.name}, {root}, entered")
     expected = {*BY_DESIGN, *WITH_THE_HOSTS_NETWORK}
     if kernel.landlock_abi() < seal.SCOPES_ABI:
@@ -89,21 +91,21 @@ def test_it_is_in_the_cell_with_the_rights_of_what_runs_there(account):
         entered = cell.enter("sh", "-c", f"cat /tmp/here; pwd; {status}")
         ended = cell.enter("sh", "-c", "exit 7")
         missing = cell.enter("no-such-program")
-        seen = cell.enter("sh", "-c", "ls -l /proc/self/fd | wc -l; echo $$")
+        finished = cell.enter("sh", "-c", "ls -l /proc/self/fd | wc -l; echo $$")
     finished = account.inside(account.cell(limits=LIMITS), ["sh", "-c", status])
 
     assert f"inside/root\n{finished.stdout}" == entered.stdout
     assert 7 == ended.returncode
     assert 127 == missing.returncode
     assert "there is no program `no-such-program`" in missing.stderr
-    assert "5" == seen.stdout.split()[0], "its three streams, and the directory that ls reads"
+    assert "5" == finished.stdout.split()[0], "its three streams, and the directory that ls reads"
 
 
 def test_it_has_the_cells_network(account):
     with running(account, network=Network.NONE) as cell:
-        seen = cell.enter("sh", "-c", "tail -n +3 /proc/net/dev | cut -d : -f 1")
+        finished = cell.enter("sh", "-c", "tail -n +3 /proc/net/dev | cut -d : -f 1")
 
-    assert ["lo"] == seen.stdout.split()
+    assert ["lo"] == finished.stdout.split()
 
 
 def test_it_has_a_terminal_of_the_cells_own(account):
@@ -128,8 +130,16 @@ def test_the_cell_cannot_look_into_what_enters(account):
         "            pass\n"
     )
     with running(account) as cell:
-        told = json.dumps(codec.encode(cell.cell))
-        words = [str(HERE / "entering.py"), str(cell.pid), told, "", account.python, "-c", spy]
+        description = json.dumps(codec.encode(cell.cell))
+        words = [
+            str(HERE / "entering.py"),
+            str(cell.pid),
+            description,
+            "",
+            account.python,
+            "-c",
+            spy,
+        ]
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parents[1] / "src")}
         with subprocess.Popen(
             [*account.words, account.python, *words], stdout=subprocess.PIPE, text=True, env=environ
@@ -139,9 +149,9 @@ def test_the_cell_cannot_look_into_what_enters(account):
                 assert 0 == cell.enter("sh", "-c", "cat /proc/self/status >/dev/null").returncode
             cell.process.stdin.close()
             cell.process.wait(60)
-            seen = set(spying.stdout.read().split())
+            paths = set(spying.stdout.read().split())
 
-    assert [] == [path for path in seen if "python" in path or "memfd" in path]
+    assert [] == [path for path in paths if "python" in path or "memfd" in path]
 
 
 def test_a_link_to_the_interpreter_that_enters_leads_to_a_copy(account):
@@ -161,11 +171,11 @@ def test_a_link_to_the_interpreter_that_enters_leads_to_a_copy(account):
 
 def test_it_ends_with_the_cell(account):
     with running(account) as cell:
-        told = json.dumps(codec.encode(cell.cell))
+        description = json.dumps(codec.encode(cell.cell))
         words = [
             str(HERE / "entering.py"),
             str(cell.pid),
-            told,
+            description,
             "",
             "sh",
             "-c",

@@ -29,9 +29,9 @@ def homeport(home, monkeypatch, capsys):
             patch.setattr(sys, "argv", ["homeport", *args])
             with pytest.raises(SystemExit) as ended:
                 main.main()
-        told = capsys.readouterr().err
-        assert "Traceback" not in told
-        return int(ended.value.code or 0), told
+        printed = capsys.readouterr().err
+        assert "Traceback" not in printed
+        return int(ended.value.code or 0), printed
 
     return homeport
 
@@ -66,10 +66,10 @@ def homeport(home, monkeypatch, capsys):
     ],
 )
 def test_a_mistake_is_told_and_its_exit_code_says_whose_it_is(homeport, args, code, text):
-    ended, told = homeport(*args)
+    ended, printed = homeport(*args)
 
-    assert code == ended, told
-    assert text in " ".join(told.replace("│", " ").split())
+    assert code == ended, printed
+    assert text in " ".join(printed.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_a_mistake_is_told_and_its_exit_code_says_whose_it_is(homeport, args, co
     ],
 )
 def test_a_setting_that_cannot_be_is_an_error_that_names_it(homeport, environ, text):
-    code, told = homeport("up", **environ)
+    code, printed = homeport("up", **environ)
 
-    assert (1, True) == (code, text in told), told
+    assert (1, True) == (code, text in printed), printed
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "words"),
     [
         ("rate_limit = 'many'", "`rate_limit` in"),
         ("rate_limit = [", "is not valid TOML"),
@@ -116,12 +116,12 @@ def test_a_setting_that_cannot_be_is_an_error_that_names_it(homeport, environ, t
         ("token = 5150", "is wrong: text in quotes is needed"),
     ],
 )
-def test_a_setting_in_the_file_is_checked_too(homeport, home, text, told):
+def test_a_setting_in_the_file_is_checked_too(homeport, home, text, words):
     (home / "config.toml").write_text(text)
-    code, said = homeport("status")
+    code, printed = homeport("status")
 
-    assert (1, True) == (code, told in " ".join(said.split())), said
-    assert "5150" not in said
+    assert (1, True) == (code, words in " ".join(printed.split())), printed
+    assert "5150" not in printed
 
 
 def test_a_variable_that_nobody_reads_is_named_with_the_one_that_is_meant(homeport):
@@ -173,18 +173,18 @@ class Server:
 def test_a_server_that_is_none_of_ours_is_named(homeport):
     server = Server(b"<html>hello</html>")
     with server.listener:
-        code, told = homeport("status", **server.environ)
+        code, printed = homeport("status", **server.environ)
 
-    assert (1, True) == (code, "is not homeport's API: 200" in told)
+    assert (1, True) == (code, "is not homeport's API: 200" in printed)
 
 
 def test_a_server_of_another_version_is_named(homeport):
     server = Server(b'{"pid": 1}')
     with server.listener:
-        code, told = homeport("status", **server.environ)
+        code, printed = homeport("status", **server.environ)
 
-    assert (1, True) == (code, "is another version of homeport" in told)
-    assert "`homeport down` ends it" in told
+    assert (1, True) == (code, "is another version of homeport" in printed)
+    assert "`homeport down` ends it" in printed
 
 
 def test_a_mistake_of_ours_is_one_line_and_the_rest_is_in_a_file(homeport, home):
@@ -201,10 +201,12 @@ def test_a_mistake_of_ours_is_one_line_and_the_rest_is_in_a_file(homeport, home)
     )
     server = Server(codec.dumps(AppList(apps=(app,))).encode())
     with server.listener:
-        code, told = homeport("app", "list", **server.environ)
+        code, printed = homeport("app", "list", **server.environ)
 
     assert 70 == code
-    assert f"error: this is a bug of homeport: OverflowError; see {home / 'errors.log'}\n" == told
+    assert (
+        f"error: this is a bug of homeport: OverflowError; see {home / 'errors.log'}\n" == printed
+    )
     assert "Traceback" in (home / "errors.log").read_text()
     assert 0o600 == (home / "errors.log").stat().st_mode & 0o777
 
@@ -223,9 +225,9 @@ def test_ctrl_c_ends_a_command_quietly(home):
     ):
         assert server.asked.wait(60)
         command.send_signal(signal.SIGINT)
-        told, _ = command.communicate(timeout=60)
+        printed, _ = command.communicate(timeout=60)
 
-    assert (130, "") == (command.returncode, told.strip())
+    assert (130, "") == (command.returncode, printed.strip())
 
 
 def test_a_moment_is_a_date_or_how_long_ago():
@@ -239,10 +241,10 @@ def test_a_moment_is_a_date_or_how_long_ago():
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_a_backup_is_for_the_machine_of_the_server(homeport, tmp_path, command):
     remote = {"HOMEPORT_SERVER": "http://127.0.0.1:1", "HOMEPORT_TOKEN": "x"}
-    code, told = homeport(command, str(tmp_path / "file"), **remote)
+    code, printed = homeport(command, str(tmp_path / "file"), **remote)
 
     assert 1 == code
-    assert "on the machine of the server" in told
+    assert "on the machine of the server" in printed
     assert not (tmp_path / "file").exists()
 
 
@@ -251,8 +253,8 @@ def test_a_backup_is_for_the_machine_of_the_server(homeport, tmp_path, command):
 )
 def test_a_database_that_is_none_is_refused_and_not_shown(homeport, tmp_path, url):
     for command in (["up"], ["backup", str(tmp_path / "file")]):
-        code, told = homeport(*command, HOMEPORT_DATABASE=url)
+        code, printed = homeport(*command, HOMEPORT_DATABASE=url)
 
         assert 1 == code
-        assert "postgresql://user:password@host" in told
-        assert "hunter2" not in told
+        assert "postgresql://user:password@host" in printed
+        assert "hunter2" not in printed

@@ -27,25 +27,27 @@ def line(text: str) -> LogLine:
 
 
 def test_nothing_is_obeyed_and_everything_is_shown():
-    told = terminal.line(f"a{NASTY}b\tc\nd\r\u2713")
+    printed = terminal.line(f"a{NASTY}b\tc\nd\r\u2713")
 
-    assert r"a\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00b" == told[:-8]
-    assert "\tc\\nd\\r\u2713" == told[-8:]
+    assert r"a\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00b" == printed[:-8]
+    assert "\tc\\nd\\r\u2713" == printed[-8:]
     assert terminal.text("a\r\nb\n\x1b").splitlines() == ["a", "b", r"\x1b"]
 
 
 def test_a_log_line_forges_no_other(monkeypatch):
-    told = shown(monkeypatch, output.show_line, line(f"x{NASTY}\nf ta-2 forged\u2029f ta-3 forged"))
+    printed = shown(
+        monkeypatch, output.show_line, line(f"x{NASTY}\nf ta-2 forged\u2029f ta-3 forged")
+    )
 
-    assert 1 == told.count("\n")
-    assert told.startswith(r"f ta-1 x\x1b")
-    assert not any(ord(char) < 32 and char != "\n" for char in told)
+    assert 1 == printed.count("\n")
+    assert printed.startswith(r"f ta-1 x\x1b")
+    assert not any(ord(char) < 32 and char != "\n" for char in printed)
 
 
 def test_the_pieces_of_a_progress_bar_are_lines_of_their_own(monkeypatch):
-    told = shown(monkeypatch, output.show_line, line(" 10%\r 20%\r 30%"))
+    printed = shown(monkeypatch, output.show_line, line(" 10%\r 20%\r 30%"))
 
-    assert ["f ta-1  10%", "f ta-1  20%", "f ta-1  30%"] == told.splitlines()
+    assert ["f ta-1  10%", "f ta-1  20%", "f ta-1  30%"] == printed.splitlines()
     assert "f ta-1 \n" == shown(monkeypatch, output.show_line, line(""))
 
 
@@ -58,10 +60,10 @@ def test_the_pieces_of_a_progress_bar_are_lines_of_their_own(monkeypatch):
     ],
 )
 def test_talk_is_plain_too(monkeypatch, show, args):
-    told = shown(monkeypatch, show, *args, stream="stderr")
+    printed = shown(monkeypatch, show, *args, stream="stderr")
 
-    assert r"\x1b[2J" in told
-    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
+    assert r"\x1b[2J" in printed
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(printed)
 
 
 def test_tables_and_requests_are_plain(monkeypatch):
@@ -69,25 +71,25 @@ def test_tables_and_requests_are_plain(monkeypatch):
     request = RequestRecord(
         endpoint="f", method="GET", path=f"/{NASTY}", status=200, container="ta-1", duration_ms=1
     )
-    asked = shown(monkeypatch, output.show_request, "f", request)
+    request_line = shown(monkeypatch, output.show_request, "f", request)
 
-    for told in (table, asked):
-        assert r"\x1b[2J" in told
-        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
+    for printed in (table, request_line):
+        assert r"\x1b[2J" in printed
+        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(printed)
 
 
 def test_json_is_exact(monkeypatch):
-    told = shown(monkeypatch, output.show_json, {"text": NASTY + "\U000e0041"})
+    printed = shown(monkeypatch, output.show_json, {"text": NASTY + "\U000e0041"})
 
-    assert {"text": NASTY + "\U000e0041"} == json.loads(told)
-    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
+    assert {"text": NASTY + "\U000e0041"} == json.loads(printed)
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(printed)
 
 
 def test_a_table_is_whole_in_a_terminal_without_a_cursor(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal
     names = [f"a-long-name-{number}" for number in range(12)]
-    told = shown(monkeypatch, output.show_table, names, [names], empty="")
+    printed = shown(monkeypatch, output.show_table, names, [names], empty="")
 
-    for row in told.splitlines():
+    for row in printed.splitlines():
         assert [name in row for name in names] == [True] * 12

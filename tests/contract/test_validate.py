@@ -107,8 +107,8 @@ def of_web(**changes) -> Manifest:
 
 
 def of_files(*paths: str, **changes) -> Manifest:
-    told = {"sha256": SHA256, "size_bytes": 1, **changes}
-    return dataclasses.replace(GOOD, files=tuple(SourceFile(path=p, **told) for p in paths))
+    fields = {"sha256": SHA256, "size_bytes": 1, **changes}
+    return dataclasses.replace(GOOD, files=tuple(SourceFile(path=p, **fields) for p in paths))
 
 
 def of_step(name: str, **args) -> Manifest:
@@ -200,11 +200,11 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_meant_is_refused_with_a_word(name):
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(Failure) as refusal:
         validate.check(BAD[name])
 
-    assert 400 == caught.value.status
-    assert 5 < len(caught.value.message) < 500
+    assert 400 == refusal.value.status
+    assert 5 < len(refusal.value.message) < 500
 
 
 @pytest.mark.parametrize(
@@ -262,11 +262,11 @@ def test_what_is_no_manifest_is_refused(data):
 )
 def test_domains(text, expected):
     try:
-        told = methods.domain(text)
+        domain = methods.domain(text)
     except ValueError:
-        told = None
+        domain = None
 
-    assert expected == told
+    assert expected == domain
 
 
 NESTED: Any = []
@@ -327,14 +327,14 @@ def mutated(draw) -> Any:
 @settings(max_examples=100, deadline=None)
 @given(data=mutated())
 def test_a_mutated_manifest_is_read_or_refused(data):
-    told = read_or_refusal(data)
-    if isinstance(told, Failure):
-        assert 400 == told.status
-        assert len(told.message) < 1000
+    result = read_or_refusal(data)
+    if isinstance(result, Failure):
+        assert 400 == result.status
+        assert len(result.message) < 1000
         return
     # A manifest that is accepted can be stored, and is the same after that.
-    assert told == codec.loads(Manifest, codec.dumps(told).encode())
-    validate.check(told)
+    assert result == codec.loads(Manifest, codec.dumps(result).encode())
+    validate.check(result)
 
 
 def read_or_refusal(data: Any) -> Manifest | Failure:

@@ -37,16 +37,16 @@ class Block:
     @property
     def commands(self) -> list[Command]:
         """The commands of a `console` block."""
-        found: list[Command] = []
+        commands: list[Command] = []
         for line in self.text.splitlines():
             if line.startswith("$ ") or line == "^C":
-                found.append(Command(text=line.removeprefix("$ ")))
+                commands.append(Command(text=line.removeprefix("$ ")))
             elif line.startswith("> "):
-                last = found.pop()
-                found.append(Command(text=f"{last.text}\n{line[2:]}"))
+                last = commands.pop()
+                commands.append(Command(text=f"{last.text}\n{line[2:]}"))
             elif line.strip():
-                found[-1].prints.append(line.strip())
-        return found
+                commands[-1].prints.append(line.strip())
+        return commands
 
 
 def read(page: str) -> list[Block]:
@@ -56,13 +56,13 @@ def read(page: str) -> list[Block]:
     >>> block.language, block.title, block.text, block.before
     ('python', 'a.py', 'x = 1\\n', 'Save it:')
     """
-    found = []
+    blocks = []
     for match in FENCE.finditer(page):
         indent, language, words, text = match.groups()
         title = re.search(r'title="([^"]+)"', words)
         lines = [line.removeprefix(indent) for line in text.splitlines(keepends=True)]
         above = page[: match.start()].rstrip().rpartition("\n\n")[2]
-        found.append(
+        blocks.append(
             Block(
                 language=language,
                 title=title[1] if title else "",
@@ -70,7 +70,7 @@ def read(page: str) -> list[Block]:
                 before=above.strip(),
             )
         )
-    return found
+    return blocks
 
 
 def missing(expected: list[str], printed: str) -> str:
@@ -84,7 +84,7 @@ def missing(expected: list[str], printed: str) -> str:
     lines = iter(printed.splitlines())
     for line in expected:
         pattern = _loose(line)
-        if not any(pattern.search(each) for each in lines):
+        if not any(pattern.search(printed_line) for printed_line in lines):
             return line
     return ""
 

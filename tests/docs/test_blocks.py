@@ -103,9 +103,9 @@ class Reader:
             text = self._here(command.text)
             fails = any("error:" in line for line in command.prints)
             is_serve = text.startswith("homeport serve")
-            told = self._serve(text) if is_serve else self._run(text, fails=fails)
-            lacking = blocks.missing(command.prints, told)
-            assert not lacking, f"$ {text}\ndid not print {lacking!r}, but:\n{told}"
+            printed = self._serve(text) if is_serve else self._run(text, fails=fails)
+            lacking = blocks.missing(command.prints, printed)
+            assert not lacking, f"$ {text}\ndid not print {lacking!r}, but:\n{printed}"
 
     def deploy(self, script: str) -> None:
         """Deploy a script that no command of its page mentions."""
@@ -117,8 +117,8 @@ class Reader:
 
     def _here(self, text: str) -> str:
         # All at once: a free port may have the digits of another port of the page.
-        said = "|".join(map(re.escape, self._meant))
-        return re.sub(said, lambda found: self._meant[found[0]], text)
+        pattern = "|".join(map(re.escape, self._meant))
+        return re.sub(pattern, lambda match: self._meant[match[0]], text)
 
     def _serve(self, text: str) -> str:
         self._serving = self.terminal.start(*text.split()[1:], cwd=self.directory)
@@ -185,16 +185,16 @@ def test_every_block_says_what_it_is(page):
         if block.language not in {"console", "text"}:
             assert block.title, f"a block without a title cannot be run:\n{block.text}"
         why = NOT_RUN.get((page.stem, block.first_line))
-        told = f"{MARK} {why}." if why else None
+        expected = f"{MARK} {why}." if why else None
 
-        assert (block.before if MARK in block.before else None) == told, block.text
+        assert (block.before if MARK in block.before else None) == expected, block.text
 
 
 def test_every_config_toml_has_settings_that_exist(tmp_path):
     every = [block for page in PAGES for block in blocks.read(page.read_text())]
-    found = [block for block in every if block.title == "config.toml"]
-    assert found
-    for block in found:
+    configs = [block for block in every if block.title == "config.toml"]
+    assert configs
+    for block in configs:
         (tmp_path / "config.toml").write_text(block.text)
 
         assert settings.load({"HOMEPORT_HOME": str(tmp_path)}).given

@@ -27,21 +27,21 @@ reader = _reader
 
 def workflow() -> dict:
     [block] = [b for b in blocks.read(GUIDE.read_text()) if b.language == "yaml"]
-    told = yaml.safe_load(block.text)
-    told["on"] = told.pop(True)  # YAML 1.1 reads `on` as a bool
-    return told
+    workflow = yaml.safe_load(block.text)
+    workflow["on"] = workflow.pop(True)  # YAML 1.1 reads `on` as a bool
+    return workflow
 
 
 def steps(event: str) -> list[str]:
     """Return the commands that GitHub runs for an event; `pip install homeport` is done already."""
     [job] = workflow()["jobs"].values()
-    found = []
+    commands = []
     for step in job["steps"]:
         condition = step.get("if", f"github.event_name == '{event}'")
         assert condition.startswith("github.event_name == '")
         if "run" in step and condition == f"github.event_name == '{event}'":
-            found.append(step["run"])
-    return [line for line in found if line != "pip install homeport"]
+            commands.append(step["run"])
+    return [line for line in commands if line != "pip install homeport"]
 
 
 def test_the_workflow_deploys_the_branch_and_a_preview_of_a_pull_request(reader: Reader):
@@ -50,23 +50,23 @@ def test_the_workflow_deploys_the_branch_and_a_preview_of_a_pull_request(reader:
     port = reader._here("4670")
     reader._run(f"HOMEPORT_TOKEN={token} HOMEPORT_API_PORT={port} homeport up")
     [job] = workflow()["jobs"].values()
-    given = {
+    values = {
         "${{ secrets.HOMEPORT_SERVER }}": f"http://127.0.0.1:{port}",
         "${{ secrets.HOMEPORT_TOKEN }}": token,
         "${{ github.event.number }}": "17",
     }
     for name, value in job["env"].items():
-        reader._run(f"export {name}={given[value]}")
+        reader._run(f"export {name}={values[value]}")
     reader._run("export COLUMNS=300")
     pushed = [reader._run(line) for line in steps("push")]
-    told = [reader._run(line) for line in steps("pull_request")]
+    outputs = [reader._run(line) for line in steps("pull_request")]
 
     assert {"push", "pull_request"} == set(workflow()["on"])
-    assert (1, 2) == (len(pushed), len(told))
+    assert (1, 2) == (len(pushed), len(outputs))
     assert "hello v1" in pushed[0]
-    assert "pr-17 v1" in told[0]
-    assert "pr-17" in told[1]
-    assert "Expires at" in told[1]
+    assert "pr-17 v1" in outputs[0]
+    assert "pr-17" in outputs[1]
+    assert "Expires at" in outputs[1]
     apps = {app["name"]: app for app in reader.terminal.status()["apps"]}
     assert apps["hello"]["expires_at"] is None
     lifetime_s = apps["pr-17"]["expires_at"] - apps["pr-17"]["created_at"]

@@ -34,11 +34,11 @@ def pages() -> dict[str, str]:
 
 def section(page: str, heading: str) -> str:
     """Return the text between a heading and the next one; fail if there is no such heading."""
-    found = re.search(
+    heading_and_text = re.search(
         rf"^#+ {re.escape(heading)}(?: \{{[^\n]*)?$(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL
     )
-    assert found, f"no heading {heading!r}"
-    return found[1].strip()
+    assert heading_and_text, f"no heading {heading!r}"
+    return heading_and_text[1].strip()
 
 
 def help_of(*words: str) -> str:
@@ -86,10 +86,10 @@ def test_every_command_and_option_has_its_entry(pages, command):
     commands = re.findall(
         r"^│ ([a-z-]+) +", help_of(command).partition("Commands")[2], re.MULTILINE
     )
-    for words in [(command,), *((command, each) for each in commands)]:
-        told = help_of(*words)
+    for words in [(command,), *((command, name) for name in commands)]:
+        help_text = help_of(*words)
         text = section(pages["cli"], " ".join(("homeport", *words)))
-        flags = set(re.findall(r"(--[a-z-]+)", told.partition("Options")[2].partition("╰")[0]))
+        flags = set(re.findall(r"(--[a-z-]+)", help_text.partition("Options")[2].partition("╰")[0]))
 
         assert ":   \n" not in f"{text}\n"
         for flag in flags - {"--help"}:
@@ -116,8 +116,8 @@ def test_every_kind_of_error_has_its_section(pages):
 
 def test_every_route_has_its_section_and_nothing_else_has(pages):
     text = "".join(p.read_text() for p in (ROOT / "src/homeport/control").rglob("*.py"))
-    found = re.findall(r'^    @route\("(\w+)", "([^"]+)"(?:, .+)?\)$', text, re.MULTILINE)
-    routes = {f"{method} {path}" for method, path in found}
+    routes_found = re.findall(r'^    @route\("(\w+)", "([^"]+)"(?:, .+)?\)$', text, re.MULTILINE)
+    routes = {f"{method} {path}" for method, path in routes_found}
 
     assert routes == set(re.findall(r"^## `([A-Z]+ .+)`$", pages["api"], re.MULTILINE))
     for route in routes:
@@ -125,7 +125,7 @@ def test_every_route_has_its_section_and_nothing_else_has(pages):
 
 
 def test_every_type_of_the_contract_has_its_section_with_every_field(pages):
-    names = [found.name for found in pkgutil.iter_modules(api.__path__, f"{api.__name__}.")]
+    names = [module.name for module in pkgutil.iter_modules(api.__path__, f"{api.__name__}.")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
     types = [value for value in values if dataclasses.is_dataclass(value)]
 

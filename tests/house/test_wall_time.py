@@ -20,24 +20,24 @@ def limits(tree: ast.AST) -> list[int]:
             continue
         names = {
             target.id
-            for each in ast.walk(function)
-            if isinstance(each, ast.Assign) and passed(each.value, set())
-            for target in each.targets
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign) and passed(node.value, set())
+            for target in node.targets
             if isinstance(target, ast.Name)
         }
-        for each in ast.walk(function):
-            if isinstance(each, ast.Assert):
-                found += [each.lineno for small in smaller(each.test) if passed(small, names)]
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assert):
+                found += [node.lineno for small in smaller(node.test) if passed(small, names)]
     return sorted(set(found))
 
 
 def smaller(test: ast.AST) -> list[ast.AST]:
     """Return each side of the comparisons that has to be the smaller one."""
     found = []
-    for each in ast.walk(test):
-        if isinstance(each, ast.Compare):
-            sides = [each.left, *each.comparators]
-            for number, kind in enumerate(each.ops):
+    for node in ast.walk(test):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            for number, kind in enumerate(node.ops):
                 if isinstance(kind, (ast.Lt, ast.LtE)):
                     found.append(sides[number])
                 elif isinstance(kind, (ast.Gt, ast.GtE)):
@@ -50,8 +50,8 @@ def passed(node: ast.AST, names: set[str]) -> bool:
     if isinstance(node, ast.Name):
         return node.id in names
     return any(
-        isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub) and now(each.left)
-        for each in ast.walk(node)
+        isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and now(node.left)
+        for node in ast.walk(node)
     )
 
 

@@ -28,13 +28,13 @@ def pipes():
 
 def read(sink: int) -> bytes:
     """Return what was passed on."""
-    found = b""
+    output = b""
     try:
         while data := os.read(sink, 65536):
-            found += data
+            output += data
     except BlockingIOError:
         pass
-    return found
+    return output
 
 
 def test_a_bucket_lets_a_burst_through_and_then_a_rate():
@@ -62,18 +62,18 @@ def test_what_is_printed_is_passed_on_byte_for_byte(pipes):
 def test_beyond_the_burst_whole_lines_are_dropped_and_counted(pipes):
     prints, sink, drained, now = pipes
     line = b"%06d " + b"x" * 92 + b"\n"  # 100 bytes
-    seen, number = b"", 0
+    output, number = b"", 0
     for _ in range(60):
         count = 600
         os.write(prints, b"".join(line % (number + n) for n in range(count)))
         number += count
         drained.read()
-        seen += read(sink)
+        output += read(sink)
     now[0] += 60
     os.write(prints, b"after\n")
     drained.read()
-    seen += read(sink)
-    lines = seen.split(b"\n")
+    output += read(sink)
+    lines = output.split(b"\n")
     (mark,) = [line for line in lines if read_dropped(line)]
     passed = [line for line in lines if line and line[:6].isdigit()]
 
@@ -107,11 +107,11 @@ def test_a_reader_that_is_away_costs_lines_and_holds_nobody_up(pipes):
     drained.tell()
     now[0] += 1
     drained.tell()
-    seen = read(sink)
-    (missing,) = [found for line in seen.split(b"\n") if (found := read_dropped(line))]
+    output = read(sink)
+    (missing,) = [dropped for line in output.split(b"\n") if (dropped := read_dropped(line))]
 
     assert 0 < size < 8 * 50_000
-    assert 8000 * 50 == size + seen.index(b"\x1d") + missing[1]
+    assert 8000 * 50 == size + output.index(b"\x1d") + missing[1]
     assert drained.timeout_s is None
 
 
@@ -135,7 +135,7 @@ def test_the_last_words_of_a_container_say_what_was_dropped(pipes):
 
 def test_a_reader_that_takes_its_time_misses_nothing(pipes):
     prints, sink, drained, _ = pipes
-    seen = []
+    pieces = []
     written = threading.Event()
 
     def full() -> bool:
@@ -145,9 +145,9 @@ def test_a_reader_that_takes_its_time_misses_nothing(pipes):
         return waiting[0] > 60_000 or written.is_set()
 
     def slowly() -> None:
-        while sum(map(len, seen)) < 400_000:
+        while sum(map(len, pieces)) < 400_000:
             wait_for(full, "the drain to wait for the reader")
-            seen.append(read(sink))
+            pieces.append(read(sink))
 
     reader = threading.Thread(target=slowly)
     reader.start()
@@ -157,4 +157,4 @@ def test_a_reader_that_takes_its_time_misses_nothing(pipes):
     written.set()
     reader.join(60)
 
-    assert (b"x" * 99 + b"\n") * 4000 == b"".join(seen)
+    assert (b"x" * 99 + b"\n") * 4000 == b"".join(pieces)

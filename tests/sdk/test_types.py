@@ -30,8 +30,8 @@ def check(path: Path, cache: Path) -> list[tuple[int, str]]:
         check=False,
     )
     assert "" == done.stderr
-    found = re.findall(r"^\w+\.py:(\d+): error: (.*)$", done.stdout, re.MULTILINE)
-    return [(int(line), text) for line, text in found]
+    errors = re.findall(r"^\w+\.py:(\d+): error: (.*)$", done.stdout, re.MULTILINE)
+    return [(int(line), text) for line, text in errors]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +53,10 @@ def test_each_mistake_is_found_in_its_line(tmp_path, cache):
     text = (TYPED / "bad.py").read_text()
     wrong = {n for n, line in enumerate(text.splitlines(), 1) if line.endswith("# wrong")}
     (tmp_path / "bad.py").write_text(text)
-    found = check(tmp_path / "bad.py", cache)
+    errors = check(tmp_path / "bad.py", cache)
 
-    assert wrong == {line for line, _ in found}
-    assert any("did you mean" in told and "memory" in told for _, told in found)
+    assert wrong == {line for line, _ in errors}
+    assert any("did you mean" in text and "memory" in text for _, text in errors)
 
 
 def test_every_public_name_has_a_type():
@@ -83,13 +83,13 @@ def test_every_public_name_has_a_type():
 def test_the_keywords_of_a_decorator_are_those_that_it_takes(decorator):
     app = next(node for node in STUB.body if isinstance(node, ast.ClassDef) and node.name == "App")
     typed = next(n for n in app.body if isinstance(n, ast.FunctionDef) and n.name == decorator)
-    told = {
+    defaults = {
         argument.arg: {} if ast.unparse(default) == "..." else ast.literal_eval(default)
         for argument, default in zip(typed.args.kwonlyargs, typed.args.kw_defaults, strict=True)
     }
     skipped = options.NOT_FOR_CLASSES if decorator == "cls" else frozenset()
 
-    assert {k: v for k, v in options.DEFAULTS.items() if k not in skipped} == told
+    assert {k: v for k, v in options.DEFAULTS.items() if k not in skipped} == defaults
 
 
 @pytest.mark.parametrize(
@@ -102,24 +102,24 @@ def test_the_keywords_of_a_decorator_are_those_that_it_takes(decorator):
 )
 def test_a_function_has_the_parameters_that_its_type_says(name):
     typed = next(n for n in STUB.body if isinstance(n, ast.FunctionDef) and n.name == name)
-    told = {argument.arg for argument in (*typed.args.args, *typed.args.kwonlyargs)}
+    argument_names = {argument.arg for argument in (*typed.args.args, *typed.args.kwonlyargs)}
     real = inspect.signature(getattr(homeport, name)).parameters.values()
     takes_any = any(p.kind is p.VAR_KEYWORD for p in real)
 
-    assert takes_any or told == {p.name for p in real if p.kind is not p.VAR_POSITIONAL}
+    assert takes_any or argument_names == {p.name for p in real if p.kind is not p.VAR_POSITIONAL}
 
 
 def test_modal_is_homeport_outside_of_homeport_too():
     code = "import modal, modal.exception as e; print(modal.__name__, e.__name__)"
-    told = subprocess.check_output([sys.executable, "-c", code], text=True)
+    names = subprocess.check_output([sys.executable, "-c", code], text=True)
 
-    assert "homeport homeport.sdk.exception\n" == told
+    assert "homeport homeport.sdk.exception\n" == names
 
 
 def test_modal_itself_comes_first_where_it_is_installed(tmp_path):
     (tmp_path / "modal.py").write_text("")
     code = "import modal, sys; print(modal.__file__, sys.path[-1])"
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    told = subprocess.check_output([sys.executable, "-c", code], env=environ, text=True).split()
+    paths = subprocess.check_output([sys.executable, "-c", code], env=environ, text=True).split()
 
-    assert [str(tmp_path / "modal.py"), str(PACKAGE / "onpath")] == told
+    assert [str(tmp_path / "modal.py"), str(PACKAGE / "onpath")] == paths

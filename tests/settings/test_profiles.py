@@ -15,9 +15,9 @@ TEST = Profile(server="https://test.example.com", token="of-test", server_ca="/c
 
 
 def load(home, **environ):
-    given = {f"HOMEPORT_{key.upper()}": value for key, value in environ.items()}
-    told = settings.load({"HOMEPORT_HOME": str(home), **given})
-    return told.server, told.token, told.server_ca
+    variables = {f"HOMEPORT_{key.upper()}": value for key, value in environ.items()}
+    loaded = settings.load({"HOMEPORT_HOME": str(home), **variables})
+    return loaded.server, loaded.token, loaded.server_ca
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def home(tmp_path):
 
 
 def test_what_is_written_is_read_again_and_nobody_else_can_read_it(home):
-    told = profiles.read(home)
+    saved = profiles.read(home)
 
-    assert ("prod", {"prod": PROD, "test": TEST}) == (told.current, dict(told.by_name))
+    assert ("prod", {"prod": PROD, "test": TEST}) == (saved.current, dict(saved.by_name))
     assert 0o600 == stat.S_IMODE((home / profiles.FILE).stat().st_mode)
     assert [profiles.FILE] == [path.name for path in home.iterdir()]
-    assert "of-prod" not in repr(told)
+    assert "of-prod" not in repr(saved)
 
 
 def test_without_profiles_a_command_goes_to_this_machine(tmp_path):
@@ -61,8 +61,8 @@ def test_a_profiles_token_goes_to_no_other_server(home):
 
 def test_the_token_of_another_server_is_never_the_servers_own(home):
     def own(**environ):
-        told = settings.of_server({"HOMEPORT_HOME": str(home), **environ})
-        return told.server, told.token, told.server_ca
+        loaded = settings.of_server({"HOMEPORT_HOME": str(home), **environ})
+        return loaded.server, loaded.token, loaded.server_ca
 
     assert ("", "", "") == own()
     assert ("", "", "") == own(HOMEPORT_PROFILE="test")
@@ -81,8 +81,8 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, text):
 
 
 def test_a_field_of_a_later_homeport_is_no_profile(tmp_path):
-    told = {"current": "", "profiles": {"x": {"server": "s", "token": "t", "more": "m"}}}
-    (tmp_path / profiles.FILE).write_text(json.dumps(told))
+    content = {"current": "", "profiles": {"x": {"server": "s", "token": "t", "more": "m"}}}
+    (tmp_path / profiles.FILE).write_text(json.dumps(content))
     with pytest.raises(BadRequest, match="is damaged"):
         profiles.read(tmp_path)
 
@@ -95,14 +95,14 @@ def test_what_no_profile_is_named(name):
 
 def test_each_server_has_an_environment_of_its_own_for_commands_that_name_none(home):
     def chosen(**environ):
-        told = {"HOMEPORT_HOME": str(home), **environ}
-        return settings.load(told, environment=told.pop("flag", None)).environment
+        variables = {"HOMEPORT_HOME": str(home), **environ}
+        return settings.load(variables, environment=variables.pop("flag", None)).environment
 
     (home / "config.toml").write_text('environment = "of_config"\n')
     assert "of_config" == chosen()
-    told = profiles.read(home).with_environment({}, "of_prod")
-    told = told.with_environment({"HOMEPORT_PROFILE": "local"}, "of_home")
-    profiles.write(home, told)
+    changed = profiles.read(home).with_environment({}, "of_prod")
+    changed = changed.with_environment({"HOMEPORT_PROFILE": "local"}, "of_home")
+    profiles.write(home, changed)
 
     assert ("of_prod", "of_home") == (chosen(), chosen(HOMEPORT_PROFILE="local"))
     assert "of_config" == chosen(HOMEPORT_PROFILE="test")
@@ -114,7 +114,7 @@ def test_each_server_has_an_environment_of_its_own_for_commands_that_name_none(h
 
 
 def test_a_file_without_environments_is_as_earlier_versions_read_it(home):
-    told = json.loads((home / profiles.FILE).read_text())
+    content = json.loads((home / profiles.FILE).read_text())
 
-    assert {"current", "profiles"} == set(told)
-    assert {"server", "token", "server_ca", "user"} == set(told["profiles"]["prod"])
+    assert {"current", "profiles"} == set(content)
+    assert {"server", "token", "server_ca", "user"} == set(content["profiles"]["prod"])

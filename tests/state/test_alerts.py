@@ -38,12 +38,12 @@ async def test_an_alert_is_kept_with_its_url_sealed(kept, database, tmp_path):
     added = await kept.add(row(), URL)
     later = Alerts(database, Vault(tmp_path / "vault.key"))
     await later.load()
-    (found,) = later.all()
+    (read,) = later.all()
 
-    assert added == found
-    assert URL == later.url(found)
-    assert b"hook" not in found.url
-    assert kept.secret(added) == later.secret(found)
+    assert added == read
+    assert URL == later.url(read)
+    assert b"hook" not in read.url
+    assert kept.secret(added) == later.secret(read)
     assert kept.secret(added) != kept.secret(row(created_at=2.5))
 
 
@@ -53,7 +53,7 @@ async def test_a_name_is_unique_in_its_environment(kept):
     with pytest.raises(AlreadyExists):
         await kept.add(row(), URL)
 
-    assert ["a"] == [each.name for each in kept.of(MAIN)]
+    assert ["a"] == [alert.name for alert in kept.of(MAIN)]
     with pytest.raises(NotFound):
         kept.find(MAIN, "b")
 
@@ -99,10 +99,10 @@ async def test_the_messages_of_a_webhook_that_never_answers_are_bounded(kept):
     added = await kept.add(row(), URL)
     for number in range(MOST_MESSAGES + 3):
         await kept.become(added, {"number": number})
-    found = await kept.messages()
+    messages = await kept.messages()
 
-    assert MOST_MESSAGES == len(found)
-    assert MOST_MESSAGES + 2 == json.loads(found[-1].body)["number"]
+    assert MOST_MESSAGES == len(messages)
+    assert MOST_MESSAGES + 2 == json.loads(messages[-1].body)["number"]
 
 
 async def test_the_alerts_of_a_deleted_environment_are_dropped(kept):
@@ -110,4 +110,4 @@ async def test_the_alerts_of_a_deleted_environment_are_dropped(kept):
     await kept.add(row(scope=Scope("acme")), URL)
     kept.drop(Scope("acme"))
 
-    assert [MAIN] == [each.scope for each in kept.all()]
+    assert [MAIN] == [alert.scope for alert in kept.all()]

@@ -73,13 +73,13 @@ async def test_a_token_expires(tokens, clock):
 
 
 async def test_a_deleted_token_opens_nothing_and_its_watchers_are_told(tokens):
-    told = []
-    tokens.watch(told.append)
+    ended = []
+    tokens.watch(ended.append)
     row, bearer = await create(tokens)
     await tokens.delete("main", row.id)
 
     assert tokens.verified(bearer) is None
-    assert [row.id] == told
+    assert [row.id] == ended
     with pytest.raises(NotFound):
         await tokens.delete("main", row.id)
 
@@ -93,18 +93,18 @@ async def test_no_workspace_sees_or_deletes_another_ones_tokens(tokens):
     with pytest.raises(NotFound):
         await tokens.delete_user("b", "ada")
     assert tokens.verified(bearer)
-    assert [row.id] == [each.id for each in tokens.every(None)]
+    assert [row.id] == [token.id for token in tokens.every(None)]
     await tokens.delete(None, row.id)  # the server's admin
     assert not tokens.verified(bearer)
 
 
 async def test_all_tokens_of_a_user_go_together(tokens):
-    first, one = await create(tokens)
-    second, two = await create(tokens)
+    first, text = await create(tokens)
+    second, second_text = await create(tokens)
     _, others = await create(tokens, user="grace")
 
     assert [first.id, second.id] == await tokens.delete_user("main", "ada")
-    assert (None, None) == (tokens.verified(one), tokens.verified(two))
+    assert (None, None) == (tokens.verified(text), tokens.verified(second_text))
     assert tokens.verified(others)
 
 
@@ -139,7 +139,7 @@ async def test_a_damaged_row_opens_nothing_and_the_others_go_on(tokens, database
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "words"),
     [
         ({"name": "x" * 65}, "at most 64 printable"),
         ({"name": "a\nb"}, "at most 64 printable"),
@@ -151,8 +151,8 @@ async def test_a_damaged_row_opens_nothing_and_the_others_go_on(tokens, database
         ({"expires_s": 1e12}, "less than 100 years"),
     ],
 )
-async def test_what_no_token_can_be(tokens, wrong, told):
-    with pytest.raises(BadRequest, match=told):
+async def test_what_no_token_can_be(tokens, wrong, words):
+    with pytest.raises(BadRequest, match=words):
         await create(tokens, **wrong)
     assert [] == tokens.every("main")
 

@@ -39,13 +39,15 @@ async def audit(database, clock):
     return Audit(database, days=2, now=clock)
 
 
-def entry(**given):
+def entry(**changes):
     usual = {"by": "token", "token": "ak-1", "workspace": "main", "environment": "main"}
-    return AuditEntry(**{**usual, "action": "app stop", "result": "ok", "target": "shop", **given})
+    return AuditEntry(
+        **{**usual, "action": "app stop", "result": "ok", "target": "shop", **changes}
+    )
 
 
 async def targets(audit, seen=None, **query):
-    return [each.target for each in await audit.last(AuditQuery(**query), seen)]
+    return [entry.target for entry in await audit.last(AuditQuery(**query), seen)]
 
 
 async def test_rows_are_numbered_and_the_newest_are_last(audit):
@@ -86,9 +88,9 @@ async def test_a_workspace_sees_its_own_rows_alone(audit):
     await audit.add(entry(target="server", workspace="", environment=""))
 
     assert ["acme", "staging"] == await targets(audit, Seen(workspace="acme", since=1003.0))
-    one = Seen(workspace="acme", environments=frozenset({"staging"}))
-    assert ["staging"] == await targets(audit, one)
-    assert [] == await targets(audit, one, environment="main")
+    of_staging = Seen(workspace="acme", environments=frozenset({"staging"}))
+    assert ["staging"] == await targets(audit, of_staging)
+    assert [] == await targets(audit, of_staging, environment="main")
 
 
 async def test_no_name_forges_a_line_or_a_colour(audit):
@@ -149,17 +151,17 @@ async def test_a_row_that_cannot_be_written_is_in_the_servers_log(audit, monkeyp
 
 def test_a_command_of_the_service_writes_a_row_without_a_server(tmp_path, monkeypatch, capsys):
     row = {"action": "service upgrade", "result": "ok", "target": "v2 (by ada)"}
-    asked = json.dumps({"do": "audit", "settings": {"home": "/elsewhere"}, **row})
+    order = json.dumps({"do": "audit", "settings": {"home": "/elsewhere"}, **row})
     monkeypatch.setenv("HOMEPORT_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["homeport.state"])
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     try:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(asked))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(order))
         assert 0 == commands.main()  # no server has ever run: no database is made
         assert [] == list(tmp_path.iterdir())
         database = Database(urls.of("", tmp_path))
         schema.prepare(database)
-        monkeypatch.setattr(sys, "stdin", io.StringIO(asked))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(order))
         assert 0 == commands.main()
     finally:
         for number, before in zip((signal.SIGTERM, signal.SIGHUP), handlers, strict=True):

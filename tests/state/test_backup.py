@@ -65,7 +65,7 @@ async def look(settings: Settings) -> dict[str, object]:
     store = Store(database)
     box = SecretBox(store, Vault(settings.home / "vault.key"))
     await box.load()
-    found = {
+    state = {
         "apps": [dataclasses.astuple(row) for row in await store.apps()],
         "revisions": [r for row in await store.apps() for r in await store.revisions(row.name)],
         "ports": await store.local_ports(),
@@ -73,7 +73,7 @@ async def look(settings: Settings) -> dict[str, object]:
         "blobs": sorted(path.name for path in (settings.home / "blobs").glob("*/" + "?" * 64)),
     }
     await database.close()
-    return found
+    return state
 
 
 def files_of(home) -> dict[str, bytes]:
@@ -220,7 +220,7 @@ async def test_the_backup_of_a_damaged_database_is_refused(tmp_path):
     with pytest.raises(StorageError):
         backup.make(settings, tmp_path / "a.backup", force=False)
 
-    assert ["home"] == [each.name for each in tmp_path.iterdir()]
+    assert ["home"] == [path.name for path in tmp_path.iterdir()]
 
 
 def rewritten(source, target, change, *, resigned=False) -> None:
@@ -230,10 +230,10 @@ def rewritten(source, target, change, *, resigned=False) -> None:
         for member in old:
             name, content = member.name, old.extractfile(member).read()
             if name == archive.END and resigned:
-                told = {**json.loads(content), "sha256": writer.digest.hexdigest()}
-                content = json.dumps(told).encode()
-            for each, text in change(name, content) or ():
-                writer.text(each, text)
+                ending = {**json.loads(content), "sha256": writer.digest.hexdigest()}
+                content = json.dumps(ending).encode()
+            for entry, text in change(name, content) or ():
+                writer.text(entry, text)
 
 
 def in_contents(**changes):
@@ -276,10 +276,10 @@ async def test_a_damaged_or_later_backup_changes_nothing(kind, settings, file, t
     spoiled = tmp_path / "spoiled"
     rewritten(file, spoiled, DAMAGE[kind])
     before, content = files_of(settings.home), await look(settings)
-    with pytest.raises(BadRequest, match=r"damaged|later homeport") as caught:
+    with pytest.raises(BadRequest, match=r"damaged|later homeport") as refusal:
         backup.restore(settings, spoiled, force=True)
 
-    assert "nothing has been changed" in caught.value.hint
+    assert "nothing has been changed" in refusal.value.hint
     assert before == files_of(settings.home)
     assert content == await look(settings)
 
@@ -398,13 +398,13 @@ async def test_volumes_are_named_and_find_their_files_again(tmp_path):
     row = await volumes.create("models")
     await volumes.create(None)
     (volumes.directory(row) / "files/x").write_text("x")
-    told = backup.make(settings, tmp_path / "file", force=False)
+    summary = backup.make(settings, tmp_path / "file", force=False)
     await volumes.delete("models")
     await database.close()
     (settings.volumes_dir / "main/main" / row.id / "files").mkdir(parents=True)
     (settings.volumes_dir / "main/main" / row.id / "files/x").write_text("the copy")
 
-    assert ("models",) == told.volumes
+    assert ("models",) == summary.volumes
     assert ("models",) == backup.restore(settings, tmp_path / "file", force=True).volumes
     database = Database(urls.of("", home))
     later = Volumes(database, settings.volumes_dir)

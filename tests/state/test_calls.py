@@ -23,8 +23,8 @@ def calls(database, tmp_path):
 
 
 def row(call: str = CALL, place: int = 0, **changes) -> CallRow:
-    told = {"endpoint": "call-1", "app": "shop", "tag": "f", "due_at": 1.0, "created_at": 1.0}
-    return CallRow(id=call, place=place, **{**told, **changes})
+    fields = {"endpoint": "call-1", "app": "shop", "tag": "f", "due_at": 1.0, "created_at": 1.0}
+    return CallRow(id=call, place=place, **{**fields, **changes})
 
 
 async def state(calls: Calls, call: str = CALL) -> str:
@@ -37,7 +37,7 @@ async def test_a_call_waits_runs_and_is_done(calls):
     ((due, body),) = await calls.due("call-1", 2.0, 10)
     assert b"input" == body == await calls.input(due)
     assert await calls.claim(CALL, 0, 0, "ta-1")
-    assert ["ta-1"] == [each.container for each in await calls.running()]
+    assert ["ta-1"] == [call.container for call in await calls.running()]
     assert await calls.finish(CALL, 0, 0, VALUE)
 
     assert VALUE == await calls.outcome(CALL, 0)
@@ -107,10 +107,10 @@ async def test_what_was_cancelled_stays_so(calls):
     await calls.finish(CALL, 2, 0, VALUE)
     cancelled = await calls.cancel(CALL)
 
-    assert [(0, "waiting"), (1, "running")] == [(each.place, each.state) for each in cancelled]
+    assert [(0, "waiting"), (1, "running")] == [(call.place, call.state) for call in cancelled]
     assert not await calls.finish(CALL, 1, 0, VALUE)
     assert not await calls.claim(CALL, 0, 0, "ta-3")
-    assert ["cancelled", "cancelled", "done"] == [each.state for each in await calls.find(CALL)]
+    assert ["cancelled", "cancelled", "done"] == [call.state for call in await calls.find(CALL)]
     assert "cancelled" == (await calls.outcome(CALL, 0)).kind
     assert [] == await calls.cancel(CALL)
 
@@ -139,9 +139,9 @@ async def test_those_that_are_due_come_in_order(calls):
         await calls.add([due], [b""])
 
     assert {"call-0", "call-1"} == set(await calls.endpoints())
-    assert [6.0, 8.0, 10.0] == [each.due_at for each, _ in await calls.due("call-0", 10.0, 10)]
-    assert [6.0] == [each.due_at for each, _ in await calls.due("call-0", 10.0, 1)]
-    assert [7.0] == [each.due_at for each, _ in await calls.due("call-1", 8.9, 10)]
+    assert [6.0, 8.0, 10.0] == [call.due_at for call, _ in await calls.due("call-0", 10.0, 10)]
+    assert [6.0] == [call.due_at for call, _ in await calls.due("call-0", 10.0, 1)]
+    assert [7.0] == [call.due_at for call, _ in await calls.due("call-1", 8.9, 10)]
     assert 9.0 == await calls.next_due("call-1", 7.0)
     assert None is await calls.next_due("call-0", 10.0)
 
@@ -151,8 +151,8 @@ async def test_calls_know_what_they_have_made(calls):
     child = "fc-" + "2" * 40
     await calls.add([row(child, parent=CALL, created_at=2.0)], [b""])
 
-    assert [child] == [each.id for each in await calls.children(CALL)]
-    assert [child, CALL] == [each.id for each in await calls.latest("shop", "", 10)]
+    assert [child] == [call.id for call in await calls.children(CALL)]
+    assert [child, CALL] == [call.id for call in await calls.latest("shop", "", 10)]
     assert [] == await calls.latest("other", "", 10)
     assert 1 == len(await calls.latest("", "waiting", 1))
 
@@ -196,8 +196,8 @@ async def test_calls_of_an_earlier_homeport_find_their_function(calls):
     await calls.add([other], [b"x"])
     await calls.readdress("secret")
 
-    found = [(await calls.find(each.id))[0].endpoint for each in (old, other)]
-    assert [endpoint_id("shop", "f", key="secret"), "call-0"] == found
+    endpoints = [(await calls.find(call.id))[0].endpoint for call in (old, other)]
+    assert [endpoint_id("shop", "f", key="secret"), "call-0"] == endpoints
 
 
 async def test_a_call_of_another_environment_is_not_there(calls):
@@ -213,4 +213,4 @@ async def test_a_call_of_another_environment_is_not_there(calls):
     assert [] == await main.cancel(call.id)
     assert [] == await main.latest("", "", 10)
     assert await staging.claim(call.id, 0, 0, "ta-1")
-    assert [call.id] == [each.id for each in await calls.running()]
+    assert [call.id] == [running.id for running in await calls.running()]

@@ -42,11 +42,11 @@ async def test_another_server_finds_what_was_written_last(database):
     await canaries.put(MAIN, later)
     await canaries.put(STAGING, ROW)
 
-    for found in (canaries, await loaded(database)):
-        assert {2: ended, 3: later} == found.of((MAIN, "shop"))
-        assert later == found.last((MAIN, "shop"))
-        assert ROW == found.last((STAGING, "shop"))
-        assert found.last((MAIN, "other")) is None
+    for rows in (canaries, await loaded(database)):
+        assert {2: ended, 3: later} == rows.of((MAIN, "shop"))
+        assert later == rows.last((MAIN, "shop"))
+        assert ROW == rows.last((STAGING, "shop"))
+        assert rows.last((MAIN, "other")) is None
 
 
 async def test_a_row_can_be_removed_and_an_environment_dropped(database):

@@ -23,20 +23,20 @@ async def keep(database):
         return opened[0]
 
     yield keep
-    for each in opened:
-        await each.close()
+    for starts in opened:
+        await starts.close()
 
 
 def start(number: int, app: str = "app", function: str = "f", **changes) -> ColdStart:
-    told = {"at": float(number), "app": app, "function": function, "container": f"ta-{number}"}
+    fields = {"at": float(number), "app": app, "function": function, "container": f"ta-{number}"}
     parts = {"parked": 1.0, "imported": 20.5}
     return ColdStart(
-        **{**told, "revision": "rv", "origin": "forked", "timings_ms": parts, **changes}
+        **{**fields, "revision": "rv", "origin": "forked", "timings_ms": parts, **changes}
     )
 
 
 def ids(starts) -> list[str]:
-    return [each.container for each in starts]
+    return [start.container for start in starts]
 
 
 def count(database) -> int:
@@ -138,9 +138,9 @@ async def test_files_of_an_earlier_homeport_are_moved_into_the_database(keep, tm
     starts = await keep()
     starts.move_in(folder)
     await until(lambda: not folder.exists(), "the files to be moved")
-    found = await starts.last(MAIN, "app", 9)
+    shown = await starts.last(MAIN, "app", 9)
 
-    assert [("ta-1", ""), ("ta-2", "late")] == [(each.container, each.failed) for each in found]
+    assert [("ta-1", ""), ("ta-2", "late")] == [(start.container, start.failed) for start in shown]
 
 
 async def test_without_the_database_they_are_shown_and_written_when_it_is_back(keep, database):

@@ -32,7 +32,7 @@ def database(empty_database):
 
 async def test_each_try_has_its_beginning_and_its_end(kept):
     first = await kept.begin(MAIN, "shop", "deploy", tag="nice", by="token", user="ada")
-    assert [RUNNING] == [each.result for each in await kept.last(MAIN)]
+    assert [RUNNING] == [change.result for change in await kept.last(MAIN)]
     await kept.end(first, OK, version=1)
     second = await kept.begin(MAIN, "shop", "rollback", by="socket")
     await kept.end(second, "StartError", reason="no fuel" + "x" * LONGEST)
@@ -57,18 +57,18 @@ async def test_an_environment_has_its_own(kept):
     await kept.begin(MAIN, "shop", "deploy", by="socket")
     await kept.begin(OTHER, "shop", "stop", by="token")
 
-    assert ["deploy"] == [each.kind for each in await kept.last(MAIN)]
-    assert ["stop"] == [each.kind for each in await kept.last(OTHER)]
+    assert ["deploy"] == [change.kind for change in await kept.last(MAIN)]
+    assert ["stop"] == [change.kind for change in await kept.last(OTHER)]
 
 
 async def test_the_newest_ones_of_each_app_are_kept(kept):
     await kept.begin(MAIN, "blog", "deploy", by="socket")
     for _ in range(KEPT + 3):
         await kept.begin(MAIN, "shop", "deploy", by="socket")
-    found = await kept.last(MAIN, "shop")
+    changes = await kept.last(MAIN, "shop")
 
-    assert KEPT == len(found)
-    assert KEPT + 4 == found[0].id
+    assert KEPT == len(changes)
+    assert KEPT + 4 == changes[0].id
     assert 1 == len(await kept.last(MAIN, "blog"))
     assert 2 == len(await kept.last(MAIN, count=2))
 

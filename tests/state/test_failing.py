@@ -88,9 +88,9 @@ async def refused(store: Store, match: str) -> list[StorageError]:
     before_undo = await store.served("shop")
     failures = []
     for name, change in changes(store).items():
-        with pytest.raises(StorageError, match=match) as caught:
+        with pytest.raises(StorageError, match=match) as failure:
             await change()
-        failures.append((name, caught.value))
+        failures.append((name, failure.value))
     await store.put_back("shop", before_undo)
     await store.remove_revision("rv-unknown")
     await store.forget_unserved("shop")
@@ -106,10 +106,10 @@ async def test_a_disk_that_is_full(store):
         raw.execute(f"PRAGMA max_page_count = {pages}")
 
     big = Manifest(app_name="shop", functions=(SPEC,), script="x" * 100_000)
-    with pytest.raises(StorageError, match="database or disk is full") as caught:
+    with pytest.raises(StorageError, match="database or disk is full") as failure:
         await store.add_revision("rv-9", "shop", big, "f", "")
 
-    assert "make room on the disk" in caught.value.hint
+    assert "make room on the disk" in failure.value.hint
     assert before == await everything(store)
 
 
@@ -156,13 +156,13 @@ async def test_a_file_that_is_gone_or_another_one(store, tmp_path):
             await change()
     made_anew = path.exists()
     path.write_bytes(b"")
-    with pytest.raises(StorageError, match="another file") as caught:
+    with pytest.raises(StorageError, match="another file") as failure:
         await store.apps()
     path.unlink()
     away.rename(path)
 
     assert not made_anew
-    assert "homeport restore" in caught.value.hint
+    assert "homeport restore" in failure.value.hint
     assert before == await everything(store)
 
 
@@ -225,16 +225,16 @@ async def test_a_postgresql_that_ends_and_comes_back(own_postgres, tmp_path):
         own_postgres.stop(signal.SIGQUIT)
         failures = []
         for change in [*changes(store).values(), store.apps]:
-            with pytest.raises(StorageError, match="cannot be") as caught:
+            with pytest.raises(StorageError, match="cannot be") as failure:
                 await change()
-            failures.append(f"{caught.value.message} {caught.value.hint}")
+            failures.append(f"{failure.value.message} {failure.value.hint}")
         secrets = store.box.environ(SPEC)
         own_postgres.start()
 
         assert before == await everything(store)
         assert {"TOKEN": "x"} == secrets
-        assert all("(PostgreSQL) cannot be" in told for told in failures)
-        assert all(PASSWORD not in told and "s3cret" not in told for told in failures)
+        assert all("(PostgreSQL) cannot be" in text for text in failures)
+        assert all(PASSWORD not in text and "s3cret" not in text for text in failures)
 
 
 async def test_a_postgresql_that_may_only_be_read_and_one_where_another_writes(
@@ -259,7 +259,7 @@ async def test_a_second_server_is_refused_a_postgresql_that_has_one(own_postgres
     first = Database(urls.of(own_postgres.url_of(tmp_path), tmp_path))
     second = Database(urls.of(own_postgres.url_of(tmp_path), tmp_path))
     first.claim()
-    with pytest.raises(StorageError, match="another server uses") as caught:
+    with pytest.raises(StorageError, match="another server uses") as failure:
         second.claim()
     held = []
 
@@ -274,7 +274,7 @@ async def test_a_second_server_is_refused_a_postgresql_that_has_one(own_postgres
     second.claim()
     second.dispose()
 
-    assert PASSWORD not in caught.value.message
+    assert PASSWORD not in failure.value.message
     assert [0] == held
 
 
@@ -323,12 +323,12 @@ async def test_a_server_whose_database_was_taken_writes_nothing_more_and_ends(
 async def test_no_message_has_the_password(own_postgres, tmp_path, caplog):
     wrong = "not-the-p@ssword/at:all"
     database = Database(urls.of(own_postgres.url("some", wrong), tmp_path))
-    with pytest.raises(StorageError, match="password authentication failed") as caught:
+    with pytest.raises(StorageError, match="password authentication failed") as failure:
         schema.prepare(database)
-    told = [caught.value.message, caught.value.hint, repr(caught.value.__cause__), caplog.text]
+    texts = [failure.value.message, failure.value.hint, repr(failure.value.__cause__), caplog.text]
 
-    assert all(part not in " ".join(told) for part in ("p@ssword", "p%40ssword"))
-    assert "`some` at" in caught.value.message
+    assert all(part not in " ".join(texts) for part in ("p@ssword", "p%40ssword"))
+    assert "`some` at" in failure.value.message
 
 
 @pytest.mark.parametrize(
@@ -343,10 +343,10 @@ async def test_no_message_has_the_password(own_postgres, tmp_path, caplog):
     ],
 )
 def test_a_url_that_is_none_is_refused_without_being_quoted(setting, tmp_path):
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(BadRequest) as failure:
         urls.of(setting, tmp_path)
 
-    assert "ter2" not in caught.value.message + caught.value.hint
+    assert "ter2" not in failure.value.message + failure.value.hint
 
 
 def test_what_the_url_shows_of_itself(tmp_path):

@@ -45,15 +45,15 @@ async def file(settings, tmp_path):
     path = tmp_path / "a.backup"
     backup.make(settings, path, force=False, volumes=None)
     await fill(settings, "blog")
-    for each in texts(settings):
-        each.write_text("of the home")
+    for text in texts(settings):
+        text.write_text("of the home")
     return path
 
 
 def texts(settings: Settings) -> list[Path]:
     """Return the file of the volume and the certificate."""
-    found = settings.volumes_dir.glob("main/main/*/files/x")
-    [volume] = [path for path in found if ".before-restore" not in str(path)]
+    copies = settings.volumes_dir.glob("main/main/*/files/x")
+    [volume] = [path for path in copies if ".before-restore" not in str(path)]
     return [volume, settings.home / "local-ca/key"]
 
 
@@ -104,14 +104,16 @@ async def test_what_fails_after_the_rows_are_in_force_is_named_and_undoes_nothin
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", spoilt)
-    with pytest.raises(StorageError, match="are those of the backup, but 1 of its files") as caught:
+    with pytest.raises(
+        StorageError, match="are those of the backup, but 1 of its files"
+    ) as failure:
         backup.restore(settings, file, force=True)
     monkeypatch.undo()
-    found = await look(settings)
+    state = await look(settings)
 
-    assert "local-ca/key: No space left" in caught.value.message
-    assert [["of the backup"], ["of the home"]] == [[each.read_text()] for each in texts(settings)]
-    assert (["shop"], {"TOKEN": "of shop"}) == ([row[0] for row in found["apps"]], found["secret"])
+    assert "local-ca/key: No space left" in failure.value.message
+    assert [["of the backup"], ["of the home"]] == [[path.read_text()] for path in texts(settings)]
+    assert (["shop"], {"TOKEN": "of shop"}) == ([row[0] for row in state["apps"]], state["secret"])
 
 
 ENDED = """
@@ -135,11 +137,11 @@ sys.exit(__main__.main())
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("at", "whose"), [("_unpack_one", "home"), ("_copy", "backup")])
 async def test_a_signal_ends_a_restore_before_or_after_it(at, whose, number, settings, file):
-    told = {**dataclasses.asdict(settings), "home": str(settings.home)}
-    asked = {"do": "restore", "settings": told, "file": str(file), "force": True}
+    sent = {**dataclasses.asdict(settings), "home": str(settings.home)}
+    order = {"do": "restore", "settings": sent, "file": str(file), "force": True}
     done = subprocess.run(
         [sys.executable, "-c", ENDED, at, str(number.value)],
-        input=json.dumps(asked),
+        input=json.dumps(order),
         capture_output=True,
         text=True,
         check=False,

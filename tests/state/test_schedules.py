@@ -41,9 +41,9 @@ async def test_an_app_has_the_schedules_that_were_saved_last(schedules):
 
 async def test_a_run_is_a_call_and_moves_the_schedule_on(schedules, calls):
     await schedules.replace(MAIN, "shop", [ROW])
-    saved, made = await schedules.run(ROW, 20.0, call(10.125), b"input")
+    saved, is_new = await schedules.run(ROW, 20.0, call(10.125), b"input")
 
-    assert made
+    assert is_new
     assert (20.0, call(10.125).id) == (saved.next_at, saved.last_call)
     assert [saved] == await schedules.all()
     (row,) = await calls.find(saved.last_call)
@@ -63,21 +63,21 @@ async def test_one_time_makes_one_call_however_often_it_comes(schedules, calls):
     saved, _ = await schedules.run(ROW, 20.0, call(10.125), b"")
     await calls.claim(saved.last_call, 0, 0, "ta-1")
     back = await schedules.move(saved, 10.125)
-    again, made = await schedules.run(back, 20.0, call(10.125), b"")
+    again, is_new = await schedules.run(back, 20.0, call(10.125), b"")
 
-    assert (20.0, False) == (again.next_at, made)
+    assert (20.0, False) == (again.next_at, is_new)
     assert 1 == len(await calls.latest("", "", 10))
 
 
 async def test_no_run_is_added_while_the_one_before_waits(schedules, calls):
     await schedules.replace(MAIN, "shop", [ROW])
     first, _ = await schedules.run(ROW, 20.0, call(10.125), b"")
-    second, made = await schedules.run(first, 30.0, call(20.0), b"")
+    second, is_new = await schedules.run(first, 30.0, call(20.0), b"")
 
-    assert (False, 30.0, first.last_call) == (made, second.next_at, second.last_call)
+    assert (False, 30.0, first.last_call) == (is_new, second.next_at, second.last_call)
     await calls.claim(first.last_call, 0, 0, "ta-1")
-    _, made = await schedules.run(second, 40.0, call(30.0), b"")
-    assert made
+    _, is_new = await schedules.run(second, 40.0, call(30.0), b"")
+    assert is_new
 
 
 def test_nobody_without_the_key_of_the_environment_knows_the_id_of_a_run():

@@ -60,9 +60,9 @@ def old_home(home, user_version: int = 1) -> Database:
 
 def dump(path) -> list[str]:
     with sqlite3.connect(path) as connection:
-        told = [*connection.iterdump(), *map(str, connection.execute("PRAGMA user_version"))]
+        lines = [*connection.iterdump(), *map(str, connection.execute("PRAGMA user_version"))]
     connection.close()
-    return told
+    return lines
 
 
 def differences(connection) -> list:
@@ -131,9 +131,9 @@ def test_what_a_later_homeport_has_written_is_left_alone(database):
     with database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
 
-    with pytest.raises(StorageError, match=r"by a later homeport \(schema 0099\)") as caught:
+    with pytest.raises(StorageError, match=r"by a later homeport \(schema 0099\)") as refusal:
         schema.prepare(database)
-    assert "install that version again" in caught.value.hint
+    assert "install that version again" in refusal.value.hint
     with database.reading() as connection:
         assert "0099" == connection.scalar(text("SELECT version_num FROM alembic_version"))
 
@@ -155,10 +155,10 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path):
     connection.close()
     before = dump(tmp_path / "homeport.db")
 
-    with pytest.raises(StorageError, match=r"cannot be migrated.*as it was before") as caught:
+    with pytest.raises(StorageError, match=r"cannot be migrated.*as it was before") as refusal:
         schema.prepare(database)
     database.dispose()
-    assert "install the homeport that wrote it again" in caught.value.hint
+    assert "install the homeport that wrote it again" in refusal.value.hint
     assert before == dump(tmp_path / "homeport.db")
 
 
@@ -176,8 +176,8 @@ def test_in_postgresql_too(postgres, tmp_path):
         connection.execute(text("DROP TABLE cold_starts"))
     schema.prepare(database)
     with database.reading() as connection:
-        told = connection.execute(text("SELECT id, workspace, environment FROM proxy_tokens"))
-        assert [("wk-1", "main", "main")] == [tuple(row) for row in told]
+        rows = connection.execute(text("SELECT id, workspace, environment FROM proxy_tokens"))
+        assert [("wk-1", "main", "main")] == [tuple(row) for row in rows]
     database.dispose()
 
 

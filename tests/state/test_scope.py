@@ -37,8 +37,8 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
         await tokens.add(store.scope, token)
     starts = ColdStarts(database)
     start = {"at": 1.0, "app": "shop", "function": "f", "revision": "rv", "origin": "forked"}
-    for number, each in enumerate((MAIN, scope)):
-        starts.add(ColdStart(container=f"ta-{number}", within=each, **start))
+    for number, where in enumerate((MAIN, scope)):
+        starts.add(ColdStart(container=f"ta-{number}", within=where, **start))
     await starts.close()
     await other.stop_app("shop")
     await other.forget_inline([])
@@ -47,7 +47,7 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
     assert [(scope, 1)] == [(r.scope, r.version) for r in await other.revisions("shop")]
     assert (await main.app("shop")).stopped_at is None
     assert (await other.app("shop")).stopped_at is not None
-    assert {MAIN, scope} == {each for each, _ in await stores.apps()}
+    assert {MAIN, scope} == {where for where, _ in await stores.apps()}
     assert {"main/main--f": 4666} == await main.local_ports()
     assert {"main/main--f": 4666, f"{scope}--f": 4665} == await stores.local_ports()
     assert {"auth", "f0/f/0", "f2/f/0"} == set(await main.sealed())
@@ -55,7 +55,7 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
     assert {"auth": b"\x01", "f1/f/0": b"i"} == await other.sealed()
     assert ["wk-0", "wk-2"] == [token.id for token in await tokens.of(MAIN)]
     assert {(MAIN, "wk-0"), (scope, "wk-1"), (MAIN, "wk-2")} == {
-        (each, token.id) for each, token in await tokens.every()
+        (where, token.id) for where, token in await tokens.every()
     }
     assert not await tokens.delete(scope, "wk-0")
     await other.remove_revision("rv-0")
@@ -64,8 +64,8 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
         await other.revision("shop", 2)
     assert "auth" in await main.sealed()
     assert 2 == len(await main.revisions("shop"))
-    for known in (starts, ColdStarts(database)):
-        assert ["ta-1"] == [each.container for each in await known.last(scope, "shop", 9)]
+    for cold_starts in (starts, ColdStarts(database)):
+        assert ["ta-1"] == [start.container for start in await cold_starts.last(scope, "shop", 9)]
     await database.close()
 
 
@@ -81,7 +81,7 @@ async def test_revisions_whose_deploy_did_not_end_are_forgotten_in_each_environm
     await other.add_revision("rv-2", "shop", MANIFEST, "f", "")
     await stores.forget_unserved()
 
-    assert ["rv-1"] == [each.id for each in await main.revisions("shop")]
+    assert ["rv-1"] == [revision.id for revision in await main.revisions("shop")]
     assert [] == await other.revisions("shop")
     await database.close()
 

@@ -125,28 +125,28 @@ async def test_values_are_not_on_disk(store, box, tmp_path):
 
 
 async def test_a_later_secret_wins_and_inline_ones_are_sealed(box):
-    await box.create("one", {"A": "1", "B": "1"}, force=False)
-    sealed, _ = await seal(box, manifest(SecretRef(name="one"), SecretRef(values={"B": "hunter2"})))
+    await box.create("db", {"A": "1", "B": "1"}, force=False)
+    sealed, _ = await seal(box, manifest(SecretRef(name="db"), SecretRef(values={"B": "hunter2"})))
 
     assert box.environ(sealed.functions[0]) == {"A": "1", "B": "hunter2"}
     assert "hunter2" not in str(sealed)
 
 
 async def test_a_changed_secret_is_another_fingerprint(box):
-    await box.create("one", {"A": "1"}, force=False)
-    before = (await seal(box, manifest(SecretRef(name="one"))))[1]
-    same = (await seal(box, manifest(SecretRef(name="one"))))[1]
-    await box.create("one", {"A": "2"}, force=True)
+    await box.create("db", {"A": "1"}, force=False)
+    before = (await seal(box, manifest(SecretRef(name="db"))))[1]
+    same = (await seal(box, manifest(SecretRef(name="db"))))[1]
+    await box.create("db", {"A": "2"}, force=True)
 
     assert before == same
-    assert before != (await seal(box, manifest(SecretRef(name="one"))))[1]
+    assert before != (await seal(box, manifest(SecretRef(name="db"))))[1]
 
 
 async def test_a_missing_secret_names_the_command_that_creates_it(box):
-    with pytest.raises(SecretMissing) as caught:
+    with pytest.raises(SecretMissing) as failure:
         box.check(manifest(SecretRef(name="auth", required_keys=("TOKEN",))).functions[0])
 
-    assert "`homeport secret create auth TOKEN=…`" in caught.value.hint
+    assert "`homeport secret create auth TOKEN=…`" in failure.value.hint
 
 
 async def test_a_missing_key_is_named(box):

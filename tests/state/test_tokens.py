@@ -76,13 +76,13 @@ async def test_a_rate_has_a_number_and_a_unit(tokens, rate):
 
 async def test_a_rate_and_an_expiry_reach_the_ingress(tokens, ingress, clock):
     row, _ = await tokens.create(MAIN, "", rate="600/m", expires_s=HOUR_S)
-    told = ingress.valid[row.id]
+    opened = ingress.valid[row.id]
 
-    assert (Rate(600, "m"), 1000.0 + HOUR_S) == (told.rate, told.until)
+    assert (Rate(600, "m"), 1000.0 + HOUR_S) == (opened.rate, opened.until)
     clock.at += HOUR_S
     await tokens.publish()
     assert {} == ingress.valid
-    assert [row.id] == [each.id for each in await tokens.list(MAIN)]
+    assert [row.id] == [token.id for token in await tokens.list(MAIN)]
     for wrong in (0.0, -1.0, 1e12):
         with pytest.raises(BadRequest, match="expires"):
             await tokens.create(MAIN, "", expires_s=wrong)
@@ -91,17 +91,21 @@ async def test_a_rate_and_an_expiry_reach_the_ingress(tokens, ingress, clock):
 async def test_a_rotation_has_an_overlap_and_another_ends_it(tokens, ingress):
     row, first = await tokens.create(MAIN, "ci", scopes=("shop",), rate="5/s")
     _, second = await tokens.rotate(MAIN, row.id, overlap_s=24 * HOUR_S)
-    (told,) = ingress.valid.values()
+    (opened,) = ingress.valid.values()
 
     assert (digest(second), digest(first), 1000.0 + 24 * HOUR_S) == (
-        told.sha256,
-        told.former_sha256,
-        told.former_until,
+        opened.sha256,
+        opened.former_sha256,
+        opened.former_until,
     )
-    assert Rate(5, "s") == told.rate
+    assert Rate(5, "s") == opened.rate
     rotated, third = await tokens.rotate(MAIN, row.id, overlap_s=0.0, expires_s=HOUR_S)
-    (told,) = ingress.valid.values()
-    assert (digest(third), "", 1000.0 + HOUR_S) == (told.sha256, told.former_sha256, told.until)
+    (opened,) = ingress.valid.values()
+    assert (digest(third), "", 1000.0 + HOUR_S) == (
+        opened.sha256,
+        opened.former_sha256,
+        opened.until,
+    )
     assert [rotated] == await tokens.list(MAIN)
 
 
@@ -126,19 +130,19 @@ async def test_no_environment_rotates_the_tokens_of_another(tokens):
 async def test_the_last_use_is_written_and_never_goes_back(tokens, ingress, clock):
     row, _ = await tokens.create(MAIN, "")
     await tokens.note_use()
-    assert [None] == [each.used_at for each in await tokens.list(MAIN)]
+    assert [None] == [token.used_at for token in await tokens.list(MAIN)]
     ingress.used = {row.id: 10.0, "wk-unknown": 1.0}
     await tokens.note_use()
     ingress.used = {row.id: 500.0}  # of another process, which began later
     await tokens.note_use()
 
-    assert [990.0] == [each.used_at for each in await tokens.list(MAIN)]
+    assert [990.0] == [token.used_at for token in await tokens.list(MAIN)]
     clock.at += 100.0
     ingress.used = {row.id: 0.0}
     await tokens.close()
-    assert [1100.0] == [each.used_at for each in await tokens.list(MAIN)]
+    assert [1100.0] == [token.used_at for token in await tokens.list(MAIN)]
     await tokens.rotate(MAIN, row.id, overlap_s=0.0)
-    assert [1100.0] == [each.used_at for each in await tokens.list(MAIN)]
+    assert [1100.0] == [token.used_at for token in await tokens.list(MAIN)]
 
 
 async def test_an_ingress_that_does_not_answer_stops_nothing(tokens, ingress, caplog):

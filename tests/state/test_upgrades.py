@@ -61,10 +61,10 @@ def test_a_rehearsal_that_works_changes_nothing_either(settings, monkeypatch):
 
 def test_an_older_version_is_refused_with_a_reason(settings, monkeypatch):
     monkeypatch.setattr(tables, "SCHEMA", "0001")
-    with pytest.raises(StorageError, match=r"by a later homeport \(schema") as caught:
+    with pytest.raises(StorageError, match=r"by a later homeport \(schema") as refusal:
         upgrades.rehearse(settings)
 
-    assert "homeport restore" in caught.value.hint
+    assert "homeport restore" in refusal.value.hint
 
 
 def test_the_version_before_gets_the_database_that_it_can_read(settings):
@@ -108,8 +108,8 @@ def test_tables_of_a_postgresql_come_back_with_their_rows_and_can_be_migrated_ag
 
         assert {"restored": True} == upgrades.go_back(settings)
         with database.reading() as connection:
-            found = list(connection.execute(select(tables.workspaces)).mappings())
-            assert [row] == [dict(one) for one in found]
+            read = list(connection.execute(select(tables.workspaces)).mappings())
+            assert [row] == [dict(workspace) for workspace in read]
             assert tables.SCHEMA == schema.number(database, connection)
             assert "more" not in inspect(connection).get_table_names()
         monkeypatch.setattr(copies, "_now", lambda: "2")  # another second

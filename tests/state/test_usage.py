@@ -29,8 +29,8 @@ class House:
 
     def ask(self, scope: Scope = MAIN, step_s: int = 60, wants=lambda _app, _function: True):
         wanted = window(NOW - 600, NOW, step_s)
-        _, found = self.usages.functions(scope, wanted, wants)
-        return {each.function: each for each in found}
+        _, used = self.usages.functions(scope, wanted, wants)
+        return {series.function: series for series in used}
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ async def test_volumes_that_were_asked_for_come_back_with_their_links_and_modes(
     os.mkfifo(files / "fifo")
     (volumes.directory(other_row) / "files/x").write_text("not asked for")
     await database.close()
-    told = backup.make(settings, tmp_path / "file", force=False, volumes=["models"])
+    summary = backup.make(settings, tmp_path / "file", force=False, volumes=["models"])
     with pytest.raises(NotFound, match="no volume `none`"):
         backup.make(settings, tmp_path / "none", force=False, volumes=["none"])
     other = Settings(home=tmp_path / "other")
@@ -39,8 +39,8 @@ async def test_volumes_that_were_asked_for_come_back_with_their_links_and_modes(
     back = other.volumes_dir / "main/main" / row.id / "files"
     status = (back / "deep/er/x").stat()
 
-    assert (("cache", "models"), ("models",)) == (told.volumes, told.with_files)
-    assert told == restored
+    assert (("cache", "models"), ("models",)) == (summary.volumes, summary.with_files)
+    assert summary == restored
     assert b"weights" * 100_000 == (back / "deep/er/x").read_bytes()
     assert (0o750, 1_000_000) == (status.st_mode & 0o777, status.st_mtime)
     assert (files.stat().st_uid, 0o555) == (

@@ -229,7 +229,7 @@ async def test_a_later_dispatcher_goes_on(plane, tmp_path):
 async def test_a_call_that_a_container_claimed_is_not_sent_again(plane, monkeypatch):
     """The claim is known from memory, so the row is not changed once more when the request ends."""
     postponed = []
-    monkeypatch.setattr(plane.rows, "postpone", lambda *told: postponed.append(told))
+    monkeypatch.setattr(plane.rows, "postpone", lambda *arguments: postponed.append(arguments))
     plane.ingress.release.clear()
     call = await plane.spawn(1)
     await until(lambda: plane.ingress.inside == 1, "the request")
@@ -286,11 +286,11 @@ async def test_a_call_waits_while_its_row_cannot_be_changed(plane, monkeypatch):
     """After an error of the database the table is looked at again, and no call is forgotten."""
     real, failed = plane.rows.postpone, []
 
-    async def broken(*told):
+    async def broken(*arguments):
         if not failed:
-            failed.append(told)
+            failed.append(arguments)
             raise StorageError("the disk is full")
-        return await real(*told)
+        return await real(*arguments)
 
     monkeypatch.setattr(plane.rows, "postpone", broken)
     plane.ingress.status = 503

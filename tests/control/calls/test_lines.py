@@ -22,10 +22,10 @@ def waiting(*numbers: int, attempt: int = 0):
 
 
 def sent(line: Line) -> list[str]:
-    found = []
+    ids = []
     while (call := line.take()) is not None:
-        found.append(call[0].id)
-    return found
+        ids.append(call[0].id)
+    return ids
 
 
 def test_new_calls_are_sent_from_memory_and_only_so_many():

@@ -104,17 +104,17 @@ async def test_a_damaged_file_is_reported_once_and_the_one_before_stays(tmp_path
 
 async def test_what_went_while_no_server_ran_is_removed_at_the_start(tmp_path, house):
     (tmp_path / "a.pem").write_bytes(AUTHORITY.pem("a.test"))
-    (found,) = listed(tmp_path)
+    (listing,) = listed(tmp_path)
     old = tmp_path / "old"  # of an earlier homeport, or of another source
     old.write_bytes(AUTHORITY.pem("x.test"))
-    kept = dict.fromkeys((found.name, "file-gone", "old"), old)
+    kept = dict.fromkeys((listing.name, "file-gone", "old"), old)
     house.ingress.certificates = dict.fromkeys(kept, (b"", ("x.test",)))
     house.keeper = house.new(kept)
     await house.keeper.start()
     await house.look()
     await house.look()
 
-    assert [found.name] == list(house.ingress.certificates)
+    assert [listing.name] == list(house.ingress.certificates)
     assert [("a.test",)] == house.hosts()
 
 

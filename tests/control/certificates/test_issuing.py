@@ -45,15 +45,15 @@ class House:
 @pytest.fixture
 async def make(tmp_path):
     """Make a homeport with this domain."""
-    made = []
+    houses = []
 
     async def make(domain: str = "localhost") -> House:
-        made.append(House(tmp_path, domain))
-        await made[-1].keeper.start()
-        return made[-1]
+        houses.append(House(tmp_path, domain))
+        await houses[-1].keeper.start()
+        return houses[-1]
 
     yield make
-    for house in made:
+    for house in houses:
         await house.keeper.close()
         await house.database.close()
 

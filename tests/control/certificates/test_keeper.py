@@ -183,12 +183,12 @@ async def test_after_a_pause_the_others_come_before_those_whose_order_failed(hou
     house.keeper.wake()
     await house.until("b0.test", "failed")
     await house.idle()
-    asked = len(house.source.asked)
+    before = len(house.source.asked)
     house.now += 3600
     house.keeper.wake()
     await house.until("d.test", "valid")
 
-    assert [("c.test",), ("d.test",)] == house.source.asked[asked : asked + 2]
+    assert [("c.test",), ("d.test",)] == house.source.asked[before : before + 2]
 
 
 async def test_a_limit_for_one_host_stops_no_other(house):
@@ -323,10 +323,10 @@ async def test_renew_waits_as_long_as_the_ca_has_asked_for(house):
     await house.until("b.test", "failed")
     await house.again()  # also if that was before a restart
     house.source.failures.clear()
-    told = await house.keeper.renew("b.test")
+    state = await house.keeper.renew("b.test")
     await house.until("b.test", "failed")
 
-    assert told.next_try > house.now + DAY_S / 2
+    assert state.next_try > house.now + DAY_S / 2
     asked = house.source.asked.count(("b.test",))
     assert 1 == asked
     house.now += DAY_S + 3600
@@ -343,9 +343,9 @@ async def test_renew_ends_no_pause_of_the_whole_ca(house):
     await house.until("b.test", "failed")
     await house.idle()
     house.source.failure = None
-    told = await house.keeper.renew("b.test")
+    state = await house.keeper.renew("b.test")
 
-    assert house.now + DAY_S == told.next_try
+    assert house.now + DAY_S == state.next_try
 
 
 async def test_an_issued_certificate_counts_though_the_ingress_does_not_take_it(house):

@@ -157,9 +157,9 @@ def test_the_ca_is_obeyed_when_it_says_later():
 
 def test_many_hosts_share_certificates_where_the_weekly_limit_leaves_too_few():
     wanted = main(*(f"h{n:03}.apps.test" for n in range(230)))
-    found = ordered(situation(wanted=wanted))
+    hosts_of_orders = ordered(situation(wanted=wanted))
 
-    assert [100, 100, 30] == [len(hosts) for hosts in found]
+    assert [100, 100, 30] == [len(hosts) for hosts in hosts_of_orders]
 
 
 def test_old_versions_leave_room_for_new_apps():
@@ -245,7 +245,7 @@ situations = st.builds(
             renew_now=st.booleans(),
             foreign=st.booleans(),
         ),
-        unique_by=lambda each: each.name,
+        unique_by=lambda certificate: certificate.name,
     ),
     tried=st.dictionaries(
         hosts,
@@ -321,15 +321,15 @@ def test_no_decision_breaks_a_limit_of_the_ca_or_a_pause(now, policy):
 def test_every_wanted_host_is_held_ordered_running_or_has_a_reason_to_wait(now, policy):
     decision = orders.decide(now, policy)
 
-    have = [host for each in now.held for host in each.hosts]
+    have = [host for held in now.held for host in held.hosts]
     have += [host for order in decision.orders for host in order.hosts]
     for host in orders.needed(now.wanted, policy):
-        runs = any(orders.name_of([each]) in now.running for each in HOSTS)
+        runs = any(orders.name_of([host]) in now.running for host in HOSTS)
         assert covers([*have, *decision.waiting], host) or runs
-    removed = {each.name: each for each in now.held if each.name in decision.removed}
-    kept = [h for each in now.held if each.name not in removed for h in each.hosts]
+    removed = {held.name: held for held in now.held if held.name in decision.removed}
+    kept = [h for held in now.held if held.name not in removed for h in held.hosts]
     for host in now.wanted:
-        lost = covers([h for each in removed.values() for h in each.hosts], host)
+        lost = covers([h for held in removed.values() for h in held.hosts], host)
         assert not lost or covers(kept, host)
 
 
@@ -352,7 +352,7 @@ def test_in_a_year_no_certificate_expires_and_each_is_renewed_six_times_at_most(
                 serial=str(now),
             )
             issued.append(Issued(hosts=order.hosts, at=now, renewal=order.renewal))
-        expired += sum(each.not_after <= now for each in certificates.values())
+        expired += sum(certificate.not_after <= now for certificate in certificates.values())
         now = now + 1 if decision.orders else decision.look_at
 
     needed = [h for h in orders.needed(wanted, policy) if dns or not h.startswith("*.")]

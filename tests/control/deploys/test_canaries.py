@@ -25,8 +25,8 @@ TENTH = Canary(percent=10)
 
 
 async def canary(plane: Plane, wanted=TWO, share: Canary | None = TENTH, **more):
-    told = {"tag": "", "strategy": "rolling", "say": lambda _text: None, **more}
-    return await plane.deployer.deploy(MAIN, "shop", wanted, canary=share, **told)
+    options = {"tag": "", "strategy": "rolling", "say": lambda _text: None, **more}
+    return await plane.deployer.deploy(MAIN, "shop", wanted, canary=share, **options)
 
 
 def serving(plane: Plane) -> int:
@@ -39,9 +39,9 @@ def status(plane: Plane):
 
 async def rows(plane: Plane) -> dict[int, str]:
     """Return version -> state, as they are in the database."""
-    found = Rows(plane.database)
-    await found.load()
-    return {version: row.state for version, row in found.of((MAIN, "shop")).items()}
+    rows = Rows(plane.database)
+    await rows.load()
+    return {version: row.state for version, row in rows.of((MAIN, "shop")).items()}
 
 
 @virtual
@@ -64,7 +64,7 @@ async def test_it_gets_its_share_beside_the_version_that_serves(tmp_path):
         assert f"{G}-v2" in plane.ingress.endpoints, "until then it has the version's own"
         assert {2: "running"} == await rows(plane)
         assert not any(pool.demoted for pool in plane.pools)
-        answers = {(await plane.visit(each)).pool.revision for each in (F, f"{F}-v2")}
+        answers = {(await plane.visit(endpoint)).pool.revision for endpoint in (F, f"{F}-v2")}
         assert 2 == len(answers)
 
 
@@ -170,12 +170,12 @@ async def test_another_canary_takes_its_place_and_a_stop_ends_it(tmp_path):
 @virtual
 async def test_without_a_version_before_it_serves_all_requests(tmp_path):
     async with Plane(tmp_path) as plane:
-        told = []
-        done = await canary(plane, say=told.append)
+        texts = []
+        done = await canary(plane, say=texts.append)
 
         assert (1, None) == (serving(plane), done.canary)
         assert {} == plane.ingress.splits
-        assert "no version of `shop` serves" in " ".join(told)
+        assert "no version of `shop` serves" in " ".join(texts)
 
 
 @pytest.mark.parametrize(

@@ -39,29 +39,29 @@ def story_of(tmp_path, tell):
 
 def request(body: bytes = b"", **changes) -> bytes:
     """Return what a container sends."""
-    told = {"id": str(uuid.uuid4()), "method": "GET", "target": "/", "status": 200}
+    fields = {"id": str(uuid.uuid4()), "method": "GET", "target": "/", "status": 200}
     message = Message(body=body, body_bytes=len(body))
-    return codec.line(Captured(**{**told, "request": message, "response": message, **changes}))
+    return codec.line(Captured(**{**fields, "request": message, "response": message, **changes}))
 
 
 def token_of(plane: Plane) -> str:
-    (told,) = plane.ingress.captures.values()
-    token, _, most = told.partition(".")
+    (order,) = plane.ingress.captures.values()
+    token, _, most = order.partition(".")
     assert most == "100"
     return token
 
 
 def test_a_capture_takes_so_many_requests_and_ends(tmp_path):
     async def tell(plane: Plane, captor: Captor):
-        made = await captor.start(MAIN, "shop", "f", **LIMITS)
+        underway = await captor.start(MAIN, "shop", "f", **LIMITS)
         token = token_of(plane)
         await captor.take(MAIN, token, request(b"one", app="theirs", tag="other", version=9))
-        assert (1, 1) == (made.taken, made.left)
+        assert (1, 1) == (underway.taken, underway.left)
         await captor.take(MAIN, token, request(b"two"))
 
-        found = await captor.every(MAIN)
+        captures = await captor.every(MAIN)
         assert [("shop", "f", 1, b"one"), ("shop", "f", 1, b"two")] == sorted(
-            (each.app, each.tag, each.version, each.request.body) for each in found
+            (c.app, c.tag, c.version, c.request.body) for c in captures
         )
         assert {} == plane.ingress.captures
         with pytest.raises(NotFound):
@@ -105,11 +105,11 @@ def test_a_container_of_another_environment_or_without_the_token_may_send_nothin
     async def tell(plane: Plane, captor: Captor):
         await captor.start(MAIN, "shop", "f", **LIMITS)
         token = token_of(plane)
-        for scope, told in ((Scope("acme", "main"), token), (MAIN, "0" * 32), (MAIN, "")):
+        for scope, wrong in ((Scope("acme", "main"), token), (MAIN, "0" * 32), (MAIN, "")):
             with pytest.raises(NotFound):
-                captor.limit(scope, told)
+                captor.limit(scope, wrong)
             with pytest.raises(NotFound):
-                await captor.take(scope, told, request())
+                await captor.take(scope, wrong, request())
 
         assert [] == await captor.every(MAIN)
 
@@ -171,8 +171,8 @@ def test_a_container_that_may_not_speak_to_the_server_is_not_captured(tmp_path):
     async def tell(plane: Plane, captor: Captor):
         live = plane.parts.live.get(Owner.app(MAIN, "shop"))
         shut = [
-            dataclasses.replace(each, restrict_modal_access=True)
-            for each in live.revision.manifest.functions
+            dataclasses.replace(spec, restrict_modal_access=True)
+            for spec in live.revision.manifest.functions
         ]
         changed = dataclasses.replace(live.revision.manifest, functions=tuple(shut))
         live.revision = dataclasses.replace(live.revision, manifest=changed)
@@ -188,12 +188,12 @@ def test_the_functions_secrets_and_the_settings_fields_are_not_kept(tmp_path):
         wanted = manifest(function("f", secret="a-secret"), function("g"), script="x = 4")
         await plane.deploy(wanted)
         await captor.start(MAIN, "shop", "f", **LIMITS)
-        told = Message(fields=(("x-mine", "1"), ("x-other", "a-secret")), body=b"a-secret")
-        await captor.take(MAIN, token_of(plane), request(request=told))
-        (found,) = await captor.every(MAIN)
+        message = Message(fields=(("x-mine", "1"), ("x-other", "a-secret")), body=b"a-secret")
+        await captor.take(MAIN, token_of(plane), request(request=message))
+        (capture,) = await captor.every(MAIN)
 
-        assert (("x-other", "***"),) == found.request.fields
-        assert b"***" == found.request.body
+        assert (("x-other", "***"),) == capture.request.fields
+        assert b"***" == capture.request.body
 
     story_of(tmp_path, tell)
 
@@ -201,8 +201,8 @@ def test_the_functions_secrets_and_the_settings_fields_are_not_kept(tmp_path):
 def test_a_mirror_gives_copies_of_safe_requests_and_stores_none(tmp_path):
     async def tell(plane: Plane, captor: Captor):
         async with captor.mirror(MAIN, "shop", "f", 500) as mirror:
-            (told,) = plane.ingress.captures.values()
-            token, most, share = told.split(".")
+            (order,) = plane.ingress.captures.values()
+            token, most, share = order.split(".")
             assert ("65536", "500") == (most, share)
             cookie = Message(fields=(("Cookie", "a=1"),))
             await captor.take(MAIN, token, request(method="POST"))

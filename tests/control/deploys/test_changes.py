@@ -98,9 +98,9 @@ async def test_a_failure_is_a_line_in_the_log_and_a_bug_has_its_traceback(caplog
         with pytest.raises(type(error)):
             await changes.run("deploy", SHOP, fail(error))
 
-    told, bug = [r for r in caplog.records if r.name == "homeport.control.deploys.changes"]
+    refusal, bug = [r for r in caplog.records if r.name == "homeport.control.deploys.changes"]
     assert ("deploy of app shop in main/main: no such app", None) == (
-        told.getMessage(),
-        told.exc_info,
+        refusal.getMessage(),
+        refusal.exc_info,
     )
     assert bug.exc_info is not None

@@ -108,27 +108,29 @@ PIP = Step(name="pip_install", args={"packages": ["flask"]}, where="a.py:3")
     ],
 )
 def test_settings_that_differ(before, after, wanted):
-    found = difference.settings(manifest(before), manifest(after), images=True)
+    changes = difference.settings(manifest(before), manifest(after), images=True)
 
-    assert wanted == [(each.setting, each.before, each.after) for each in found]
-    assert {"f"} >= {each.function for each in found}
-    assert "hunter" not in str(found)
+    assert wanted == [(change.setting, change.before, change.after) for change in changes]
+    assert {"f"} >= {change.function for change in changes}
+    assert "hunter" not in str(changes)
 
 
 def test_functions_and_tags_come_and_go():
     g = FunctionSpec(name="g", module="m", qualname="g")
-    found = difference.settings(manifest(F), manifest(F, g, tags={"team": "x"}), images=True)
+    changes = difference.settings(manifest(F), manifest(F, g, tags={"team": "x"}), images=True)
 
-    told = [(each.function, each.setting, each.before, each.after) for each in found]
-    assert ("", "tag team", None, "x") in told
-    assert ("g", "module", None, "m") in told
-    assert not any(function == "f" for function, *_ in told)
+    rows = [(c.function, c.setting, c.before, c.after) for c in changes]
+    assert ("", "tag team", None, "x") in rows
+    assert ("g", "module", None, "m") in rows
+    assert not any(function == "f" for function, *_ in rows)
 
 
 def test_without_images_only_the_names_of_their_steps_are_told():
-    found = difference.settings(manifest(image(PIP)), manifest(image(PIP, PIP)), images=False)
+    changes = difference.settings(manifest(image(PIP)), manifest(image(PIP, PIP)), images=False)
 
-    assert [("pip_install", "pip_install\npip_install")] == [(e.before, e.after) for e in found]
+    assert [("pip_install", "pip_install\npip_install")] == [
+        (change.before, change.after) for change in changes
+    ]
     other = Step(name="pip_install", args={"packages": ["django"]})
     assert () == difference.settings(manifest(image(PIP)), manifest(image(other)), images=False)
 
@@ -196,9 +198,9 @@ def test_an_answer_is_never_too_large():
     blobs = Blobs()
     long = "\n".join(f"{number:060}" for number in range(3_000)).encode()
     files = tuple(blobs.file(f"{number:04}.py", long) for number in range(MOST_FILES + 7))
-    found, left_out = difference.files(manifest(), manifest(files=files), blobs.all.get)
+    files_shown, left_out = difference.files(manifest(), manifest(files=files), blobs.all.get)
 
-    assert (MOST_FILES, 7) == (len(found), left_out)
-    assert len(found[0].diff) <= MOST_DIFF + 2
-    assert sum(len(each.diff) for each in found) <= difference.MOST_DIFFS + MOST_DIFF + 2
-    assert found[-1].diff == ""
+    assert (MOST_FILES, 7) == (len(files_shown), left_out)
+    assert len(files_shown[0].diff) <= MOST_DIFF + 2
+    assert sum(len(file.diff) for file in files_shown) <= difference.MOST_DIFFS + MOST_DIFF + 2
+    assert files_shown[-1].diff == ""

@@ -30,7 +30,7 @@ def declaring(domain: str, app: str, script: str = ""):
 
 
 def hosts(plane: Plane) -> list[tuple[str, ...]]:
-    return [each.hosts for each in plane.ingress.endpoints.values() if each.hosts[1:]]
+    return [endpoint.hosts for endpoint in plane.ingress.endpoints.values() if endpoint.hosts[1:]]
 
 
 def tried(home, story):
@@ -51,11 +51,11 @@ def test_a_domain_is_attached_at_once_and_stays_over_deploys_and_rollbacks(tmp_p
             added.dns,
             added.problem,
         )
-        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        assert ["shop.example.org"] == [of_endpoint[1] for of_endpoint in hosts(plane)]
         await plane.deploy(manifest(function("f"), script="v2.py"))
-        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        assert ["shop.example.org"] == [of_endpoint[1] for of_endpoint in hosts(plane)]
         await plane.roll_back()
-        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        assert ["shop.example.org"] == [of_endpoint[1] for of_endpoint in hosts(plane)]
         await domains.remove(MAIN, "shop.example.org")
         assert [] == hosts(plane)
         assert [] == await domains.all(MAIN)
@@ -75,7 +75,7 @@ def test_a_domain_of_another_app_is_an_error_that_names_it(tmp_path):
         with pytest.raises(BadRequest, match="the script declares"):
             await domains.remove(MAIN, "blog.example.org")
         assert [("blog.example.org", False), ("shop.example.org", True)] == [
-            (each.domain, each.by_command) for each in await domains.all(MAIN)
+            (row.domain, row.by_command) for row in await domains.all(MAIN)
         ]
 
     tried(tmp_path, story)
@@ -89,7 +89,7 @@ def test_a_domain_of_a_stopped_app_is_not_given_to_another_one(tmp_path):
         with pytest.raises(LabelTaken, match="the app `shop`"):
             await plane.deploy(declaring("shop.example.org", "other"))
         await plane.deploy(manifest(function("f"), script="v2.py"))
-        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        assert ["shop.example.org"] == [of_endpoint[1] for of_endpoint in hosts(plane)]
         await domains.remove(MAIN, "shop.example.org")
         await plane.deploy(declaring("shop.example.org", "other"))
 
@@ -156,13 +156,13 @@ def test_each_environment_has_its_domains_and_no_two_have_the_same_one(tmp_path)
             (STAGING, "staging.main.test"),
             (ACME, "main.acme.test"),
         ):
-            assert [domain] == [each.domain for each in await domains.all(scope)]
-        with pytest.raises(LabelTaken, match="app `shop` in the environment `staging`") as told:
+            assert [domain] == [row.domain for row in await domains.all(scope)]
+        with pytest.raises(LabelTaken, match="app `shop` in the environment `staging`") as refusal:
             await domains.add("staging.main.test", APP, "")
-        assert "remove staging.main.test -e staging" in told.value.hint
-        with pytest.raises(LabelTaken, match="another workspace") as told:
+        assert "remove staging.main.test -e staging" in refusal.value.hint
+        with pytest.raises(LabelTaken, match="another workspace") as refusal:
             await domains.add("main.acme.test", APP, "")
-        assert "shop" not in f"{told.value.message}{told.value.hint}"
+        assert "shop" not in f"{refusal.value.message}{refusal.value.hint}"
         with pytest.raises(NotFound):
             await domains.remove(MAIN, "main.acme.test")
         for app in (APP, Owner.app(ACME, "shop")):
@@ -170,7 +170,9 @@ def test_each_environment_has_its_domains_and_no_two_have_the_same_one(tmp_path)
         with pytest.raises(LabelTaken, match="another workspace"):
             await deploy(MAIN, declaring("main.acme.test", "shop"))
         await plane.deploy(manifest(function("f"), script="v2.py"))
-        assert ["a.example.org", "staging.main.test"] == sorted(each[1] for each in hosts(plane))
+        assert ["a.example.org", "staging.main.test"] == sorted(
+            of_endpoint[1] for of_endpoint in hosts(plane)
+        )
 
     tried(tmp_path, story)
 
@@ -212,7 +214,7 @@ def test_an_ingress_that_fails_leaves_nothing_of_a_domain(tmp_path):
         assert before == hosts(plane)
         assert [] == plane.domains.all()
         live = plane.parts.live.get(APP)
-        assert all(len(each.endpoint.hosts) <= 1 for each in live.endpoints.values())
+        assert all(len(endpoint.endpoint.hosts) <= 1 for endpoint in live.endpoints.values())
 
     tried(tmp_path, story)
 

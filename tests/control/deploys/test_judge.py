@@ -46,11 +46,11 @@ def counts(requests: int, failed: int = 0, times: dict[int, int] | None = None) 
     ],
 )
 def test_a_table(old, new, word):
-    found = judge.worse("price", Pair(old=old, new=new), 1)
+    reason = judge.worse("price", Pair(old=old, new=new), 1)
 
-    assert bool(word) == bool(found)
-    assert word in found
-    assert not found or found.startswith("`price`: ")
+    assert bool(word) == bool(reason)
+    assert word in reason
+    assert not reason or reason.startswith("`price`: ")
 
 
 def test_there_is_a_look_only_when_the_sample_has_grown():
@@ -97,9 +97,9 @@ RECORD = RequestRecord(
     ],
 )
 def test_what_counts_of_a_request(changes, expected):
-    told = {name: getattr(RECORD, name) for name in RequestRecord.__dataclass_fields__}
+    fields = {name: getattr(RECORD, name) for name in RequestRecord.__dataclass_fields__}
 
-    assert expected == judge.outcome(RequestRecord(**{**told, **changes}))
+    assert expected == judge.outcome(RequestRecord(**{**fields, **changes}))
 
 
 def test_containers_that_do_not_start():
@@ -166,10 +166,10 @@ def test_noise_rolls_nothing_back(seed, share, failing):
 
 @given(st.lists(st.integers(0, 100_000), min_size=1, max_size=200))
 def test_a_quantile_is_one_of_the_times_with_two_digits(times):
-    found = Counts()
+    counted = Counts()
     for ms in times:
-        found.add(Outcome(failed=False, ms=ms))
+        counted.add(Outcome(failed=False, ms=ms))
     exact = sorted(times)[math.ceil(0.95 * len(times)) - 1]
 
-    assert found.quantile() <= exact <= found.quantile() * 1.1 + 1
-    assert len(times) == found.requests == found.times.total()
+    assert counted.quantile() <= exact <= counted.quantile() * 1.1 + 1
+    assert len(times) == counted.requests == counted.times.total()

@@ -58,8 +58,13 @@ class House:
 
     def counts(self) -> tuple[int, int, int, int]:
         """Return the requests and the failures of the old version, and of the new one."""
-        (each,) = status(self.plane).endpoints
-        return each.old_requests, each.old_failed, each.new_requests, each.new_failed
+        (endpoint,) = status(self.plane).endpoints
+        return (
+            endpoint.old_requests,
+            endpoint.old_failed,
+            endpoint.new_requests,
+            endpoint.new_failed,
+        )
 
 
 @contextlib.asynccontextmanager

@@ -6,14 +6,16 @@ from homeport.contract.captured import Captured, Message
 from homeport.control.deploys.redacting import redacted
 
 
-def one(target: str = "/", fields=(), body: bytes = b"", answer=(), told: bytes = b"") -> Captured:
+def captured(
+    target: str = "/", fields=(), body: bytes = b"", answer=(), answer_body: bytes = b""
+) -> Captured:
     return Captured(
         id="x",
         method="GET",
         target=target,
         request=Message(fields=tuple(fields), body=body, body_bytes=len(body)),
         status=200,
-        response=Message(fields=tuple(answer), body=told, body_bytes=len(told)),
+        response=Message(fields=tuple(answer), body=answer_body, body_bytes=len(answer_body)),
     )
 
 
@@ -42,45 +44,47 @@ def one(target: str = "/", fields=(), body: bytes = b"", answer=(), told: bytes 
     ],
 )
 def test_fields_with_credentials_are_removed(name, stays):
-    told = redacted(one(fields=[(name, "v")], answer=[(name, "v")]), (), {"x-my-own"})
+    result = redacted(captured(fields=[(name, "v")], answer=[(name, "v")]), (), {"x-my-own"})
 
-    assert (((name, "v"),) if stays else ()) == told.request.fields == told.response.fields
+    assert (((name, "v"),) if stays else ()) == result.request.fields == result.response.fields
     if name != "X-Homeport-Method":
-        assert (() if stays else (name.lower(),)) == told.removed
+        assert (() if stays else (name.lower(),)) == result.removed
 
 
 def test_values_of_secrets_are_hidden_in_all_their_forms_everywhere():
     secret = "s3cr3t/value"
-    told = redacted(
-        one(
+    result = redacted(
+        captured(
             target="/s3cr3t%2Fvalue?a=s3cr3t%2Fvalue",
             fields=[("X-Note", f"<{secret}>")],
             body=b'{"a": "s3cr3t/value"}\nczNjcjN0L3ZhbHVl',
-            told=b"\xff\x00s3cr3t/value\xfe",
+            answer_body=b"\xff\x00s3cr3t/value\xfe",
         ),
         [secret],
         (),
     )
 
-    assert "/***?a=***" == told.target
-    assert (("X-Note", "<***>"),) == told.request.fields
-    assert b'{"a": "***"}\n***' == told.request.body
-    assert b"\xff\x00***\xfe" == told.response.body
+    assert "/***?a=***" == result.target
+    assert (("X-Note", "<***>"),) == result.request.fields
+    assert b'{"a": "***"}\n***' == result.request.body
+    assert b"\xff\x00***\xfe" == result.response.body
 
 
 def test_a_parameter_of_the_url_that_tells_of_a_credential_is_hidden():
-    told = redacted(one(target="/a?page=1&access_token=x&sig=2&api_key=y"), (), ())
+    result = redacted(captured(target="/a?page=1&access_token=x&sig=2&api_key=y"), (), ())
 
-    assert "/a?page=1&access_token=***&sig=2&api_key=***" == told.target
+    assert "/a?page=1&access_token=***&sig=2&api_key=***" == result.target
 
 
 def test_a_compressed_body_is_not_kept():
-    told = redacted(one(answer=[("Content-Encoding", "gzip")], told=b"zipped"), ["secret"], ())
+    result = redacted(
+        captured(answer=[("Content-Encoding", "gzip")], answer_body=b"zipped"), ["secret"], ()
+    )
 
-    assert (b"", True, 6) == (told.response.body, told.response.cut, told.response.body_bytes)
+    assert (b"", True, 6) == (result.response.body, result.response.cut, result.response.body_bytes)
 
 
 def test_what_holds_nothing_stays_as_it_is():
-    before = one("/a?b=1", [("Accept", "x")], b"\r\n\xff a", [("X", "y")], b"\n")
+    before = captured("/a?b=1", [("Accept", "x")], b"\r\n\xff a", [("X", "y")], b"\n")
 
     assert before == redacted(before, ["another"], ())

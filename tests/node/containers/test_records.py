@@ -46,25 +46,25 @@ def left(tmp_path, monkeypatch):
     def left(state: State = State.READY) -> tuple[Path, subprocess.Popen, int]:
         directory = tmp_path / "ta-1"
         (directory / "tmp").mkdir(parents=True)
-        made = launch(tmp_dir=str(directory / "tmp"), cgroup="/sys/fs/cgroup/x", cores=(0,))
+        launched = launch(tmp_dir=str(directory / "tmp"), cgroup="/sys/fs/cgroup/x", cores=(0,))
         process = subprocess.Popen(
             [sys.executable, "-c", FAMILY],
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={"TMPDIR": made.tmp_dir},
+            env={"TMPDIR": launched.tmp_dir},
         )
         processes.append(process)
         runner = int(process.stdout.readline())
-        container = Container(order=made.order, state=state, pid=runner)
-        records.write(directory, container, made, process.pid)
+        container = Container(order=launched.order, state=state, pid=runner)
+        records.write(directory, container, launched, process.pid)
         return directory, process, runner
 
     yield left
     for process in processes:
-        for each in (*psutil.process_iter(),):
-            if of(each.pid, tmp_path):
-                each.kill()
+        for relative in (*psutil.process_iter(),):
+            if of(relative.pid, tmp_path):
+                relative.kill()
         process.kill()
         process.wait()
         process.stdout.close()
@@ -94,21 +94,21 @@ def settled(root: Path, count: int) -> None:
 
 def test_a_ready_container_is_found_again(left, tmp_path):
     directory, process, runner = left()
-    (found,) = records.sweep(tmp_path)
+    (record,) = records.sweep(tmp_path)
 
-    assert (process.pid, runner) == (found.leader, found.container.pid)
+    assert (process.pid, runner) == (record.leader, record.container.pid)
     assert directory.exists()
     settled(tmp_path, 3)
 
 
 def test_a_container_is_found_with_all_that_its_end_needs(left, tmp_path):
     left()
-    (found,) = records.sweep(tmp_path)
+    (record,) = records.sweep(tmp_path)
 
-    assert found.launch == launch(
+    assert record.launch == launch(
         tmp_dir=str(tmp_path / "ta-1" / "tmp"), cgroup="/sys/fs/cgroup/x", cores=(0,)
     )
-    assert found.launch.order == found.container.order
+    assert record.launch.order == record.container.order
 
 
 #: A record of an older version: one object for the order, the launch and the function.
@@ -138,14 +138,14 @@ SPEC = {
 
 def test_a_record_of_an_older_version_is_read(left, tmp_path):
     directory, process, runner = left()
-    known = json.loads((directory / "record").read_text())
-    del known["launch"], known["container"]["order"]
-    known["container"]["spec"] = SPEC
-    (directory / "record").write_text(json.dumps(known))
-    (found,) = records.sweep(tmp_path)
-    order = found.container.order
+    stored = json.loads((directory / "record").read_text())
+    del stored["launch"], stored["container"]["order"]
+    stored["container"]["spec"] = SPEC
+    (directory / "record").write_text(json.dumps(stored))
+    (record,) = records.sweep(tmp_path)
+    order = record.container.order
 
-    assert (process.pid, runner) == (found.leader, found.container.pid)
+    assert (process.pid, runner) == (record.leader, record.container.pid)
     assert PoolKey("shop", "Model.*", "rv-9", "size=2") == order.pool
     assert {"size": 2} == order.parameters
     assert ("Model.*", "Model", True, 9.0, (64, 200)) == (
@@ -157,15 +157,15 @@ def test_a_record_of_an_older_version_is_read(left, tmp_path):
     assert "pip_install" == order.function.image.steps[0].name
     assert (("GPU-1",), "/trees/rv-9") == (order.devices, order.source)
     assert ("/run/ta-1/tmp", "/sys/fs/cgroup/x", (1,)) == (
-        *(found.launch.tmp_dir, found.launch.cgroup, found.launch.cores),
+        *(record.launch.tmp_dir, record.launch.cgroup, record.launch.cores),
     )
 
 
 def test_a_container_whose_record_this_version_cannot_read_is_ended(left, tmp_path):
     directory, _, _ = left()
-    known = json.loads((directory / "record").read_text())
-    known["container"]["order"] = {"from": "the future"}
-    (directory / "record").write_text(json.dumps(known))
+    stored = json.loads((directory / "record").read_text())
+    stored["container"]["order"] = {"from": "the future"}
+    (directory / "record").write_text(json.dumps(stored))
 
     assert [] == list(records.sweep(tmp_path))
     assert not directory.exists()
@@ -175,10 +175,10 @@ def test_a_container_whose_record_this_version_cannot_read_is_ended(left, tmp_pa
 @pytest.mark.parametrize("change", ["boot", "ticks"])
 def test_a_number_of_another_boot_or_process_is_nobody(left, tmp_path, change):
     directory, _, _ = left()
-    known = json.loads((directory / "record").read_text())
-    known[change] = "another" if change == "boot" else known["ticks"] + 1
-    known["init"] = os.getpid()  # this process would be killed if the record were trusted
-    (directory / "record").write_text(json.dumps(known))
+    stored = json.loads((directory / "record").read_text())
+    stored[change] = "another" if change == "boot" else stored["ticks"] + 1
+    stored["init"] = os.getpid()  # this process would be killed if the record were trusted
+    (directory / "record").write_text(json.dumps(stored))
 
     assert [] == list(records.sweep(tmp_path))
     assert not directory.exists()

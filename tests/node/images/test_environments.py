@@ -28,9 +28,9 @@ def image(*steps: Step) -> Image:
 IDNA = Step(name="pip_install", args={"packages": ["idna"]})
 
 
-def ask(made, code: str) -> str:
+def ask(built, code: str) -> str:
     """Return what the image's interpreter prints."""
-    words = [made.python, "-I", "-c", code]
+    words = [built.python, "-I", "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -46,14 +46,14 @@ class House:
         self.said: list[str] = []
         self.supplies = Supplies()
 
-    async def make(self, made: Image):
-        await self.environments.make(made, str(self.source), self.supplies, self.said.append)
-        return self.environments.of(made)
+    async def make(self, wanted: Image):
+        await self.environments.make(wanted, str(self.source), self.supplies, self.said.append)
+        return self.environments.of(wanted)
 
-    async def fails(self, made: Image) -> ImageError:
-        with pytest.raises(ImageError) as caught:
-            await self.make(made)
-        return caught.value
+    async def fails(self, wanted: Image) -> ImageError:
+        with pytest.raises(ImageError) as failure:
+            await self.make(wanted)
+        return failure.value
 
     def half(self) -> list[Path]:
         """Return directories that are not finished images."""
@@ -78,41 +78,41 @@ def other_python() -> str:
 
 
 async def test_an_image_without_steps_is_the_interpreter_of_homeport(house):
-    made = await house.make(Image(steps=(Step(name="env", args={"vars": {}}),)))
+    built = await house.make(Image(steps=(Step(name="env", args={"vars": {}}),)))
 
-    assert "" == made.runner_path
-    assert "homeport" == ask(made, "import homeport; print(homeport.__name__)")
+    assert "" == built.runner_path
+    assert "homeport" == ask(built, "import homeport; print(homeport.__name__)")
 
 
 async def test_packages_are_installed_once_and_none_of_ours_is_seen(house):
-    made = await house.make(image(SIX))
-    said = len(house.said)
+    built = await house.make(image(SIX))
+    count = len(house.said)
 
-    assert "1.17.0" == ask(made, "import six; print(six.__version__)")
-    assert "None" == ask(made, "from importlib.util import find_spec as f; print(f('typer'))")
+    assert "1.17.0" == ask(built, "import six; print(six.__version__)")
+    assert "None" == ask(built, "from importlib.util import find_spec as f; print(f('typer'))")
     assert any("six==1.17.0" in line for line in house.said)
-    assert made == await house.make(image(SIX))
-    assert said == len(house.said)
+    assert built == await house.make(image(SIX))
+    assert count == len(house.said)
 
 
 async def test_a_later_server_finds_what_was_built(house):
-    made = await house.make(image(SIX))
+    built = await house.make(image(SIX))
     later = Environments(house.root)
     later.sweep()
 
-    assert made == later.of(image(SIX))
+    assert built == later.of(image(SIX))
     assert [("debian_slim", "pip_install six==1.17.0")] == [later.all()[0].steps]
     with pytest.raises(ImageError, match="the environment of this image was deleted"):
         later.of(image(IDNA))
 
 
 async def test_what_an_interrupted_build_left_is_swept(house):
-    made = await house.make(image())
+    built = await house.make(image())
     (house.root / "abc" / "venv").mkdir(parents=True)
     house.environments.sweep()
 
     assert [] == house.half()
-    assert made.directory.exists()
+    assert built.directory.exists()
 
 
 async def test_a_package_that_is_not_there_is_named_with_its_place(house):
@@ -140,8 +140,8 @@ async def test_a_python_of_pyenv_is_found_though_its_shim_says_no(monkeypatch, t
         (tmp_path / "versions" / version / "bin" / "python").symlink_to(sys.executable)
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
 
-    found = await uv.python("3.99", "script.py:1")
-    assert str(tmp_path / "versions" / "3.99.10" / "bin" / "python") == found.path
+    python = await uv.python("3.99", "script.py:1")
+    assert str(tmp_path / "versions" / "3.99.10" / "bin" / "python") == python.path
 
 
 async def test_a_python_that_uv_cannot_download_is_an_error_with_the_line(house):
@@ -188,10 +188,10 @@ def test_uv_is_told_where_to_download_interpreters_from():
 
 
 async def test_a_container_finds_aiohttp_which_modal_has_in_each_image(house):
-    made = await house.make(image(SIX))
-    code = f"import sys; sys.path.append({made.runner_path!r}); import aiohttp; print(aiohttp.__name__)"
+    built = await house.make(image(SIX))
+    code = f"import sys; sys.path.append({built.runner_path!r}); import aiohttp; print(aiohttp.__name__)"
 
-    assert "aiohttp" == ask(made, code)
+    assert "aiohttp" == ask(built, code)
 
 
 @pytest.mark.parametrize("name", ["apt_install", "run_commands", "from_registry"])
@@ -224,12 +224,12 @@ async def test_images_that_share_an_environment_are_each_remembered_and_never_pr
     words = [Step(name="env", args={"vars": {"A": str(number)}}) for number in range(5)]
     images = [image(SIX, word) for word in words]
     *_, gone = await asyncio.gather(
-        *(house.make(each) for each in images), house.environments.prune([])
+        *(house.make(wanted) for wanted in images), house.environments.prune([])
     )
     later = Environments(house.root)
 
     assert [] == list(gone)
-    assert 1 == len({later.of(each).key for each in images})
+    assert 1 == len({later.of(wanted).key for wanted in images})
     assert [] == list(await later.prune(images[:1]))
 
 
@@ -245,9 +245,9 @@ async def test_a_requirements_file_and_a_project_are_installed(house):
         name="pip_install_from_pyproject",
         args={"pyproject": project, "optional_dependencies": ["x"]},
     )
-    made = await house.make(image(listed, from_project))
+    built = await house.make(image(listed, from_project))
 
-    assert "1.16.0" == ask(made, "import idna, six; print(six.__version__)")
+    assert "1.16.0" == ask(built, "import idna, six; print(six.__version__)")
 
 
 async def test_uv_sync_installs_what_the_lock_says(house, tmp_path):
@@ -258,10 +258,10 @@ async def test_uv_sync_installs_what_the_lock_says(house, tmp_path):
     subprocess.run([*uv.command_words(), "lock", "--quiet"], cwd=project, check=True)
     lock = (project / "uv.lock").read_text()
     step = Step(name="uv_sync", args={"pyproject": text, "lockfile": lock, "frozen": True})
-    made = await house.make(image(Step(name="pip_install", args={"packages": ["idna"]}), step))
+    built = await house.make(image(Step(name="pip_install", args={"packages": ["idna"]}), step))
 
-    assert "1.16.0" == ask(made, "import idna, six; print(six.__version__)")
-    assert "3" == ask(made, "import sys; print(sys.version_info[0])")
+    assert "1.16.0" == ask(built, "import idna, six; print(six.__version__)")
+    assert "3" == ask(built, "import sys; print(sys.version_info[0])")
 
 
 async def test_each_step_that_is_built_is_told_with_its_number(house):

@@ -43,11 +43,11 @@ def opened(tree: Path) -> Cgroups:
 def test_what_cannot_be_used_is_said(tmp_path, chosen, why):
     (tmp_path / "cgroup.controllers").write_text("cpuset io pids\n")
 
-    with pytest.raises(Unusable) as told:
+    with pytest.raises(Unusable) as refusal:
         Cgroups.open(chosen.format(tmp_path), "homeport-x")
 
-    assert why.format(tmp_path) == str(told.value)
-    assert ["cgroup.controllers"] == [each.name for each in tmp_path.iterdir()]
+    assert why.format(tmp_path) == str(refusal.value)
+    assert ["cgroup.controllers"] == [path.name for path in tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -63,43 +63,43 @@ def test_what_cannot_be_used_is_said(tmp_path, chosen, why):
     ],
 )
 def test_where_a_process_finds_its_cgroup(own, top, at):
-    found = cgroups.located(f"1:name=systemd:/x\n0::{own}\n", MOUNT.format(top, "/sys/fs/cgroup"))
+    path = cgroups.located(f"1:name=systemd:/x\n0::{own}\n", MOUNT.format(top, "/sys/fs/cgroup"))
 
-    assert (Path(at) if at else None) == found
+    assert (Path(at) if at else None) == path
 
 
 def test_a_setting_that_the_kernel_has_not_got_is_let_be(tree):
-    made = Path(opened(tree).make(order(memory_mib=(64, 200))))
+    leaf = Path(opened(tree).make(order(memory_mib=(64, 200))))
 
     # Creating a file is forbidden in a cgroup, and would end the container's start.
-    assert [] == list(made.iterdir())
+    assert [] == list(leaf.iterdir())
 
 
 def test_all_containers_together_weigh_what_each_of_them_does(tree):
-    told = opened(tree)
-    told.make(order(id="ta-1", cpu=(2.0, None), memory_mib=(64, None)))
-    second = Path(told.make(order(id="ta-2", cpu=(0.5, None), memory_mib=(32, 100))))
+    groups = opened(tree)
+    groups.make(order(id="ta-1", cpu=(2.0, None), memory_mib=(64, None)))
+    second = Path(groups.make(order(id="ta-2", cpu=(0.5, None), memory_mib=(32, 100))))
 
     def shares() -> tuple[str, ...]:
-        return tuple((told.root / name).read_text() for name in ("cpu.weight", "memory.low"))
+        return tuple((groups.root / name).read_text() for name in ("cpu.weight", "memory.low"))
 
     assert ("250", str(96 << 20)) == shares()
-    assert told.remove(second)
+    assert groups.remove(second)
     assert ("200", str(64 << 20)) == shares()
     assert {"cpu.weight": "100", "memory.low": "0"} == cgroups.shares([])
     assert "10000" == cgroups.shares([(8000, 0), (8000, 0)])["cpu.weight"]
 
 
 def test_what_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
-    told = opened(tree)
-    made = Path(told.make(order(memory_mib=(64, None))))
-    (made / "cgroup.kill").write_text("")  # a plain directory is not empty by this either
+    groups = opened(tree)
+    leaf = Path(groups.make(order(memory_mib=(64, None))))
+    (leaf / "cgroup.kill").write_text("")  # a plain directory is not empty by this either
 
-    assert not told.remove(made)
-    assert "1" == (made / "cgroup.kill").read_text()
-    (made / "cgroup.kill").unlink()
-    assert told.remove(made)
-    assert told.remove(made)
+    assert not groups.remove(leaf)
+    assert "1" == (leaf / "cgroup.kill").read_text()
+    (leaf / "cgroup.kill").unlink()
+    assert groups.remove(leaf)
+    assert groups.remove(leaf)
 
 
 def test_what_the_kernel_killed_is_known_by_the_containers_own_cgroup(tmp_path):
@@ -136,8 +136,8 @@ async def test_a_container_without_its_cgroup_is_watched(tree, caplog):
 
 
 async def test_cgroups_that_an_earlier_server_left_go_and_those_of_its_containers_stay(tree):
-    told = opened(tree)
-    stays, goes = (Path(told.make(order(id=name, cpu=(1.0, None)))) for name in ("ta-1", "ta-2"))
+    groups = opened(tree)
+    stays, goes = (Path(groups.make(order(id=name, cpu=(1.0, None)))) for name in ("ta-1", "ta-2"))
     kept = Limits()
     kept.release(launch(id="ta-2", cgroup=str(goes)))
     kept.open("off", "homeport-x", [launch(cgroup=str(stays))], list, lambda *_: None)
@@ -150,9 +150,9 @@ def test_the_processes_of_a_delegated_cgroup_move_into_its_leaf(tree):
     (tree / "cgroup.procs").write_text("11\n12\n")
     cgroups._make_empty(tree)
     leaf = tree / "server" / "cgroup.procs"
-    made = leaf.parent.is_dir()
+    is_made = leaf.parent.is_dir()
     leaf.write_text("")
     cgroups._make_empty(tree)
 
-    assert made
+    assert is_made
     assert leaf.read_text().endswith("12")

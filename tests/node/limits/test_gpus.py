@@ -77,11 +77,11 @@ class Driver:
 
 def test_every_device_and_each_instance_of_one_that_is_cut():
     driver = Driver()
-    found = gpus.find({}, driver)
+    devices = gpus.find({}, driver)
 
-    assert ["GPU-0abc", "GPU-1abc", "MIG-2.0", "MIG-2.1"] == [each.id for each in found]
-    assert ["Tesla T4", *["NVIDIA H100 80GB HBM3"] * 3] == [each.name for each in found]
-    assert [81920, 81920, 40960, 40960] == [each.memory_mib for each in found]
+    assert ["GPU-0abc", "GPU-1abc", "MIG-2.0", "MIG-2.1"] == [device.id for device in devices]
+    assert ["Tesla T4", *["NVIDIA H100 80GB HBM3"] * 3] == [device.name for device in devices]
+    assert [81920, 81920, 40960, 40960] == [device.memory_mib for device in devices]
     assert 0 == driver.open
 
 
@@ -96,7 +96,7 @@ def test_every_device_and_each_instance_of_one_that_is_cut():
     ],
 )
 def test_a_server_may_have_some_of_them(visible, ids):
-    assert ids == [each.id for each in gpus.find({"CUDA_VISIBLE_DEVICES": visible}, Driver())]
+    assert ids == [device.id for device in gpus.find({"CUDA_VISIBLE_DEVICES": visible}, Driver())]
 
 
 def test_a_driver_that_does_not_work_has_none():
@@ -147,11 +147,11 @@ def test_doctor_hears_what_is_there(monkeypatch):
         gpus, "find", lambda: gpus._visible(gpus._answers(gpus._devices, Driver()), "0")
     )
     monkeypatch.setattr(driver, "find", lambda: there)
-    told = gpus.summary()
+    summary = gpus.summary()
 
-    assert ["Tesla T4"] == told["names"]
+    assert ["Tesla T4"] == summary["names"]
     assert ("580.95.05", 1, 0, True) == tuple(
-        told[k] for k in ("version", "libraries", "programs", "cuda")
+        summary[k] for k in ("version", "libraries", "programs", "cuda")
     )
 
 

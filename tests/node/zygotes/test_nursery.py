@@ -58,8 +58,10 @@ class House:
         self.source = root / "source"
         self.source.mkdir(exist_ok=True)
         self.agent = Agent(settings, tied=tied)
-        made = Made(key="k", python=sys.executable, directory=root, runner_path=str(self.installed))
-        self.agent._environments.of = lambda _image: made
+        built = Made(
+            key="k", python=sys.executable, directory=root, runner_path=str(self.installed)
+        )
+        self.agent._environments.of = lambda _image: built
         self.agent.watch(self.watched.changed, self.watched.said)
         self.count = 0
 
@@ -75,7 +77,7 @@ class House:
         """Start one more container; return when it is ready or has failed."""
         self.count += 1
         web = WebMethod(tag="web", attribute="web", kind=WebKind.ASGI)
-        told = {
+        fields = {
             "id": f"ta-{self.count}",
             "function": "web",
             "module": "script",
@@ -84,7 +86,7 @@ class House:
             "source": str(self.source),
         }
         self.watched.states.clear()
-        await self.agent.start(order(**{**told, **changes}), environ or {})
+        await self.agent.start(order(**{**fields, **changes}), environ or {})
         return await self.watched.until(State.READY, State.FAILED)
 
     async def get(self, container: Container) -> str:
@@ -138,18 +140,18 @@ async def house(tmp_path):
 async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(house, tmp_path):
     house.write("def say(): return [os.getpid(), os.getppid(), os.path.realpath(__file__)]")
     first, second = await house.start(), await house.start()
-    told = [eval(await house.get(container)) for container in (first, second)]
+    answers = [eval(await house.get(container)) for container in (first, second)]
     for container in (first, second):
         await house.agent.stop(container.id)
     await house.watched.until(State.GONE)
 
     assert ["forked", "forked"] == [first.origin, second.origin]
-    inits = [told[0][1], told[1][1]]
+    inits = [answers[0][1], answers[1][1]]
     assert 2 == len(set(inits))
     assert [
         [c.pid, init, str(house.source / "script.py")]
         for c, init in zip((first, second), inits, strict=True)
-    ] == told
+    ] == answers
 
     async def none_left() -> bool:
         return not (await house.agent.list()).containers
@@ -200,18 +202,18 @@ async def test_a_container_has_no_arguments_and_its_programs_can_be_interrupted(
 
 
 @pytest.mark.parametrize(
-    ("workdir", "found"),
+    ("workdir", "below"),
     [("/root", ""), ("/root/data", "/data"), ("new", "/new"), ("/not/there", ""), ("/", None)],
 )
 async def test_the_working_directory_is_the_app_s_where_the_original_s_is_below_its_home(
-    house, workdir, found
+    house, workdir, below
 ):
     (house.source / "data").mkdir()
     house.write("def say(): return os.getcwd()")
     steps = (Step(name="workdir", args={"path": workdir}),)
     container = await house.start(image=Image(steps=steps))
 
-    wanted = "/" if found is None else f"{house.source}{found}"
+    wanted = "/" if below is None else f"{house.source}{below}"
     assert wanted == await house.get(container)
 
 
@@ -253,9 +255,9 @@ async def test_a_process_that_the_user_s_code_has_forked_is_ended_without_its_co
         """
     )
     container = await either_house.start()
-    told = [await either_house.get(container) for _ in range(5)]
+    answers = [await either_house.get(container) for _ in range(5)]
 
-    assert [str([-signal.SIGTERM] * 5)] * 5 == told
+    assert [str([-signal.SIGTERM] * 5)] * 5 == answers
     assert [State.STARTING, State.READY] == either_house.watched.states
 
 
@@ -312,9 +314,9 @@ async def test_random_numbers_differ_from_container_to_container(house):
     first = await house.start()
     await house.learned("numpy")
     containers = [first, *[await house.start() for _ in range(3)]]
-    told = [eval(await house.get(container)) for container in containers]
+    answers = [eval(await house.get(container)) for container in containers]
 
-    for column in zip(*told, strict=True):
+    for column in zip(*answers, strict=True):
         assert 4 == len(set(column))
 
 
@@ -323,10 +325,13 @@ async def test_what_a_script_imports_is_loaded_ahead_for_the_next_one(house):
     house.write("import heavy\ndef say(): return heavy.AT")
     first = await house.start()
     await house.learned("heavy")
-    told = [await house.get(each) for each in (first, await house.start(), await house.start())]
+    answers = [
+        await house.get(container)
+        for container in (first, await house.start(), await house.start())
+    ]
 
-    assert told[0] != told[1]
-    assert told[1] == told[2]
+    assert answers[0] != answers[1]
+    assert answers[1] == answers[2]
 
 
 @pytest.mark.parametrize(
@@ -348,10 +353,10 @@ async def test_what_cannot_be_forked_is_imported_by_each_container_itself(
     house.write("import unsafe, safe\ndef say(): return [unsafe.AT, safe.AT]")
     await house.start()
     await house.learned("unsafe")
-    told = [eval(await house.get(await house.start())) for _ in range(2)]
+    answers = [eval(await house.get(await house.start())) for _ in range(2)]
 
-    assert told[0][0] != told[1][0]
-    assert told[0][1] == told[1][1]
+    assert answers[0][0] != answers[1][0]
+    assert answers[0][1] == answers[1][1]
     assert 1 == sum(
         f"`unsafe` is not preloaded for app web: {reason}" in m for m in caplog.messages
     )
@@ -360,10 +365,10 @@ async def test_what_cannot_be_forked_is_imported_by_each_container_itself(
 @pytest.mark.usefixtures("good_and_bad")
 async def test_an_unsafe_module_of_the_base_zygote_is_found_and_left_out(house, caplog):
     house.write("import good, bad\ndef say(): return [good.AT, bad.AT]")
-    told = [eval(await house.get(await house.start())) for _ in range(2)]
+    answers = [eval(await house.get(await house.start())) for _ in range(2)]
 
-    assert told[0][0] == told[1][0]
-    assert told[0][1] != told[1][1]
+    assert answers[0][0] == answers[1][0]
+    assert answers[0][1] != answers[1][1]
     assert any("`bad` is not preloaded: it opens a socket" in text for text in caplog.messages)
 
 
@@ -372,12 +377,12 @@ async def test_a_variable_that_an_import_has_looked_at_is_the_container_s_own(ho
     house.write("import picky\ndef say(): return [picky.TOKEN, os.environ.get('TOKEN')]")
     await house.start()
     await house.learned("picky")
-    told = [
+    answers = [
         await house.get(await house.start(environ))
         for environ in ({"TOKEN": "a"}, {"TOKEN": "b"}, {})
     ]
 
-    assert ["['a', 'a']", "['b', 'b']", "['none', None]"] == told
+    assert ["['a', 'a']", "['b', 'b']", "['none', None]"] == answers
 
 
 async def test_the_log_says_once_that_a_function_has_no_zygote(house, monkeypatch):
@@ -394,7 +399,7 @@ async def test_the_log_says_once_that_a_function_has_no_zygote(house, monkeypatc
     line = "each container imports its modules again: the zygote did not start: no room"
     await house.watched.line(line)
 
-    assert 1 == sum(line in each.text for each in house.watched.lines)
+    assert 1 == sum(line in logged.text for logged in house.watched.lines)
 
 
 async def test_a_local_module_wins_over_a_preloaded_one_of_its_name(house):
@@ -492,11 +497,11 @@ CLASS = {"function": "Model.*", "qualname": "Model", "is_class": True, "enable_m
 async def test_the_state_after_the_snap_hooks_is_forked(house):
     house.write(snapshot())
     containers = [await house.start(**CLASS) for _ in range(3)]
-    told = [eval(await house.get(container)) for container in containers]
+    answers = [eval(await house.get(container)) for container in containers]
 
-    assert 1 == len({by for by, *_ in told})
-    assert told[0][0] not in {container.pid for container in containers}
-    assert [[True, c.pid, c.id] for c in containers] == [rest for _, *rest in told]
+    assert 1 == len({by for by, *_ in answers})
+    assert answers[0][0] not in {container.pid for container in containers}
+    assert [[True, c.pid, c.id] for c in containers] == [rest for _, *rest in answers]
     await house.watched.line("loading")
     assert 1 == sum("loading" == line.text for line in house.watched.lines)
 
@@ -509,24 +514,24 @@ async def test_a_home_below_tmp_is_seen_by_a_snapshot_and_by_what_is_forked_from
         await house.agent.open()
         house.write(snapshot("open('/tmp/of-the-snapshot', 'w').close()"))
         containers = [await house.start(**CLASS) for _ in range(2)]
-        told = [eval(await house.get(container)) for container in containers]
+        answers = [eval(await house.get(container)) for container in containers]
         left = [[*Path(house.tmp_dir(container)).iterdir()] for container in containers]
         await house.agent.close()
 
     assert ["snapshot", "snapshot"] == [container.origin for container in containers]
-    assert 1 == len({by for by, *_ in told})
-    for each in left:
+    assert 1 == len({by for by, *_ in answers})
+    for paths in left:
         # What lies below the real /tmp and is needed is mounted here; the snapshot's own files are copied.
-        names = {path.name for path in each}
+        names = {path.name for path in paths}
         assert {Path(folder).name, "of-the-snapshot"} <= names
 
 
 async def test_a_state_that_cannot_be_forked_is_made_by_each_container_and_the_log_says_why(house):
     house.write(snapshot("import socket; self.socket = socket.socket()"))
     containers = [await house.start(**CLASS) for _ in range(2)]
-    told = [eval(await house.get(container)) for container in containers]
+    answers = [eval(await house.get(container)) for container in containers]
 
-    assert [container.pid for container in containers] == [by for by, *_ in told]
+    assert [container.pid for container in containers] == [by for by, *_ in answers]
     await house.watched.line("no memory snapshot: it opens a socket")
     assert 1 == sum("no memory snapshot" in line.text for line in house.watched.lines)
 
@@ -602,10 +607,10 @@ async def test_a_start_that_hangs_says_in_which_part(house):
 
 async def test_a_pool_that_is_forgotten_leaves_no_snapshot(house, tmp_path):
     house.write(snapshot())
-    told = eval(await house.get(await house.start(**CLASS)))
+    answer = eval(await house.get(await house.start(**CLASS)))
     await house.agent.forget(order(**CLASS).pool)
 
-    await until(lambda: not processes.lives(told[0]), "its process to end")
+    await until(lambda: not processes.lives(answer[0]), "its process to end")
     assert [] == list((tmp_path / "home" / "run" / "snapshots").iterdir())
 
 

@@ -58,12 +58,12 @@ HELLO = """
 
 
 def test_a_manifest_holds_what_was_declared(declare):
-    told = declare(HELLO)
-    function, called = told["manifest"]["functions"]
+    answer = declare(HELLO)
+    function, called = answer["manifest"]["functions"]
     (web,) = function["web"]
     (call,) = called["calls"]
 
-    assert "hello" == told["manifest"]["app_name"]
+    assert "hello" == answer["manifest"]["app_name"]
     assert ("hello", "script", "hello") == tuple(
         function[k] for k in ("name", "module", "qualname")
     )
@@ -81,14 +81,14 @@ def test_a_manifest_holds_what_was_declared(declare):
     assert ("POST", "hi", True) == tuple(
         web[k] for k in ("http_method", "label", "requires_proxy_auth")
     )
-    assert ["script.py"] == [file["path"] for file in told["manifest"]["files"]]
+    assert ["script.py"] == [file["path"] for file in answer["manifest"]["files"]]
     assert ["`routing_region` is accepted and has no effect here"] == [
-        text.split(": ", 1)[1] for text in told["warnings"]
+        text.split(": ", 1)[1] for text in answer["warnings"]
     ]
 
 
 def test_local_modules_travel_with_the_script_and_installed_ones_do_not(declare):
-    told = declare(
+    answer = declare(
         "import modal, words, package.inner, json, fastapi\n" + textwrap.dedent(HELLO),
         files={
             "words.py": "WORD = 1",
@@ -99,9 +99,9 @@ def test_local_modules_travel_with_the_script_and_installed_ones_do_not(declare)
     )
 
     assert {"script.py", "words.py", "package/__init__.py", "package/inner.py"} == {
-        file["path"] for file in told["manifest"]["files"]
+        file["path"] for file in answer["manifest"]["files"]
     }
-    assert len(told["watch"]) == 4
+    assert len(answer["watch"]) == 4
 
 
 def test_local_modules_that_a_function_imports_travel_too(declare):
@@ -117,12 +117,12 @@ def test_local_modules_that_a_function_imports_travel_too(declare):
         "venv/json.py": "",
     }
     script = HELLO + "    def more():\n        import json, later\n        import venv.json\n"
-    told = declare(script, files=files)
+    answer = declare(script, files=files)
 
     assert {
         "script.py", "later.py", "deep/er/__init__.py", "deep/er/thing.py", "deep/er/other.py",
         "deep/er/more.py", "deep/up.py",
-    } == {file["path"] for file in told["manifest"]["files"]}  # fmt: skip
+    } == {file["path"] for file in answer["manifest"]["files"]}  # fmt: skip
 
 
 def test_a_local_module_that_an_image_does_not_have_is_told(declare, tmp_path):
@@ -134,8 +134,8 @@ def test_a_local_module_that_an_image_does_not_have_is_told(declare, tmp_path):
     def warnings(image: str) -> list[str]:
         ref = "deep/script.py"
         text = script.replace("app =", f"I = {image}\napp =")
-        told = declare(None, files={**files, ref: text}, ref=ref)["warnings"]
-        return [warning for warning in told if "not uploaded" in warning]
+        answer = declare(None, files={**files, ref: text}, ref=ref)["warnings"]
+        return [warning for warning in answer if "not uploaded" in warning]
 
     plain = "modal.Image.debian_slim()"
     (warning,) = warnings(plain)
@@ -157,12 +157,12 @@ def test_what_is_left_out_is_told_and_what_cannot_travel_is_refused(declare, tmp
     files = {"data/a.txt": "a", "data/.git/HEAD": "", "data/env/pyvenv.cfg": "", "venv/x.py": ""}
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "circle").symlink_to(".")
-    told = declare(script, files=files)
+    answer = declare(script, files=files)
 
-    (warning,) = told["warnings"]
+    (warning,) = answer["warnings"]
     assert f"script.py:3: left out of {tmp_path}/data: `.git`, `circle`, `env`; " in warning
     assert warning.endswith('`ignore=["!**/.git"]` takes that in')
-    assert {"script.py", "data/a.txt"} == {file["path"] for file in told["manifest"]["files"]}
+    assert {"script.py", "data/a.txt"} == {file["path"] for file in answer["manifest"]["files"]}
 
     name = os.fsencode(tmp_path / "data") + b"/\xff.txt"
     with open(name, "w"):  # a name that is not UTF-8
@@ -192,15 +192,15 @@ def test_a_function_says_which_files_of_a_directory_are_ignored(declare):
     step = f'add_local_dir("data", "/root/data", ignore={ignore})'
     script = HELLO.replace('App("hello")', f'App("hello", image=modal.Image().{step})')
     files = {"data/a.txt": "", "data/b[1].txt": "", "data/b1.txt": "", "data/!c.txt": ""}
-    told = declare(script, files=files)
+    answer = declare(script, files=files)
 
     assert {"script.py", "data/a.txt", "data/b1.txt"} == {
-        file["path"] for file in told["manifest"]["files"]
+        file["path"] for file in answer["manifest"]["files"]
     }
 
 
 def test_modal_is_homeport_submodules_too(declare):
-    told = declare(
+    answer = declare(
         """
         import modal
         import modal.exception
@@ -222,7 +222,7 @@ def test_modal_is_homeport_submodules_too(declare):
         """
     )
 
-    assert "aliased" == told["manifest"]["app_name"]
+    assert "aliased" == answer["manifest"]["app_name"]
 
 
 CLASS = """
@@ -305,23 +305,23 @@ def test_a_package_that_is_missing_is_named_with_where_to_install_it(declare):
 
 
 def test_a_name_that_python_cannot_import_is_refused(declare):
-    told = declare(None, ref="my.app.py", files={"my.app.py": "x = 1", "notes.txt": "x"})
+    answer = declare(None, ref="my.app.py", files={"my.app.py": "x = 1", "notes.txt": "x"})
     other = declare(None, ref="notes.txt")
 
-    assert "cannot contain additional period characters" in told["error"]["message"]
+    assert "cannot contain additional period characters" in answer["error"]["message"]
     assert "is not a Python file" in other["error"]["message"]
 
 
 def test_a_near_miss_is_suggested(declare):
     assert "did you mean `script.py`?" in declare("x = 1", ref="scrip.py")["error"]["hint"]
-    told = declare("import modal\napp = modal.App('a')", ref="script.py::ap")
-    assert "script.py::app" in told["error"]["hint"]
-    told = declare("app = 1", ref="script.py:app")
-    assert "`script.py::app`" in told["error"]["hint"]
+    answer = declare("import modal\napp = modal.App('a')", ref="script.py::ap")
+    assert "script.py::app" in answer["error"]["hint"]
+    answer = declare("app = 1", ref="script.py:app")
+    assert "`script.py::app`" in answer["error"]["hint"]
 
 
 def test_a_module_is_loaded_by_its_dotted_name(declare):
-    told = declare(
+    answer = declare(
         None,
         "-m",
         ref="shop.web",
@@ -340,14 +340,14 @@ def test_a_module_is_loaded_by_its_dotted_name(declare):
         },
     )
 
-    assert "shop.web" == told["manifest"]["functions"][0]["module"]
+    assert "shop.web" == answer["manifest"]["functions"][0]["module"]
     assert {"shop/__init__.py", "shop/web.py", "shop/words.py"} == {
-        file["path"] for file in told["manifest"]["files"]
+        file["path"] for file in answer["manifest"]["files"]
     }
 
 
 def test_a_decorated_function_that_no_app_took_is_warned_of(declare):
-    told = declare(
+    answer = declare(
         """
         import modal
         app = modal.App("a")
@@ -361,7 +361,7 @@ def test_a_decorated_function_that_no_app_took_is_warned_of(declare):
         """
     )
 
-    (warning,) = told["warnings"]
+    (warning,) = answer["warnings"]
     assert warning.startswith("script.py:5: `lonely` is decorated and belongs to no app")
 
 
@@ -370,7 +370,7 @@ def test_what_a_script_prints_does_not_disturb_what_it_declares(declare):
 
 
 def test_an_images_files_travel_and_its_steps_are_recorded(declare):
-    told = declare(
+    answer = declare(
         """
         import modal
         image = (
@@ -386,7 +386,7 @@ def test_an_images_files_travel_and_its_steps_are_recorded(declare):
         """,
         files={"data.txt": "x", "folder/a.txt": "a", "folder/b/c.txt": "c"},
     )
-    steps = told["manifest"]["functions"][0]["image"]["steps"]
+    steps = answer["manifest"]["functions"][0]["image"]["steps"]
 
     assert ["debian_slim", "pip_install", "env", "add_local_file", "add_local_dir"] == [
         step["name"] for step in steps
@@ -394,12 +394,12 @@ def test_an_images_files_travel_and_its_steps_are_recorded(declare):
     assert ["flask>=3", "x", "y"] == steps[1]["args"]["packages"]
     assert "script.py:4" == steps[1]["where"]
     assert {"script.py", "data/data.txt", "folder/a.txt", "folder/b/c.txt"} == {
-        file["path"] for file in told["manifest"]["files"]
+        file["path"] for file in answer["manifest"]["files"]
     }
 
 
 def test_what_a_step_reads_travels_in_its_arguments_and_its_secrets_do_not(declare):
-    told = declare(
+    answer = declare(
         """
         import modal
         def train(n): pass
@@ -423,7 +423,7 @@ def test_what_a_step_reads_travels_in_its_arguments_and_its_secrets_do_not(decla
             "folder/a.txt": "a",
         },
     )
-    function = told["manifest"]["functions"][0]
+    function = answer["manifest"]["functions"][0]
     listed, copied, run = (step["args"] for step in function["image"]["steps"][1:])
 
     texts = {"requirements": "idna  # more\n# mine\nsix\n", "constraints": "six<2\n"}
@@ -449,8 +449,8 @@ def test_an_images_key_changes_with_the_files_and_functions_in_it(declare, path,
     """
 
     def steps(content: str, returned: str) -> list[dict]:
-        told = declare(script.format(returned), files={"folder/a.txt": content})
-        return [s["args"] for s in told["manifest"]["functions"][0]["image"]["steps"]]
+        answer = declare(script.format(returned), files={"folder/a.txt": content})
+        return [s["args"] for s in answer["manifest"]["functions"][0]["image"]["steps"]]
 
     changed = steps(text, "n") if path == "folder/a.txt" else steps("a", text)
 
@@ -459,10 +459,10 @@ def test_an_images_key_changes_with_the_files_and_functions_in_it(declare, path,
 
 
 def test_a_script_that_does_not_exist_is_watched_so_that_its_creation_is_seen(declare, tmp_path):
-    told = declare(None)
+    answer = declare(None)
 
-    assert "there is no file `script.py`" == told["error"]["message"]
-    assert str(tmp_path / "script.py") in told["watch"]
+    assert "there is no file `script.py`" == answer["error"]["message"]
+    assert str(tmp_path / "script.py") in answer["watch"]
 
 
 INCLUDED = """
@@ -495,6 +495,6 @@ def test_an_included_function_keeps_the_image_and_the_secrets_of_its_own_app(dec
     functions = declare(INCLUDED)["manifest"]["functions"]
 
     assert {"theirs": ("other", 1), "Theirs.*": ("other", 1), "ours": ("main", 0)} == {
-        each["name"]: (each["image"]["steps"][-1]["args"]["vars"]["WHO"], len(each["secrets"]))
-        for each in functions
+        spec["name"]: (spec["image"]["steps"][-1]["args"]["vars"]["WHO"], len(spec["secrets"]))
+        for spec in functions
     }

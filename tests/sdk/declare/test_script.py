@@ -16,38 +16,38 @@ def failure(tmp_path):
     def failure(text: str) -> ScriptError:
         path = tmp_path / "script.py"
         path.write_text(textwrap.dedent(text))
-        with pytest.raises(ScriptError) as caught:
+        with pytest.raises(ScriptError) as raised:
             script.load(str(path), is_module=False)
-        return caught.value
+        return raised.value
 
     return failure
 
 
 def test_one_line_needs_no_traceback(failure):
-    told = failure("x = 1\n1 / 0")
+    error = failure("x = 1\n1 / 0")
 
-    assert "script.py:2  1 / 0" == told.where
-    assert "" == told.traceback
+    assert "script.py:2  1 / 0" == error.where
+    assert "" == error.traceback
 
 
 def test_the_way_to_a_line_in_a_function_is_shown(failure):
-    told = failure("def f():\n    1 / 0\nf()")
+    error = failure("def f():\n    1 / 0\nf()")
 
-    assert "script.py:2  1 / 0" == told.where
-    assert "line 3, in <module>" in told.traceback
+    assert "script.py:2  1 / 0" == error.where
+    assert "line 3, in <module>" in error.traceback
 
 
 def test_a_library_that_raises_is_shown_below_the_line_that_called_it(failure):
-    told = failure("import json\njson.loads('{')")
+    error = failure("import json\njson.loads('{')")
 
-    assert "script.py:2  json.loads('{')" == told.where
-    assert "json/decoder.py" in told.traceback
+    assert "script.py:2  json.loads('{')" == error.where
+    assert "json/decoder.py" in error.traceback
 
 
 def test_a_cause_is_shown(failure):
-    told = failure("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError(1) from e")
+    error = failure("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError(1) from e")
 
-    assert "ZeroDivisionError" in told.traceback
+    assert "ZeroDivisionError" in error.traceback
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_cause_is_shown(failure):
     ],
 )
 def test_a_syntax_error_shows_its_line_and_a_mark_below_it(text, line, shown):
-    with pytest.raises(SyntaxError) as caught:
+    with pytest.raises(SyntaxError) as raised:
         compile(text, "/home/ada/app.py", "exec")
-    failure = _syntax_error(caught.value)
+    failure = _syntax_error(raised.value)
 
     assert shown == failure.traceback
     assert f"app.py:{line}" == failure.where

@@ -45,12 +45,20 @@ def test_options_are_checked_and_turned_into_the_contracts(inside):
         scaledown_window=10,
         timeout=20,
     )
-    told = options.target().options
+    options_sent = options.target().options
 
-    assert ((2.0, None), (128, 512), ("L4",)) == (told.cpu, told.memory_mib, told.gpu)
-    assert ({"A": "1"}, "/v") == (told.secrets[0].values, told.volumes[0].path)
-    assert Retries(max_retries=0, initial_delay_s=1.0, backoff=1.0) == told.retries
-    assert (3, 10.0, 20.0) == (told.max_containers, told.scaledown_window_s, told.timeout_s)
+    assert ((2.0, None), (128, 512), ("L4",)) == (
+        options_sent.cpu,
+        options_sent.memory_mib,
+        options_sent.gpu,
+    )
+    assert ({"A": "1"}, "/v") == (options_sent.secrets[0].values, options_sent.volumes[0].path)
+    assert Retries(max_retries=0, initial_delay_s=1.0, backoff=1.0) == options_sent.retries
+    assert (3, 10.0, 20.0) == (
+        options_sent.max_containers,
+        options_sent.scaledown_window_s,
+        options_sent.timeout_s,
+    )
     assert None is f.target().options
     assert 7 == options.local(7)
 
@@ -59,23 +67,27 @@ def test_later_options_are_added_and_replace(inside):
     first = f.with_options(cpu=2, timeout=5, env={"A": "1"})
     second = first.with_options(cpu=3, env={"B": "2"}).with_concurrency(max_inputs=4)
     third = second.with_batching(max_batch_size=2, wait_ms=5)
-    told = third.target().options
+    options_sent = third.target().options
 
     assert ((3.0, None), 5.0, [{"B": "2"}]) == (
-        told.cpu,
-        told.timeout_s,
-        [secret.values for secret in told.secrets],
+        options_sent.cpu,
+        options_sent.timeout_s,
+        [secret.values for secret in options_sent.secrets],
     )
-    assert (4, None, Batch(size=2, wait_ms=5)) == (told.max_inputs, told.target_inputs, told.batch)
+    assert (4, None, Batch(size=2, wait_ms=5)) == (
+        options_sent.max_inputs,
+        options_sent.target_inputs,
+        options_sent.batch,
+    )
     assert (2.0, None) == first.target().options.cpu
 
 
 def test_equal_options_have_one_endpoint_wherever_they_are_written(inside):
     secrets = [modal.Secret.from_dict({"A": "1"})]
-    one = f.with_options(secrets=secrets)
+    varied = f.with_options(secrets=secrets)
     other = f.with_options(secrets=[modal.Secret.from_dict({"A": "1"})])
 
-    assert one.target().endpoint == other.target().endpoint != f.target().endpoint
+    assert varied.target().endpoint == other.target().endpoint != f.target().endpoint
 
 
 def test_classes_and_what_is_looked_up_have_them_too(inside):
@@ -92,7 +104,7 @@ def test_classes_and_what_is_looked_up_have_them_too(inside):
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "text"),
+    ("keywords", "error", "text"),
     [
         ({"min_containers": 1}, TypeError, "min_containers"),
         ({"cpu": "much"}, exception.InvalidError, "cpu"),
@@ -106,10 +118,10 @@ def test_classes_and_what_is_looked_up_have_them_too(inside):
         ({"env": {"1": "a"}}, exception.InvalidError, "environment variable"),
     ],
 )
-def test_what_makes_no_sense_is_refused_at_once(given, error, text):
+def test_what_makes_no_sense_is_refused_at_once(keywords, error, text):
     for subject in (f, Model, modal.Function.from_name("a", "f"), modal.Cls.from_name("a", "M")):
         with pytest.raises(error, match=text):
-            subject.with_options(**given)
+            subject.with_options(**keywords)
 
 
 def test_concurrency_and_batches_have_bounds():
@@ -124,7 +136,7 @@ def test_concurrency_and_batches_have_bounds():
 
 
 def test_a_variant_is_asked_for_once_and_again_when_it_is_gone(tmp_path, monkeypatch):
-    asked = []
+    endpoints = []
     with served(tmp_path / "calls.sock") as functions:
 
         def double(x):
@@ -134,7 +146,7 @@ def test_a_variant_is_asked_for_once_and_again_when_it_is_gone(tmp_path, monkeyp
         target = varied.target()
 
         def make(asked_for):
-            asked.append(asked_for.endpoint)
+            endpoints.append(asked_for.endpoint)
             functions.apps[target.endpoint] = next(iter(functions.apps.values()))
             variants._made.add(target.endpoint)
             yield from ()
@@ -142,10 +154,10 @@ def test_a_variant_is_asked_for_once_and_again_when_it_is_gone(tmp_path, monkeyp
         monkeypatch.setattr(variants, "make", make)
         assert [2, 4] == [varied.remote(1), varied.remote(2)]
         assert [6, 8] == list(varied.map([3, 4]))
-        assert 1 == len(asked)
+        assert 1 == len(endpoints)
         del functions.apps[target.endpoint]
         assert 10 == varied.remote(5)
-        assert 2 == len(asked)
+        assert 2 == len(endpoints)
 
 
 def test_a_server_that_never_knows_the_variant_is_not_asked_for_ever(tmp_path, monkeypatch):
@@ -162,10 +174,10 @@ def test_a_server_that_never_knows_the_variant_is_not_asked_for_ever(tmp_path, m
 def test_the_request_for_a_variant_has_its_options(inside):
     target = modal.Function.from_name("shop", "f", version=3).with_options(cpu=2).target()
     steps = variants.make(target)
-    asked = next(steps)
+    request = next(steps)
 
-    assert "/v1/functions/shop/f/variants?version=3" == asked.target
-    assert {"cpu": [2.0, None]} == json.loads(asked.body)
+    assert "/v1/functions/shop/f/variants?version=3" == request.target
+    assert {"cpu": [2.0, None]} == json.loads(request.body)
     variants.forget(target)
     assert not variants.is_made(target)
     with pytest.raises(StopIteration):

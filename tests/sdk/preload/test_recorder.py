@@ -7,7 +7,7 @@ from homeport.node.zygotes.learned import BASE
 
 def test_a_module_that_another_one_makes_comes_with_it_alone(box):
     box.install(maker="import sys, types; sys.modules['made'] = types.ModuleType('made')", other="")
-    told = box.run(
+    printed = box.run(
         ["maker", "other"],
         """
         before = ["made" in sys.modules]
@@ -18,7 +18,7 @@ def test_a_module_that_another_one_makes_comes_with_it_alone(box):
         """,
     )
 
-    assert [[False, False], True] == told
+    assert [[False, False], True] == printed
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -26,12 +26,12 @@ def test_a_part_of_a_package_may_call_itself_otherwise(box, together):
     # As the machine code in websockets 17, `websocket.speedups`.
     box.install(package="", package__fast="__name__ = 'packages.fast'; value = 1", other="")
 
-    told = box.run(
+    printed = box.run(
         ["package.fast", "other"],
         "import package.fast; say(package.fast.value)",
         together=together,
     )
-    assert 1 == told
+    assert 1 == printed
 
 
 def test_what_every_base_zygote_imports_is_safe_all_at_once(box):
@@ -89,13 +89,13 @@ def test_an_import_that_changes_the_process_is_not_preloaded(box, text, together
     if "'there'" in text:
         box.install(there="")
         text = "import logging; logging.getLogger('there')"
-        told = box.run([], f"{text}\nsay(Recorder(shelf).load('a'))")
+        printed = box.run([], f"{text}\nsay(Recorder(shelf).load('a'))")
     else:
-        told = box.run(preload, script, together=together)
-        assert "unsafe" in told, told
-        told = told["unsafe"]
+        printed = box.run(preload, script, together=together)
+        assert "unsafe" in printed, printed
+        printed = printed["unsafe"]
 
-    assert UNSAFE.get(text, "it changes logging") in told
+    assert UNSAFE.get(text, "it changes logging") in printed
 
 
 def test_a_change_that_an_earlier_import_was_allowed_does_not_hide_a_later_one(box):
@@ -111,8 +111,8 @@ def test_a_change_that_an_earlier_import_was_allowed_does_not_hide_a_later_one(b
         "allowed",
         "again",
     ]
-    told = box.run(["other", "allowed", "again", "bad"], "say('preloaded')")
-    assert "it changes `other.value`" in told["unsafe"]
+    printed = box.run(["other", "allowed", "again", "bad"], "say('preloaded')")
+    assert "it changes `other.value`" in printed["unsafe"]
 
 
 REPEATED = {
@@ -175,12 +175,12 @@ def test_each_process_has_random_numbers_of_its_own(box):
 def forked():
     """Run the same in one of two forked children."""
     return """
-    told, tells = os.pipe()
+    readable, writable = os.pipe()
     if os.fork() == 0:
         import a
-        os.write(tells, json.dumps([a.R.random(), a.C.R.random()]).encode())
+        os.write(writable, json.dumps([a.R.random(), a.C.R.random()]).encode())
         os._exit(0)
-    theirs = json.loads(os.read(told, 1000))
+    theirs = json.loads(os.read(readable, 1000))
     import a
     say(theirs) if a.R.random() not in theirs else say([0, 0])
     """
@@ -190,11 +190,11 @@ def test_a_generator_of_numpy_is_seeded_again(box):
     box.install(a="import numpy; G = numpy.random.default_rng(); F = numpy.random.default_rng(7)")
     script = "import a, numpy; say([a.G.random(), a.F.random(), numpy.random.rand()])"
     two = f"""
-    told, tells = os.pipe()
+    readable, writable = os.pipe()
     if os.fork() == 0:
-        say = lambda value: os.write(tells, json.dumps(value).encode()) and os._exit(0)
+        say = lambda value: os.write(writable, json.dumps(value).encode()) and os._exit(0)
         {script}
-    theirs, mine = json.loads(os.read(told, 1000)), []
+    theirs, mine = json.loads(os.read(readable, 1000)), []
     import a, numpy
     say([theirs, [a.G.random(), a.F.random(), numpy.random.rand()]])
     """
@@ -225,6 +225,6 @@ def test_functions_that_watch_an_import_do_not_stay_in_its_modules(box):
         say([a.getpid is os.getpid, a.getcwd is os.getcwd, a.urandom is os.urandom,
              a.warn is warnings.warn, a.register is atexit.register])
     """
-    told = box.run(["a"], script)
+    printed = box.run(["a"], script)
 
-    assert [True] * 5 == told
+    assert [True] * 5 == printed

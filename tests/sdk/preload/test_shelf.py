@@ -5,7 +5,7 @@ import pytest
 
 def test_a_module_cannot_be_seen_before_it_is_imported_and_is_the_preloaded_one_then(box):
     box.install(a="import a_inner, time; AT = time.monotonic_ns()", a_inner="")
-    told = box.run(
+    printed = box.run(
         ["a"],
         """
         import importlib.util, time
@@ -18,12 +18,12 @@ def test_a_module_cannot_be_seen_before_it_is_imported_and_is_the_preloaded_one_
         """,
     )
 
-    assert [[False, False], True, True, True, True, "SourceFileLoader", True] == told
+    assert [[False, False], True, True, True, True, "SourceFileLoader", True] == printed
 
 
 def test_a_module_comes_with_what_its_own_import_had_brought_and_with_nothing_else(box):
     box.install(first="import shared, first_only", second="import shared", shared="", first_only="")
-    told = box.run(
+    printed = box.run(
         ["first", "second"],
         """
         import second
@@ -31,12 +31,12 @@ def test_a_module_comes_with_what_its_own_import_had_brought_and_with_nothing_el
         """,
     )
 
-    assert [True, True, False, False] == told
+    assert [True, True, False, False] == printed
 
 
 def test_a_submodule_is_no_attribute_of_its_package_before_it_is_imported(box):
     box.install(p="", p__sub="import p.other", p__other="", user="import p.sub")
-    told = box.run(
+    printed = box.run(
         ["user"],
         """
         import p
@@ -46,19 +46,19 @@ def test_a_submodule_is_no_attribute_of_its_package_before_it_is_imported(box):
         """,
     )
 
-    assert [False, False, True, True] == told
+    assert [False, False, True, True] == printed
 
 
 def test_modules_that_import_each_other_come_together(box):
     box.install(a="import b\nX = 1", b="import a\ndef x(): return a.X")
-    told = box.run(["a"], "import b; say([b.x(), 'a' in sys.modules])")
+    printed = box.run(["a"], "import b; say([b.x(), 'a' in sys.modules])")
 
-    assert [1, True] == told
+    assert [1, True] == printed
 
 
 def test_the_standard_library_is_as_hidden_as_the_rest(box):
     box.install(a="import decimal, importlib.metadata")
-    told = box.run(
+    printed = box.run(
         ["a"],
         """
         before = ["decimal" in sys.modules, hasattr(importlib, "metadata")]
@@ -67,7 +67,7 @@ def test_the_standard_library_is_as_hidden_as_the_rest(box):
         """,
     )
 
-    assert [[False, False], True, True] == told
+    assert [[False, False], True, True] == printed
 
 
 def test_a_variable_that_the_script_changes_above_an_import_counts(box):
@@ -120,13 +120,13 @@ def test_a_directory_that_the_script_adds_counts_where_it_has_the_module(box, en
     script = f"other = {str(tmp_path / 'other')!r}\n{entry}\nimport a, b; say(b.WHO)"
     harmless = box.run(["a"], script)
     (tmp_path / "other" / "b.py").write_text("WHO = 'other'")
-    told = box.run(["a"], script)
+    printed = box.run(["a"], script)
 
     assert "installed" == harmless
     if "insert" in entry:
-        assert "`b` would be found elsewhere: `sys.path` has changed" == told["changed"]
+        assert "`b` would be found elsewhere: `sys.path` has changed" == printed["changed"]
     else:
-        assert "installed" == told
+        assert "installed" == printed
 
 
 def test_a_module_that_was_missed_and_is_there_now_counts(box, tmp_path):
@@ -143,7 +143,7 @@ def test_a_module_that_was_missed_and_is_there_now_counts(box, tmp_path):
 
 def test_a_finder_of_the_user_s_that_is_first_wins(box):
     box.install(a="WHO = 'installed'")
-    told = box.run(
+    printed = box.run(
         ["a"],
         """
         import importlib.abc, importlib.machinery
@@ -157,19 +157,19 @@ def test_a_finder_of_the_user_s_that_is_first_wins(box):
         """,
     )
 
-    assert "mine" == told
+    assert "mine" == printed
 
 
 def test_a_stub_in_place_of_a_module_counts(box):
     box.install(a="import b", b="")
-    told = box.run(["a"], "import types; sys.modules['b'] = types.ModuleType('b')\nimport a")
+    printed = box.run(["a"], "import types; sys.modules['b'] = types.ModuleType('b')\nimport a")
 
-    assert "there is another `b`" == told["changed"]
+    assert "there is another `b`" == printed["changed"]
 
 
 def test_a_logger_that_the_script_asked_for_first_is_the_module_s_own(box):
     box.install(a="import logging; log = logging.getLogger('a.inner')")
-    told = box.run(
+    printed = box.run(
         ["a"],
         """
         mine = logging.getLogger("a.inner")
@@ -180,14 +180,14 @@ def test_a_logger_that_the_script_asked_for_first_is_the_module_s_own(box):
         """,
     )
 
-    assert [40, False, True] == told
+    assert [40, False, True] == printed
 
 
 def test_a_logger_that_the_script_asked_for_first_and_an_import_has_configured_counts(box):
     box.install(a="import logging; logging.getLogger('a.inner').setLevel(logging.ERROR)")
-    told = box.run(["a"], "import logging; logging.getLogger('a.inner')\nimport a")
+    printed = box.run(["a"], "import logging; logging.getLogger('a.inner')\nimport a")
 
-    assert "the logger a.inner is there already" == told["changed"]
+    assert "the logger a.inner is there already" == printed["changed"]
 
 
 def test_loggers_of_what_is_not_imported_are_not_there_to_be_disabled(box):
@@ -198,17 +198,17 @@ def test_loggers_of_what_is_not_imported_are_not_there_to_be_disabled(box):
         import a
         say(a.log.disabled)
     """
-    told = box.run(["a"], script)
+    printed = box.run(["a"], script)
 
-    assert told is False
+    assert printed is False
 
 
 def test_a_hidden_warning_counts_where_the_script_has_asked_to_see_it(box):
     box.install(a="import warnings; warnings.warn('old', DeprecationWarning)")
 
     assert "imported" == box.run(["a"], "import a; say('imported')")
-    told = box.run(["a"], "warnings.simplefilter('always')\nimport a")
-    assert "the warning filters have changed" == told["changed"]
+    printed = box.run(["a"], "warnings.simplefilter('always')\nimport a")
+    assert "the warning filters have changed" == printed["changed"]
 
 
 def test_the_working_directory_counts_where_an_import_asks_for_it(box):
@@ -222,10 +222,13 @@ def test_a_file_of_the_users_counts_where_an_import_has_opened_it(box):
     """A later version of the user's files has another one there."""
     box.install(a="open('notes.txt', 'a').close()", b="open('/dev/null').close()")
 
-    for name, told in (("a", "an import has read a file of another version"), ("b", "imported")):
+    for name, expected in (
+        ("a", "an import has read a file of another version"),
+        ("b", "imported"),
+    ):
         script = f"shelf.moves('/nowhere')\nimport {name}; say('imported')"
-        found = box.run([name], script)
-        assert told == (found["changed"] if isinstance(found, dict) else found)
+        printed = box.run([name], script)
+        assert expected == (printed["changed"] if isinstance(printed, dict) else printed)
 
 
 def test_a_file_that_was_written_anew_or_a_package_that_came_makes_the_shelf_stale(box):
@@ -235,21 +238,21 @@ def test_a_file_that_was_written_anew_or_a_package_that_came_makes_the_shelf_sta
 
     assert "" == box.run(["a"], "say(shelf.stale())")
     assert f"`{box.site / 'a.py'}` has changed" == box.run(["a"], f"{touch}; say(shelf.stale())")
-    told = box.run(["a"], f"{install}; say(shelf.stale())")
-    assert f"something was installed in `{box.site}`, or removed" == told
+    printed = box.run(["a"], f"{install}; say(shelf.stale())")
+    assert f"something was installed in `{box.site}`, or removed" == printed
 
 
 def test_which_variables_a_fork_must_have_is_known_before_it(box):
     box.install(
         a="import os; X = os.environ.get('SECRET'); os.environ['OWN'] = '1'; Y = os.environ['OWN']"
     )
-    told = box.run(
+    printed = box.run(
         ["a"],
         "say([shelf.unlike({'SECRET': 's'}), shelf.unlike({'SECRET': 't'}), shelf.unlike({'SECRET': 's', 'Z': '1'})])",
         SECRET="s",
     )
 
-    assert ["", "SECRET is another one", ""] == told
+    assert ["", "SECRET is another one", ""] == printed
 
 
 def test_once_requests_are_inside_what_differs_is_imported_from_its_file(box):
@@ -261,6 +264,6 @@ def test_once_requests_are_inside_what_differs_is_imported_from_its_file(box):
         import a
         say([a.V, heard])
     """
-    told = box.run(["a"], script)
+    printed = box.run(["a"], script)
 
-    assert ["late", ["V was changed"]] == told
+    assert ["late", ["V was changed"]] == printed

@@ -45,7 +45,7 @@ async def test_a_dockerfile_is_carried_out(house, base):
     contents = {"data.txt": "aa", "tools/a.sh": "bb", "tools/b.sh": "bb", "tools/c.txt": "cc"}
     for name, digest in contents.items():
         (house.given / digest).write_text(name)
-    made = await house.make(
+    built = await house.make(
         step(
             "from_dockerfile",
             text=DOCKERFILE,
@@ -54,22 +54,22 @@ async def test_a_dockerfile_is_carried_out(house, base):
         )
     )
 
-    assert "hello sailor\n" == house.text(made, "/srv/app/greeting")
-    assert "data.txt" == house.text(made, "/srv/app/copied.txt")
-    assert os.access(house.seen(made, "/srv/app/tools/a.sh"), os.X_OK)
-    assert "tools/c.txt" == house.text(made, "/srv/app/whole/tools/c.txt")
-    assert house.seen(made, "/srv/app/exec form").exists()
-    assert "from a script\n" == house.text(made, "/srv/app/script")
-    assert ("/srv/app", "/opt/bin:/usr/bin:/bin") == (made.workdir, made.environ["PATH"])
-    assert "WHO" not in made.environ
+    assert "hello sailor\n" == house.text(built, "/srv/app/greeting")
+    assert "data.txt" == house.text(built, "/srv/app/copied.txt")
+    assert os.access(house.seen(built, "/srv/app/tools/a.sh"), os.X_OK)
+    assert "tools/c.txt" == house.text(built, "/srv/app/whole/tools/c.txt")
+    assert house.seen(built, "/srv/app/exec form").exists()
+    assert "from a script\n" == house.text(built, "/srv/app/script")
+    assert ("/srv/app", "/opt/bin:/usr/bin:/bin") == (built.workdir, built.environ["PATH"])
+    assert "WHO" not in built.environ
 
 
 async def test_lines_of_a_dockerfile_go_on_with_an_image(house, base):
-    made = await house.make(
+    built = await house.make(
         base, step("dockerfile_commands", commands=["ENV X=1", "RUN echo $X > /x", "WORKDIR /w"])
     )
 
-    assert ("1\n", "1", "/w") == (house.text(made, "/x"), made.environ["X"], made.workdir)
+    assert ("1\n", "1", "/w") == (house.text(built, "/x"), built.environ["X"], built.workdir)
 
 
 @pytest.mark.parametrize(
@@ -126,27 +126,27 @@ RUN cat /usr/bin/tool /bin/tool
 
 
 async def test_stages_are_built_and_only_what_is_copied_is_in_the_image(house, base):
-    made = await house.make(dockerfile(base, STAGES))
+    built = await house.make(dockerfile(base, STAGES))
 
-    assert "built\n" == house.text(made, "/srv/out/tool")
-    assert "tool" == os.readlink(house.seen(made, "/srv/out/link"))
-    assert 0o600 == house.seen(made, "/srv/two").stat().st_mode & 0o777
-    assert "1" == made.environ["FROM_BASE"]
+    assert "built\n" == house.text(built, "/srv/out/tool")
+    assert "tool" == os.readlink(house.seen(built, "/srv/out/link"))
+    assert 0o600 == house.seen(built, "/srv/two").stat().st_mode & 0o777
+    assert "1" == built.environ["FROM_BASE"]
     # `/bin` is a link to `usr/bin` in this image, and stays one.
-    assert not any((Path(lower) / "bin").is_dir() for lower in made.lowers[1:])
+    assert not any((Path(lower) / "bin").is_dir() for lower in built.lowers[1:])
 
 
 async def test_files_are_copied_from_another_image(house, base, registry):
     layer = registries.layer({"opt/data/a": "A", "opt/data/b": "B"})
     other = registry.push("other-files:1", [layer])
-    made = await house.make(
+    built = await house.make(
         dockerfile(base, f"COPY --from={other} /opt/data/ /srv/\nRUN cat /srv/a /srv/b")
     )
     again = await house.make(
         base, step("dockerfile_commands", commands=[f"COPY --from={other} /opt/data/a /a"])
     )
 
-    assert "A" == house.text(made, "/srv/a") == house.text(again, "/a")
+    assert "A" == house.text(built, "/srv/a") == house.text(again, "/a")
     failure = await house.fails(dockerfile(base, f"COPY --from={other} /no/thing /x"))
     assert "there is no `/no/thing` to copy from" in failure.message
 
@@ -184,12 +184,12 @@ EOF
 
 
 async def test_here_documents_are_files_and_scripts(house, base):
-    made = await house.make(dockerfile(base, DOCUMENTS))
+    built = await house.make(dockerfile(base, DOCUMENTS))
 
-    assert "hello sailor\n" == house.text(made, "/srv/one")
-    assert "hello $WHO\n" == house.text(made, "/srv/two")
-    assert "indented\n" == house.text(made, "/etc/motd")
-    assert "in a shell: sailor\nafter\n" == house.text(made, "/srv/three")
+    assert "hello sailor\n" == house.text(built, "/srv/one")
+    assert "hello $WHO\n" == house.text(built, "/srv/two")
+    assert "indented\n" == house.text(built, "/etc/motd")
+    assert "in a shell: sailor\nafter\n" == house.text(built, "/srv/three")
 
 
 def archive(files: dict[str, str]) -> bytes:
@@ -215,11 +215,11 @@ async def test_an_added_archive_is_unpacked(house, base, ending, compress):
     (house.given / "aa").write_bytes(compress(archive({"d/a": "in it", ".wh.kept": "k"})))
     name = f"a.{ending}"
     text = f"ADD {name} /srv/new\nCOPY {name} /srv/"
-    made = await house.make(dockerfile(base, text, files={name: "aa"}))
+    built = await house.make(dockerfile(base, text, files={name: "aa"}))
 
-    assert "in it" == house.text(made, "/srv/new/d/a")
-    assert "k" == house.text(made, "/srv/new/.wh.kept")
-    assert house.seen(made, f"/srv/{name}").is_file()
+    assert "in it" == house.text(built, "/srv/new/d/a")
+    assert "k" == house.text(built, "/srv/new/.wh.kept")
+    assert house.seen(built, f"/srv/{name}").is_file()
 
 
 async def test_an_added_archive_cannot_leave_its_directory(house, base):
@@ -255,14 +255,14 @@ async def test_a_url_is_added_if_it_is_what_the_dockerfile_says(house, base, sit
     digest = hashlib.sha256(b"downloaded").hexdigest()
     url = f"{site}/tool.bin"
     text = f"ADD --checksum=sha256:{digest} --chmod=755 {url} /opt/\nADD {url} /x"
-    made = await house.make(dockerfile(base, text))
+    built = await house.make(dockerfile(base, text))
     wrong = await house.fails(dockerfile(base, f"ADD --checksum=sha256:{'0' * 64} {url} /x"))
     missing = await house.fails(dockerfile(base, f"ADD {site}/none /x"))
     leads = await house.fails(dockerfile(base, f"ADD {site}/leads /x"))
 
-    assert "downloaded" == house.text(made, "/opt/tool.bin")
-    assert 0o755 == house.seen(made, "/opt/tool.bin").stat().st_mode & 0o777
-    assert 0o600 == house.seen(made, "/x").stat().st_mode & 0o777
+    assert "downloaded" == house.text(built, "/opt/tool.bin")
+    assert 0o755 == house.seen(built, "/opt/tool.bin").stat().st_mode & 0o777
+    assert 0o600 == house.seen(built, "/x").stat().st_mode & 0o777
     assert f"it has the checksum sha256:{digest}" in wrong.message
     assert "404" in missing.message
     assert "'file:///etc/hostname' is not allowed" in leads.message
@@ -281,12 +281,12 @@ async def test_mounts_of_a_run_are_there_for_it_alone(house, base):
         "FROM base\nRUN --mount=type=bind,from=0,source=/from,target=/m cat /m/s > /s\n"
         "RUN test ! -e /run/secrets/token && test ! -e /t"
     )
-    made = await house.make(dockerfile(base, text, files={"d/f": "aa"}))
+    built = await house.make(dockerfile(base, text, files={"d/f": "aa"}))
     missing = await house.fails(
         dockerfile(base, "RUN --mount=type=secret,id=nobody,required=true true")
     )
 
-    assert "staged\n" == house.text(made, "/s")
+    assert "staged\n" == house.text(built, "/s")
     assert "no secret of the step has `nobody`" in missing.message
     left = [
         path for path in house.root.glob("*/files/**/*") if path.name in ("token", "a", "b", "g")
@@ -296,13 +296,13 @@ async def test_mounts_of_a_run_are_there_for_it_alone(house, base):
 
 async def test_an_image_from_nothing_takes_its_files_from_others(house, base):
     tag = base.args["tag"]
-    made = await house.make(
+    built = await house.make(
         step("from_scratch"),
         step("dockerfile_commands", commands=[f"COPY --from={tag} / /", "ENV PATH=/usr/bin"]),
     )
 
-    assert "/usr/bin/python3" == made.python
-    assert "/usr/bin" == made.environ["PATH"]
+    assert "/usr/bin/python3" == built.python
+    assert "/usr/bin" == built.environ["PATH"]
 
 
 @pytest.mark.parametrize("name", ["../../../outside", "/abs", "a/../../outside"])

@@ -38,15 +38,15 @@ async def test_a_registrys_image_has_its_files_its_variables_and_its_python(
         Env=["PATH=/usr/bin:/bin", "COLOUR=green"],
         WorkingDir="/srv",
     )
-    made = await house.make(
+    built = await house.make(
         step("from_registry", tag=tag), commands("cat hello", "test ! -e /etc/gone", "echo $COLOUR")
     )
 
-    assert "hello\n" == house.text(made, "/srv/hello")
+    assert "hello\n" == house.text(built, "/srv/hello")
     assert ("/usr/bin/python3", "/srv", "green") == (
-        made.python,
-        made.workdir,
-        made.environ["COLOUR"],
+        built.python,
+        built.workdir,
+        built.environ["COLOUR"],
     )
     assert ["$ cat hello", "hello", "$ test ! -e /etc/gone", "$ echo $COLOUR", "green"] == [
         line.removeprefix("run_commands: ") for line in house.said if line.startswith("run_c")
@@ -68,29 +68,29 @@ async def test_layers_are_unpacked_once_whichever_images_have_them(house, regist
 
 async def test_a_digest_is_a_reference_too(house, registry, system):
     tag = registry.push("digested:1", [system])
-    made = await house.make(step("from_registry", tag=f"{tag}@{registry.pushed[-1]}"))
+    built = await house.make(step("from_registry", tag=f"{tag}@{registry.pushed[-1]}"))
 
-    assert 1 == len(made.lowers)
+    assert 1 == len(built.lowers)
 
 
 async def test_a_step_is_built_once_and_again_where_it_is_forced(house, base, tmp_path):
-    told = commands("cat /proc/sys/kernel/random/uuid > /uuid")
-    first = house.text(await house.make(base, told), "/uuid")
-    said = len(house.said)
-    again = house.text(await house.make(base, told), "/uuid")
+    random_step = commands("cat /proc/sys/kernel/random/uuid > /uuid")
+    first = house.text(await house.make(base, random_step), "/uuid")
+    count = len(house.said)
+    again = house.text(await house.make(base, random_step), "/uuid")
     anew = commands("cat /proc/sys/kernel/random/uuid > /uuid", force_build=True)
     forced = [house.text(await house.make(base, anew), "/uuid") for _ in range(2)]
     house.source = house.source.with_name("rv-2")  # another deploy
     forced.append(house.text(await house.make(base, anew), "/uuid"))
 
     assert first == again != forced[0] == forced[1] != forced[2]
-    assert said < len(house.said)
+    assert count < len(house.said)
     assert [] == house.half()
 
 
 async def test_two_builds_at_once_are_one(house, base):
-    told = base, commands("cat /proc/sys/kernel/random/uuid > /uuid")
-    first, second = await asyncio.gather(house.make(*told), house.make(*told))
+    steps = base, commands("cat /proc/sys/kernel/random/uuid > /uuid")
+    first, second = await asyncio.gather(house.make(*steps), house.make(*steps))
 
     assert first == second
     assert 1 == sum("> /uuid" in line for line in set(house.said))
@@ -103,7 +103,7 @@ async def test_steps_see_their_layers_and_nothing_of_this_machine(house, base, t
         "REGISTRY_USERNAME": "u",
         "REGISTRY_PASSWORD": "never-seen",
     }
-    made = await house.make(
+    built = await house.make(
         base,
         step("env", vars={"A": "1"}),
         step("workdir", path="/work"),
@@ -115,10 +115,10 @@ async def test_steps_see_their_layers_and_nothing_of_this_machine(house, base, t
         ),
     )
 
-    assert {"work", "root", "usr"} <= {*house.text(made, "/root/top").split()}
-    assert "/work\n" == house.text(made, "/root/cwd")
-    assert not (Path(made.lowers[-1]) / "etc/group").is_file()
-    assert ("/work", "1") == (made.workdir, made.environ["A"])
+    assert {"work", "root", "usr"} <= {*house.text(built, "/root/top").split()}
+    assert "/work\n" == house.text(built, "/root/cwd")
+    assert not (Path(built.lowers[-1]) / "etc/group").is_file()
+    assert ("/work", "1") == (built.workdir, built.environ["A"])
 
 
 async def test_what_a_step_removed_stays_removed_and_its_directories_are_new(house, base):
@@ -133,7 +133,7 @@ async def test_what_a_step_removed_stays_removed_and_its_directories_are_new(hou
 
 
 async def test_the_variables_of_an_image_do_not_reach_what_makes_its_cell(house, base, tmp_path):
-    """A library that is loaded before the cell is made would see the host."""
+    """A library that is loaded before the cell is built would see the host."""
     log = tmp_path / "loaded"
     await house.make(
         base, step("env", vars={"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(log)}), commands("ls")
@@ -215,38 +215,38 @@ async def test_a_full_disk_is_said_and_leaves_no_half_layer(house, base, monkeyp
 
 async def test_prune_keeps_the_layers_that_an_image_stands_on(house, base, registry, system):
     kept = (base, commands("touch /kept"))
-    made = await house.make(*kept)
+    built = await house.make(*kept)
     other = registry.push("other:1", [system, registries.layer({"srv/other": "1"})])
     await house.make(step("from_registry", tag=other))
     gone = await house.images.prune([Image(steps=kept)])
 
-    assert [("from_registry " + other,)] == [each.steps for each in gone]
-    assert all(Path(lower).is_dir() for lower in made.lowers)
+    assert [("from_registry " + other,)] == [removed.steps for removed in gone]
+    assert all(Path(lower).is_dir() for lower in built.lowers)
     assert 2 == len([d for d in house.root.iterdir() if (d / "files").is_dir()])
 
 
 async def test_a_later_server_finds_what_was_built(house, base):
     steps = (base, commands("touch /x"), step("workdir", path="/later"))
-    made = await house.make(*steps)
+    built = await house.make(*steps)
     later = Environments(house.root, rooted=True)
     later.sweep()
 
-    assert made == later.of(Image(steps=steps))
+    assert built == later.of(Image(steps=steps))
     with pytest.raises(ImageError, match="containers are not isolated"):
         Environments(house.root).of(Image(steps=steps))
 
 
 async def test_packages_are_installed_into_the_images_own_python(house, base):
-    made = await house.make(
+    built = await house.make(
         base,
         step("pip_install", packages=["six==1.17.0"]),
         commands("python -c 'import six; print(six.__version__, six.__file__)'"),
     )
 
-    told = next(line for line in house.said if line.startswith("run_commands: 1.17.0"))
-    assert "/run/" not in told
+    installed = next(line for line in house.said if line.startswith("run_commands: 1.17.0"))
+    assert "/run/" not in installed
     assert any("six==1.17.0" in line for line in house.said)
-    assert not any("/uv" in str(p) for p in Path(made.lowers[1]).glob("root/.cache/*"))
+    assert not any("/uv" in str(p) for p in Path(built.lowers[1]).glob("root/.cache/*"))
 
 
 async def test_a_package_that_is_not_there_is_named_with_its_place(house, base):
@@ -268,7 +268,7 @@ async def test_a_function_runs_in_the_image_and_what_it_writes_is_in_the_layer(h
         "    import time; time.sleep(60)\n"
     )
     env = step("env", vars={"A": "1"})
-    made = await house.make(
+    built = await house.make(
         base, env, step("run_function", module="app", qualname="warm", args=["m"])
     )
     failure = await house.fails(base, env, step("run_function", module="app", qualname="fails"))
@@ -277,7 +277,7 @@ async def test_a_function_runs_in_the_image_and_what_it_writes_is_in_the_layer(h
         base, step("run_function", module="app", qualname="hangs", timeout=0.5)
     )
 
-    assert "1" == house.text(made, "/models/m")
+    assert "1" == house.text(built, "/models/m")
     assert "`fails`: KeyError: 'no such model'" in failure.message
     assert "homeport/runner" not in failure.traceback
     assert "`hangs` took longer than 0.5 s" in late.message
@@ -287,13 +287,13 @@ async def test_copied_files_are_where_they_were_to_be(house, base):
     (house.given / "ab").write_text("one")
     (house.given / "cd").write_text("two")
     files = {"data/one": "ab", "/srv/two": "cd"}
-    made = await house.make(
+    built = await house.make(
         base,
         step("add_local_dir", remote_path="/", copy=True, files=files),
         commands("cat /root/data/one"),
     )
 
-    assert "two" == house.text(made, "/srv/two")
+    assert "two" == house.text(built, "/srv/two")
     assert "run_commands: one" in house.said
 
 
@@ -301,10 +301,10 @@ async def test_copied_files_are_where_they_were_to_be(house, base):
 
 
 def _answering(version: str, libc: str) -> dict[str, str]:
-    told = (
+    answer = (
         f'{{"path": "/usr/bin/python3", "version": "{version}", "libc": "{libc}", "held": false}}'
     )
-    return {"usr/bin/python3": f"#!/bin/sh\necho '{told}'\n"}
+    return {"usr/bin/python3": f"#!/bin/sh\necho '{answer}'\n"}
 
 
 @pytest.mark.parametrize(
@@ -358,18 +358,18 @@ async def test_a_private_registry_wants_the_secret(house, able, tmp_path, system
         house.secrets["REGISTRY_PASSWORD"] = "wrong-one"
         wrong = await house.fails(pull)
         house.secrets["REGISTRY_PASSWORD"] = registries.PASSWORD
-        made = await house.make(pull)
+        built = await house.make(pull)
 
     assert "unauthorized" in without.message.lower() or "authentication" in without.message
     assert "lacks `REGISTRY_PASSWORD`" in half.message
     assert "wrong-one" not in wrong.message + wrong.traceback
-    assert 1 == len(made.lowers)
+    assert 1 == len(built.lowers)
     assert [] == list(house.root.glob("**/auth.json"))
 
 
 async def test_an_image_is_compiled_once_it_serves_and_its_next_zygote_has_that(house, base):
     image = Image(steps=(base, step("pip_install", packages=["six==1.17.0"])))
-    made = await house.make(*image.steps)
+    built = await house.make(*image.steps)
     (house.source / "app.py").write_text("x = 1\n")
     house.images.compile(image, str(house.source))
     (task,) = house.images._compiler._tasks
@@ -377,9 +377,9 @@ async def test_an_image_is_compiled_once_it_serves_and_its_next_zygote_has_that(
     after = house.images.of(image)
 
     # The layers that a zygote uses already stay as they are.
-    assert made.lowers == after.lowers[:-1]
-    assert made.key == after.key
-    assert [] == [path for lower in made.lowers[1:] for path in Path(lower).rglob("*.pyc")]
+    assert built.lowers == after.lowers[:-1]
+    assert built.key == after.key
+    assert [] == [path for lower in built.lowers[1:] for path in Path(lower).rglob("*.pyc")]
     assert any("six." in path.name for path in Path(after.lowers[-1]).rglob("*.pyc"))
     assert 1 == len([*(house.source / "__pycache__").iterdir()])
     assert after == Environments(house.root, rooted=True).of(image)
