@@ -115,6 +115,8 @@ def test_an_agent_in_the_foreground_starts_again_and_down_ends_its_containers(
         "another agent",
     )
     until_connected(terminal, 2)
+    command.process.send_signal(signal.SIGHUP)  # as an upgrade does
+    until_connected(terminal, 3)
     assert processes.lives(pid)
     terminal.run("down")
 

@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
+from typing import NoReturn
 
 from homeport import private
 from homeport import settings as all_settings
@@ -73,9 +74,10 @@ def main() -> int:
             if ONLY_JOIN in words:
                 asyncio.run(_joined(Place(settings.home), joining))
                 return Ending.SIGNAL
+            ready, left = _nothing, Ending.SIGNAL
             if KEPT in words:
-                return asyncio.run(run(settings, joining, own_log, runner=runner, ready=_ready))
-            asyncio.run(run(settings, joining, own_log, runner=runner, ready=_nothing))
+                ready, left = _ready, Ending.HANDED_OVER
+            asyncio.run(run(settings, joining, own_log, runner=runner, ready=ready, left=left))
             return Ending.SIGNAL
     except Removed as removed:
         return _removed(str(removed), is_kept=KEPT in words)
@@ -94,8 +96,12 @@ async def run(
     *,
     runner: tuple[str, ...],
     ready: Callable[[], None],
-) -> Ending:
-    """Join if this machine has not joined, and be its agent until a signal; raises `Removed` if it was removed."""
+    left: Ending,
+) -> None:
+    """Join if this machine has not joined, and be its agent until a signal; raises `Removed` if it was removed.
+
+    `left`: the exit code of an agent that ends alone.
+    """
     files = Place(settings.home)
     name, address, there = await _joined(files, joining)
     ended, alone = asyncio.Event(), asyncio.Event()
@@ -135,15 +141,21 @@ async def run(
         raise removed
     if not alone.is_set():
         await agent.close()
-        await served.settled(LAST_WORDS_S)
-        await port.close()
-    else:
-        await port.leave()
+    await served.settled(LAST_WORDS_S)
+    if alone.is_set():
+        await _leave(port, left)
+    await port.close()
     dialer.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await dialer
     await served.close()
-    return Ending.HANDED_OVER if alone.is_set() else Ending.SIGNAL
+
+
+async def _leave(port: PeerPort, code: Ending) -> NoReturn:
+    """End this process at once: the end of its loop would cancel the tasks of containers, and end those."""
+    await port.leave()
+    logging.shutdown()
+    os._exit(code)
 
 
 async def end(settings: Settings) -> None:
