@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from homeport.contract.errors import IngressError
+from homeport.contract.errors import Failure, IngressError
 from homeport.contract.manifest import FunctionSpec
 from homeport.contract.scope import MAIN
 from homeport.contract.traffic import PoolKey
@@ -89,14 +89,16 @@ def elapsed() -> float:
     return asyncio.get_running_loop().time()
 
 
-def faulty(house: House, *calls: str, times: int = 10**9) -> list[str]:
+def faulty(
+    house: House, *calls: str, times: int = 10**9, error: Failure | None = None
+) -> list[str]:
     """Make the first `times` of these calls fail; return the list of calls that have failed."""
     failed = []
 
     async def fault(call, what, when):
         if call in calls and when == "before" and len(failed) < times:
             failed.append(call)
-            raise IngressError("the disk is full")
+            raise error or IngressError("the disk is full")
 
     house.ingress.fault = fault
     return failed

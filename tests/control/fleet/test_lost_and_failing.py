@@ -7,7 +7,7 @@ import pytest
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import State
-from homeport.contract.errors import Failure
+from homeport.contract.errors import Failure, NodeLost
 from homeport.contract.traffic import PoolKey
 from tests.control.fleet.house import KEY, House, elapsed, faulty
 from tests.fakes import FakeNode, no_fault
@@ -211,5 +211,23 @@ def test_a_pool_in_back_off_takes_nobodys_room_although_it_has_visitors():
 
             assert bad.failures > 3
             assert len(set(answered)) <= 4  # one for each of its tries
+
+    virtually(story())
+
+
+def test_a_container_whose_node_is_lost_before_it_is_attached_is_no_failed_start():
+    async def story():
+        async with House(max_containers=1) as house:
+            house.pool.ephemeral = True  # so that a visitor would hear of a failed start
+            error = NodeLost("the node `b` is lost")
+            failed = faulty(house, "attach", times=1, error=error)
+            await house.ingress.visit(KEY)
+
+            assert ["attach"] == failed
+            assert (0, 0) == (house.pool.failures, house.pool.failed_starts)
+            assert "a start is tried again: the node `b` is lost" in [
+                line.text for line in house.said
+            ]
+            assert 1 == len(house.node.containers)
 
     virtually(story())

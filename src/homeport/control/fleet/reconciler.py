@@ -359,6 +359,11 @@ class Reconciler:
             await self._ingress.attach(
                 pool.key, member.id, container.address, pool.slots, shared=shared
             )
+        except NodeLost as failure:  # found again by `_compare` if its node comes back
+            self._pools.discharge(member.id)
+            self._note(pool, f"a start is tried again: {failure.message}")
+            self.wake(pool)
+            return ""
         except Exception as error:
             log.exception("cannot attach %s", member.id)
             self._nodes.stop(member.id)
