@@ -18,6 +18,7 @@ class FakeGuards:
         self.splits: dict[str, Split] = {}
         self.peers: dict[str, Peer] = {}  # the other machines
         self.peer_pem = ""
+        self.admits = 0  # the port for containers of other machines
         self.captures: dict[str, str] = {}  # endpoint -> what its containers are told
 
     async def peer(self, node: str, there: Peer | None) -> None:
@@ -26,6 +27,11 @@ class FakeGuards:
                 self.peers.pop(node, None)
             else:
                 self.peers[node] = there
+
+    async def admit(self, host: str, port: int) -> int:
+        async with self._call("admit", host):
+            self.admits = port or 7602
+            return self.admits
 
     async def peer_certificate(self, pem: str) -> None:
         async with self._call("peer_certificate"):

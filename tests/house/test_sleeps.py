@@ -65,6 +65,7 @@ TAKES_TIME = {
     "journeys/test_cold_starts.py:test_a_slow_import_and_a_slow_hook_are_found_by_name_in_their_parts": "the import is slow",
     "journeys/test_deploy.py:test_one_request_at_a_time_is_the_default": "two requests would overlap in that time",
     "journeys/test_lost_machines.py:FUNCTION": "a request lasts while a machine dies",
+    "journeys/test_elsewhere.py:THERE": "work goes on after a response, and a request lasts while the control plane is killed",
     "journeys/test_limits.py:test_who_waits_for_a_single_use_container_waits_until_the_one_before_has_ended": "longer than a request looks for a container by itself",
     "node/zygotes/test_nursery.py:test_what_a_snapshot_took_counts_for_the_start_that_waited_for_it": "a start is measured",
     "runner/servers/test_as_under_uvicorn.py:SYSTEM_EXIT": "the app does not see what ends the loop",

@@ -12,7 +12,9 @@ from aiohttp import web
 
 from homeport.contract.traffic import Endpoint, Pass, PoolKey
 from homeport.ingress.haproxy import HAProxy
+from homeport.link.authority import Authority
 from homeport.settings import Settings
+from tests.ingress.machines import A, Machine
 
 POOL = PoolKey("app", "f", "rv-1")
 
@@ -185,3 +187,19 @@ async def routed(ingress: HAProxy, pool: PoolKey = POOL, **changes) -> str:
     told = {"id": f"e-{port}", "hosts": (f"e-{port}.localhost",), **changes}
     await ingress.route(Endpoint(pool=pool, local_port=port, **told))
     return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def ca(make_settings) -> Authority:
+    """The cluster's CA, in the ingress's home."""
+    made = Authority(make_settings().home / "cluster")
+    made.open()
+    return made
+
+
+@pytest.fixture
+async def machine(tmp_path, ca, upstream):
+    """Another machine, `a`. Its HAProxy ends before the containers do."""
+    made = await Machine(tmp_path, ca, A).open()
+    yield made
+    await made.port.close()

@@ -18,8 +18,10 @@ from tests.certificates import Authority
 
 GOLDEN = Path(__file__).parent / "golden"
 PEERS = {
-    "a": Peer(host="10.0.0.2", port=7601, name=Identity(name="a", id="0" * 32).host),
-    "b": Peer(host="2001:db8::2", port=7700, name=Identity(name="b", id="1" * 32).host),
+    "a": Peer(host="10.0.0.2", port=7601, name=Identity(name="a", id="0" * 32).host, id="0" * 32),
+    "b": Peer(
+        host="2001:db8::2", port=7700, name=Identity(name="b", id="1" * 32).host, id="1" * 32
+    ),
 }
 CASES = {
     "loopback": {"requests_per_s": 0},
@@ -69,6 +71,7 @@ def render(
     calls: int = 4,
     urls: int = 5,
     secure: int = 6,
+    nodes: int = 7,
 ) -> str:
     """Return the configuration of one case."""
     told = {
@@ -77,6 +80,9 @@ def render(
         "api": f"{directory}/control.sock",
         "inside": f"{directory}/inside.sock",
         "remote": f"{directory}/remote.sock",
+        "nodes_calls": f"{directory}/nodes.sock",
+        "urls_socket": f"{directory}/urls.sock",
+        "peers": {},
         "listeners": (descriptor,),
         "calls": calls,
         "urls": urls,
@@ -87,6 +93,8 @@ def render(
         "backends": {"b": 2, "u": 1},
         **CASES[name],
     }
+    if told["peers"]:
+        told["nodes"] = nodes
     if told.get("secure") is not None:
         told["secure"] = secure
     return config.render(Config(**told))
@@ -111,9 +119,9 @@ def test_haproxy_takes_it_without_a_warning(name, tmp_path):
     (tmp_path / "crt-list").write_text("a.pem a.localhost\n")
     with contextlib.ExitStack() as opened:
         listeners = [opened.enter_context(socket.create_server(("127.0.0.1", 0)))]
-        for each in ("calls", "urls", "secure"):
+        for each in ("calls", "urls", "secure", "nodes"):
             listeners.append(opened.enter_context(socket.socket(socket.AF_UNIX)))
-            listeners[-1].bind(str(tmp_path / f"{each}.sock"))
+            listeners[-1].bind(str(tmp_path / f"{each}.fd"))
             listeners[-1].listen()
         numbers = [listener.fileno() for listener in listeners]
         text = render(name, str(tmp_path), *numbers)

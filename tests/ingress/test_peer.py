@@ -9,62 +9,16 @@ import ssl
 import time
 
 import pytest
+from aiohttp import web
 
-from homeport.contract.errors import IngressError
-from homeport.contract.traffic import Peer
+from homeport.contract.errors import NodeLost
 from homeport.ingress.peer import PeerPort
-from homeport.link import authority, identity
+from homeport.link import identity
 from homeport.link.authority import Authority
 from homeport.link.identity import Identity
-from homeport.settings import Settings
 from tests.ingress.conftest import POOL, routed
+from tests.ingress.machines import A, B, pair
 from tests.waiting import until
-
-A, B = Identity(name="a", id="a" * 32), Identity(name="b", id="b" * 32)
-
-
-def pair(ca: Authority, node: Identity) -> bytes:
-    key, csr = authority.request()
-    return key + ca.sign(csr, node).encode()
-
-
-class Machine:
-    """Another machine's HAProxy."""
-
-    def __init__(self, root, ca: Authority, node: Identity) -> None:
-        self.node = node
-        self.settings = Settings(home=root / node.name)
-        self.settings.run_dir.mkdir(parents=True)
-        self.settings.socket_dir.mkdir(parents=True, exist_ok=True)
-        cluster = self.settings.home / "cluster"
-        cluster.mkdir()
-        (cluster / "joined-ca.pem").write_text(ca.pem)
-        self.pair = cluster / "node.pem"
-        self.pair.write_bytes(pair(ca, node))
-        self.port = PeerPort(self.settings, identity.CONTROL)
-
-    async def open(self) -> "Machine":
-        await self.port.open(0)
-        await self.port.start()
-        return self
-
-    @property
-    def peer(self) -> Peer:
-        return Peer(host="127.0.0.1", port=self.port.port, name=self.node.host)
-
-
-@pytest.fixture
-def ca(make_settings) -> Authority:
-    made = Authority(make_settings().home / "cluster")
-    made.open()
-    return made
-
-
-@pytest.fixture
-async def machine(tmp_path, ca):
-    made = await Machine(tmp_path, ca, A).open()
-    yield made
-    await made.port.close()
 
 
 @pytest.fixture
@@ -149,9 +103,9 @@ async def test_an_unknown_container_or_machine_is_nobody_else(
     await machine.port.lead({"ta-1": one.address})
     await ingress.attach(POOL, "ta-2", "peer:a/ta-2", 1)
 
-    assert 502 == (await visitor.get(url)).status_code
+    assert 503 == (await visitor.get(url)).status_code
     assert [] == one.paths
-    with pytest.raises(IngressError, match="`b` is not connected"):
+    with pytest.raises(NodeLost, match="`b` is not connected"):
         await ingress.attach(POOL, "ta-3", "peer:b/ta-3", 1)
     for address in ("peer:a/../x", "peer:a/x y", "peer:A/x", "peer:a/x;y"):
         with pytest.raises(ValueError, match="not an address"):
@@ -338,3 +292,66 @@ async def test_more_containers_than_the_supply_has(machine, upstream, ca):
     for number in (0, 63, 64, 199):
         name = f"ta-{number}.{A.host}"
         assert b"HTTP/1.1 200 OK" == await asyncio.to_thread(hello, machine, context, name)
+
+
+async def test_a_request_that_comes_after_its_container_has_ended_goes_to_the_next_one(
+    ingress, machine, url, upstream, visitor
+):
+    """Nobody has heard of the end yet, and the machine's HAProxy has accepted the connection."""
+    for number in range(3):
+        ended, following = await upstream(f"ta-ended-{number}"), await upstream(f"ta-{number}")
+        await attached(ingress, machine, ended, slots=10)
+        await ended.close()
+        bodies = [b"x" * 1000 * size for size in range(10)]
+        asked = [asyncio.create_task(visitor.post(url, content=body)) for body in bodies]
+        await until(lambda: running(ingress, 10), "the requests to be on their way")
+        await attached(ingress, machine, following, slots=10)
+        await ingress.lose(POOL, ended.name)
+        answers = await asyncio.gather(*asked)
+        await machine.port.lead({})
+        await ingress.lose(POOL, following.name)
+        await until_detached(ingress, ended.name)
+        await until_detached(ingress, following.name)
+
+        assert {(200, following.name)} == {(a.status_code, a.json()["name"]) for a in answers}
+        assert 10 == len(following.paths)
+
+
+async def running(ingress, count: int) -> bool:
+    load = (await ingress.load([POOL])).get(POOL)
+    return load is not None and load.running == count
+
+
+async def test_a_body_that_is_too_large_to_be_sent_again_is_refused_and_not_lost(
+    ingress, machine, url, upstream, visitor
+):
+    one = await upstream("ta-1")
+    await attached(ingress, machine, one)
+    await one.close()
+    answer = await visitor.post(url, content=b"x" * 1_000_000)
+
+    assert (503, "1") == (answer.status_code, answer.headers["retry-after"])
+    assert [] == one.paths
+
+
+async def test_an_apps_own_425_is_answered_once(ingress, machine, url, visitor, tmp_path):
+    """Its container sends it as another status (tests/runner/servers)."""
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=499, headers={"X-Homeport-Status": "425"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "early.sock")).start()
+    await machine.port.lead({"ta-1": f"unix:{tmp_path}/early.sock"})
+    await ingress.attach(POOL, "ta-1", "peer:a/ta-1", 1)
+    response = await visitor.get(url)
+    await runner.cleanup()
+
+    assert 425 == response.status_code
+    assert "x-homeport-status" not in response.headers
+    assert ["/"] == asked

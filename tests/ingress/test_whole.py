@@ -51,7 +51,9 @@ async def ingress(start, wrapper):
     return await start(haproxy=str(wrapper.path))
 
 
-MAPS = [name for name in module.config.MAPS if name not in ("covered", "challenges")]  # without TLS
+MAPS = [
+    name for name in module.config.MAPS if name not in ("covered", "challenges", "members")
+]  # without TLS and nodes
 
 
 def pool(number: int) -> PoolKey:

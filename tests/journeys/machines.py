@@ -54,9 +54,9 @@ class On(Terminal):
 class Cluster:
     """The control plane's machine, and those that have joined it."""
 
-    def __init__(self, root: Path, machines: Machines) -> None:
+    def __init__(self, root: Path, machines: Machines, environ: Mapping[str, str]) -> None:
         self.machines, self._root = machines, root
-        self.first = On(machines.add("first"), root / "first", {})
+        self.first = On(machines.add("first"), root / "first", environ)
         self.nodes: dict[str, On] = {}
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
         self._ended: list[subprocess.Popen[bytes]] = []
@@ -122,12 +122,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(root: Path) -> Iterator[Cluster]:
-    """Yield a cluster whose control plane runs; afterwards no process of it is left."""
+def cluster(root: Path, environ: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """Yield a cluster whose control plane runs, with these variables; afterwards no process of it is left."""
     if why := namespaces.lacks():
         pytest.skip(why)
     with Machines() as machines:
-        made = Cluster(root, machines)
+        made = Cluster(root, machines, environ or {})
         try:
             made.first.run("up")
             yield made

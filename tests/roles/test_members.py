@@ -15,7 +15,16 @@ ROLES = [(Node, FakeNode), (Node, Agent), (Ingress, FakeIngress), (Ingress, HAPr
 # Methods with their own suite against the real thing, because a fake promises nothing there.
 ELSEWHERE = {
     Node: {"watch", "prepare", "environments", "prune", "forget", "rest"},
-    Ingress: {"open", "start", "close", "quantiles_ms", "alias", "peer", "peer_certificate"},
+    Ingress: {
+        "open",
+        "start",
+        "close",
+        "quantiles_ms",
+        "alias",
+        "peer",
+        "peer_certificate",
+        "admit",
+    },
 }
 
 

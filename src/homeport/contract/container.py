@@ -28,6 +28,7 @@ from homeport.contract.traffic import PoolKey
 CALLS = "/run/homeport/calls.sock"
 #: And that of `Launch.ingress`.
 URLS = "/run/homeport-urls/urls.sock"
+HERE = "here"  # the node of the control plane's own machine
 EXIT_GRACE_S = 30.0  # for a container's drain and exit hooks, if its function does not ask for more
 
 

@@ -165,6 +165,13 @@ class Ingress(Protocol):
         It must be called before a container of that machine is attached. `IngressError` if that fails.
         """
 
+    async def admit(self, host: str, port: int) -> int:
+        """Listen for the containers of other machines from now on: they call functions and reach URLs there.
+
+        Only a machine of `peer` may connect, with its certificate. Returns the port: another one if `port` is taken. `BadRequest` if
+        this machine has no such address; `IngressError` if the ingress refuses it.
+        """
+
     async def peer_certificate(self, pem: str) -> None:
         """Show this certificate to other machines from now on; `pem` has its private key too."""
 

@@ -50,6 +50,7 @@ class Peer:
     host: str  # an IP address
     port: int
     name: str  # in the machine's certificate, for `LABEL.name`
+    id: str = ""  # the subject of its certificate; empty: its containers call nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

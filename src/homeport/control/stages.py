@@ -188,7 +188,7 @@ async def _open_machines(
     state: State,
     nodes: Nodes,
     pools: Pools,
-    ingress: Ingress,
+    ingress: Entrance,
     opened: AsyncExitStack,
 ) -> Machines:
     """Open the port for other machines, if one has been opened before: their agents come while the apps are restored.
@@ -197,8 +197,20 @@ async def _open_machines(
     """
     joined = JoinedNodes(state.store.database)
     shared = settings.volumes_dir if settings.shared_volumes else None
+
+    def url_port() -> int:
+        """Return the port of URLs that lead to loopback: to that of another machine, for containers there."""
+        is_local = settings.domain.endswith("localhost")
+        return with_port(settings, ingress).url_port if is_local else 0
+
     machines = Machines(
-        settings.home, nodes, joined, ingress, settings.node_networks, shared_volumes=shared
+        settings.home,
+        nodes,
+        joined,
+        ingress,
+        settings.node_networks,
+        shared_volumes=shared,
+        urls=url_port,
     )
     await machines.open()
     opened.push_async_callback(machines.close)

@@ -3,21 +3,33 @@
 One port, for the ingress of the control plane alone: mTLS with the cluster's CA, and the subject of the client's certificate
 has the control plane's name, which no node's certificate has. The first label of the name in the handshake says for which container
 a connection is. It is led on as bytes: what the ingress says to a container here is what it would say to one of its own
-machine. A connection for an unknown container ends.
+machine.
 
-Each container has a backend of its own from a supply, so that no connection can come to another container.
+Each container has a backend of its own from a supply, so that no connection can come to another container. If the container
+has ended, which the control plane hears some milliseconds later, a request has come to nobody: the frontend `gone` answers it, and
+the ingress sends it elsewhere (`elsewhere.GONE`).
+
+What leaves the machine is in `leaving`.
 """
 
 from collections.abc import Mapping
 from dataclasses import field
 
 from homeport.contract.dataclass import dataclass
+from homeport.ingress import elsewhere, leaving
+from homeport.ingress.leaving import Leaving
 
 LINK = "cluster"  # in HAProxy's working directory: the home's directory of that name
 PAIR = f"{LINK}/node.pem"
+CA = f"{LINK}/joined-ca.pem"
 CONTAINERS = "containers"  # the map: a label -> a backend
 BACKEND = "c"  # the first letter of the backends' names
+NOBODY = "gone"  # the server that answers for a container that has ended
 STRANGER_S = 10  # for a handshake
+#: The first connection that a container refuses marks it as down.
+DOWN = (
+    "check inter 1h downinter 100ms rise 1 fall 1 observe layer4 error-limit 1 on-error mark-down"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +37,7 @@ class Arriving:
     """The values in a configuration."""
 
     control: str  # the Runtime API's socket
+    again: str  # the socket of the frontend `gone`; each process has it to itself, see `Described`
     listener: int  # the descriptor of the listening socket
     of_control: str  # the name in the control plane's certificate
     most: int  # connections
@@ -32,25 +45,46 @@ class Arriving:
     servers: Mapping[str, tuple[str, str]] = field(
         default_factory=dict
     )  # backend -> label, address
-    again: str = ""  # see `Described`
+    leaving: Leaving | None = (
+        None  # None: the control plane has no port for this machine's containers
+    )
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """The descriptors that the process needs."""
-        return (self.listener,)
+        return (self.listener, *(self.leaving.descriptors if self.leaving is not None else ()))
+
+
+def words(address: str) -> tuple[str, ...]:
+    """Return a container's server without its name."""
+    return (address, *DOWN.split())
 
 
 def render(arriving: Arriving) -> str:
     """Return the text of haproxy.cfg."""
-    lines = [
+    return "\n".join(
+        [
+            *_global(arriving),
+            *_peer(arriving),
+            *_gone(arriving.again),
+            *([] if arriving.leaving is None else leaving.render(arriving.leaving)),
+            "",
+        ]
+    )
+
+
+def _global(arriving: Arriving) -> list[str]:
+    return [
         "global",
-        f"  maxconn {arriving.most}",
+        f"  maxconn {3 * arriving.most}",
         "  no strict-limits",
         f"  stats socket unix@{arriving.control} mode 600 level admin",
         "  stats timeout 1h",
         # A resumed session would not verify the certificates again.
         "  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets",
         "  tune.ssl.cachesize 0",
+        "  lua-load-per-thread ./gone.lua",
+        *leaving.options(),
         "",
         "defaults",
         "  mode tcp",
@@ -61,20 +95,44 @@ def render(arriving: Arriving) -> str:
         "  timeout tunnel 24d",
         "  timeout client-fin 30s",
         "  timeout server-fin 30s",
-        "  retries 0",
+        "  option redispatch 1",
+        "  retries 1",
         "",
+    ]
+
+
+def _peer(arriving: Arriving) -> list[str]:
+    nobody = f"  server {NOBODY} unix@{arriving.again}"
+    lines = [
         "frontend peer",
-        f"  bind fd@{arriving.listener} ssl crt {PAIR} ca-file {LINK}/joined-ca.pem verify required",
+        f"  bind fd@{arriving.listener} ssl crt {PAIR} ca-file {CA} verify required",
         f"  maxconn {arriving.most}",
         "  option clitcpka",
         f"  tcp-request session reject unless {{ ssl_c_s_dn(cn) -m str {arriving.of_control} }}",
+        f"  tcp-request content reject if {{ ssl_fc_sni -m beg {elsewhere.CHECK}. }}",
         f"  tcp-request content set-var(txn.there) ssl_fc_sni,lower,field(1,.),map_str({CONTAINERS}.map)",
-        "  tcp-request content reject unless { var(txn.there) -m found }",
-        "  use_backend %[var(txn.there)]",
+        "  use_backend %[var(txn.there)] if { var(txn.there) -m found }",
+        "  default_backend nobody",
+        "backend nobody",
+        nobody,
     ]
     for number in range(arriving.backends):
         name = f"{BACKEND}{number}"
-        lines.append(f"backend {name}")
+        lines += [f"backend {name}", f"{nobody} backup"]
         if (server := arriving.servers.get(name)) is not None:
-            lines.append(f"  server {' '.join(server)}")
-    return "\n".join([*lines, ""])
+            label, address = server
+            lines.append(f"  server {label} {' '.join(words(address))}")
+    return lines
+
+
+def _gone(socket: str) -> list[str]:
+    """Return the frontend that says to the ingress that no container has seen the request."""
+    return [
+        "frontend gone",
+        "  mode http",
+        f"  bind unix@{socket} mode 600",
+        "  option httpclose",  # a container can be forgotten once it has no connection
+        "  timeout client 1h",
+        "  http-request use-service lua.gone",
+        "",
+    ]

@@ -10,7 +10,7 @@ from dataclasses import field
 from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import MISSING
 from homeport.contract.traffic import BY_PORT, Peer
-from homeport.ingress import elsewhere, guards, inside, remote, rules, secure
+from homeport.ingress import elsewhere, guards, inside, nodes, remote, rules, secure
 from homeport.ingress.elsewhere import Elsewhere
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
@@ -29,6 +29,7 @@ MAPS = (
     "retries",
     "backends",
     "quiet",  # changed in the running process alone: its file is empty
+    "members",  # the id of each other machine -> its name
     "tokens",
     *("covered", "challenges"),  # these two with TLS alone
 )
@@ -79,6 +80,7 @@ WORDS = {
 }
 UNIQUE = "  unique-id-format %[uuid()]"
 VANISHED_S = 60
+RETRIED = "conn-failure"
 CALLS_SHARE = 4  # containers may have one connection for this many of visitors
 SHARED, UNSHARED = "b", "u"  # the first letter of the backends' names
 
@@ -121,6 +123,9 @@ class Config:
     lasting: bool = False  # browsers may remember that a host has HTTPS (RFC 6797)
     calls: int  # the descriptor of the socket by which containers call functions
     urls: int  # and of the one by which those with a network of their own reach URLs
+    nodes: int | None = None  # of the port for containers of other machines; None: there is none
+    nodes_calls: str = ""  # the socket to which that port leads their calls
+    urls_socket: str = ""  # and their requests to URLs: where `urls` listens
     requests_per_s: int  # 0: no limit
     per_source: int  # requests at once from one address; 0: no limit
     max_connections: int  # of visitors
@@ -141,7 +146,8 @@ class Config:
     def descriptors(self) -> tuple[int, ...]:
         """The descriptors that the process needs."""
         secure = () if self.secure is None else (self.secure,)
-        return (*self.listeners, *secure, self.calls, self.urls)
+        port = () if self.nodes is None else (self.nodes,)
+        return (*self.listeners, *secure, self.calls, self.urls, *port)
 
 
 def backend_name(prefix: str, number: int) -> str:
@@ -179,16 +185,19 @@ def render(config: Config) -> str:
             *rules.tables(config.per_source, tls=config.secure is not None),
             *elsewhere.backend(config.peers),
             *_backends(config),
+            *_nodes(config),
             "",
         ]
     )
 
 
 def _global(config: Config) -> list[str]:
+    # Each of their connections continues by a Unix socket of this process.
+    of_nodes = 0 if config.nodes is None else config.max_connections // CALLS_SHARE
     return [
         "global",
         # A request that enters again has a second connection; without room for it, both would wait forever.
-        f"  maxconn {2 * config.max_connections + 100}",
+        f"  maxconn {2 * (config.max_connections + of_nodes) + 100}",
         "  no strict-limits",
         f"  stats socket unix@{config.control} mode 600 level admin",
         "  stats timeout 1h",
@@ -224,7 +233,7 @@ def _defaults(config: Config) -> list[str]:
         # marks a container as down, so a request tries each of those that died at the same moment at most
         # once, and then comes to `again`.
         "  retries 100",
-        "  retry-on conn-failure",
+        f"  retry-on {RETRIED} {elsewhere.GONE}" if config.peers else f"  retry-on {RETRIED}",
         # Not `always`: if the container ended on a reused connection, HAProxy would close the visitor's
         # connection without an answer instead of answering 502.
         "  http-reuse safe",
@@ -292,6 +301,7 @@ def _frontend(config: Config) -> list[str]:
         ),
         *_log(config, "visit"),
         UNIQUE,
+        *(rules.gone() if config.peers else []),
         *rules.responses(),
         *(secure.lasting() if config.lasting and config.secure is not None else []),
         "  http-after-response set-header X-Request-Id %[unique-id]",
@@ -312,16 +322,26 @@ def _frontend(config: Config) -> list[str]:
 
 
 def _calls(config: Config) -> list[str]:
-    """The frontend for containers. It has connections of its own, so they take none of the visitors'."""
+    """The frontends for containers. They have connections of their own, so they take none of the visitors'."""
+    most = config.max_connections // CALLS_SHARE
+    here = ["frontend calls", f"  bind fd@{config.calls}", f"  maxconn {most}"]
+    if config.nodes is None:
+        return _called(config, here, ())
     return [
-        "frontend calls",
-        f"  bind fd@{config.calls}",
-        f"  maxconn {config.max_connections // CALLS_SHARE}",
+        *_called(config, here, inside.OF_HERE),
+        *_called(config, nodes.frontend(most, config.nodes_calls), nodes.identified()),
+    ]
+
+
+def _called(config: Config, frontend: Sequence[str], who: Sequence[str]) -> list[str]:
+    return [
+        *frontend,
         *_log(config, "call"),
         UNIQUE,
+        *(rules.gone() if config.peers else []),
         *inside.responses(),
         "",
-        *inside.rules(config.traced),
+        *inside.rules(config.traced, who),
         "",
     ]
 
@@ -333,6 +353,7 @@ def _again(config: Config) -> list[str]:
         f"  bind unix@{config.again} accept-proxy mode 600",
         *_log(config, AGAIN, id="%[var(txn.id)]"),
         *PAGES,
+        *(rules.gone() if config.peers else []),
         *rules.again(
             trusted=bool(config.trusted_proxies),
             domain=config.domain,
@@ -372,3 +393,16 @@ def _backends(config: Config) -> list[str]:
                 for server in config.servers.get(name, ())
             ]
     return lines
+
+
+def _nodes(config: Config) -> list[str]:
+    """The port for containers of other machines, after everything else."""
+    if config.nodes is None:
+        return []
+    return nodes.port(
+        listener=config.nodes,
+        calls=config.nodes_calls,
+        urls=config.urls_socket,
+        nodes=config.peers,
+        most=config.max_connections // CALLS_SHARE,
+    )

@@ -21,6 +21,10 @@ CONNECT = "1s"  # what a dead machine may cost a request
 #: A handshake every 0.4 s, and one that fails marks all containers of the machine as down, before a request that waits
 #: for one of them has waited for CONNECT. So it tries none of the others.
 CHECKS = "check check-ssl inter 400ms downinter 200ms rise 1 fall 1"
+#: The answer of a machine whose container has ended before a request came to it. No app's answer has this status, because
+#: runners write another one (runner/servers/answer.py), so the ingress may try such a request again.
+GONE = 425
+BY_GONE = "X-Homeport-Gone"
 _ADDRESS = re.compile(r"peer:([a-z0-9-]{1,40})/([a-z0-9-]{1,63})")
 
 
@@ -52,6 +56,11 @@ def where(peer: Peer) -> str:
     'ipv6@::1:7601'
     """
     return f"ipv{6 if ':' in peer.host else 4}@{peer.host}:{peer.port}"
+
+
+def members(peers: Mapping[str, Peer]) -> dict[str, str]:
+    """Return the map of machines whose containers may call: an id -> the machine's name."""
+    return {peer.id: node for node, peer in peers.items() if peer.id}
 
 
 def words(there: Elsewhere, peer: Peer) -> tuple[str, ...]:

@@ -258,7 +258,7 @@ class HAProxy(Peers, Tls):
         old, wanted_port = self._supervisor.take_over(), self._settings.http_port
         port = _number(self._supervisor.directory / "port") if old else 0
         if port and not self._tied and wanted_port in (0, port):
-            self.http_port = self._ports.adopt(old[0].listeners(), port)
+            self.http_port = self._ports.adopt(old[0].listeners(), port, self._before())
         if self.http_port:
             self.took_over = True
             self._supervisor.adopt(old)
@@ -314,6 +314,9 @@ class HAProxy(Peers, Tls):
             lasting=settings.tls in PUBLIC,
             calls=self._calls.descriptor,
             urls=self._urls.descriptor,
+            nodes=self._ports.of_nodes if self._admits else None,
+            nodes_calls=str(settings.socket_dir / "nodes.sock"),
+            urls_socket=str(settings.urls_socket),
             requests_per_s=settings.requests_per_s,
             per_source=of_one_source(settings),
             max_connections=process.max_connections(),

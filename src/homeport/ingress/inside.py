@@ -7,11 +7,17 @@ A container of any app may be connected, so a request decides nothing but the en
 reaches the socket may call every function. There are no credentials, no pages and no limits per address.
 """
 
+from collections.abc import Sequence
+
 from homeport.ingress import rules as web
 from homeport.ingress import traces
 from homeport.ingress.rules import answer
 
 SERVER = "inside"
+NODE = (
+    "X-Homeport-Node"  # the node that a request comes from: the ingress's own for the control plane
+)
+OF_HERE = (f"  http-request del-header {NODE}",)  # `who`, for containers of this machine
 #: Fields that a caller must not set; the first three are the ingress's own for the container.
 REMOVED = (
     *("X-Homeport-Method", "X-Homeport-Hops", "X-Homeport-Host"),
@@ -20,17 +26,21 @@ REMOVED = (
 )
 
 
-def rules(traced: float | None = None) -> list[str]:
-    """Return the rules of the frontend `calls`; `traced` is as in `Config`."""
+def rules(traced: float | None = None, who: Sequence[str] = ()) -> list[str]:
+    """Return the rules of a frontend for containers; `traced` is as in `Config`.
+
+    `who`: the rules that say from which node a request comes, on a server that has others.
+    """
     return [
         *web.called(),
         "  acl to_server path_beg /v1/",
         *answer(404, "there is nothing here", "!call !to_server"),
+        *who,
         "  http-request allow if to_server !call",
         *([] if traced is None else traces.rules(traced)),
         *answer(405, "a call is a POST", "!METH_POST"),
         *web.body(),
-        *(f"  http-request del-header {name}" for name in REMOVED),
+        *(f"  http-request del-header {name}" for name in (*REMOVED, *([NODE] if who else []))),
         "  http-request set-header X-Request-Id %[unique-id]",
         "  http-request set-var(txn.retries) var(txn.endpoint),map_str(retries.map)",
         *web.method(),

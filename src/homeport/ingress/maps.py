@@ -8,7 +8,7 @@ a visitor chooses by the query string, are stored as a hash.
 import contextlib
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from homeport.ingress.config import MAPS
@@ -42,6 +42,7 @@ _SHAPES = {
     ),
     "covered": (_HOST, r"[A-Za-z0-9._-]{1,128}"),  # a host -> its certificate
     "containers": (r"[a-z0-9-]{1,63}", r"c[0-9]+"),  # of a joined machine: a label -> its backend
+    "members": (r"[0-9a-f]{32}", r"[a-z0-9-]{1,40}"),  # the id of another machine -> its name
     "challenges": (r"[A-Za-z0-9_-]{1,128}", r"[A-Za-z0-9._-]{1,256}"),  # RFC 8555, 8.3
 }
 _SHAPE = {name: tuple(map(re.compile, parts)) for name, parts in _SHAPES.items()}
@@ -99,6 +100,14 @@ class Maps:
             raise ValueError(f"not for the map `{name}`: {key!r} {value!r}")
         self._before.setdefault((name, key), before)
         self._set(name, key, value)
+
+    def replace(self, name: str, entries: Mapping[str, str]) -> None:
+        """Let a map have exactly these entries; raises as `put` does."""
+        for key, _ in self.items(name):
+            if key not in entries:
+                self.put(name, key, None)
+        for key, entry in entries.items():
+            self.put(name, key, entry)
 
     def commands(self) -> list[Command]:
         """Return the commands that make the changes in a running process, in order."""

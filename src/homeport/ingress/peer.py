@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from homeport.contract.errors import PortTaken
-from homeport.ingress import arriving, certificates, process
+from homeport.ingress import arriving, certificates, outward, process
 from homeport.ingress.arriving import CONTAINERS, Arriving
 from homeport.ingress.backends import Supply
 from homeport.ingress.maps import Maps
+from homeport.ingress.outward import Outward
 from homeport.ingress.picture import restore
 from homeport.ingress.ports import BACKLOG
 from homeport.ingress.publisher import Changes
@@ -46,7 +47,7 @@ class PeerPort(Changes):
             containers=lambda: (),
             listed=self._linked,
             render=arriving.render,
-            files=(),
+            files=("gone.lua",),
         )
         super().__init__(maps, supervisor)
         self._settings, self._of_control = settings, of_control
@@ -54,6 +55,7 @@ class PeerPort(Changes):
         self._supply = Supply(arriving.BACKEND, FIRST_BACKENDS)
         self._servers: dict[str, tuple[str, str]] = {}  # backend -> label, address
         self._listener: socket.socket | None = None
+        self._outward = Outward(settings, of_control)
         self.port = 0
 
     @property
@@ -70,15 +72,18 @@ class PeerPort(Changes):
     async def start(self) -> None:
         """Start HAProxy; one that an earlier agent left finishes its connections and ends."""
         await self._supervisor.open()
+        self._outward.show()
 
     async def close(self) -> None:
         """End HAProxy and stop listening."""
         await self._supervisor.close()
+        self._outward.close()
         self._stop_listening()
 
     async def leave(self) -> None:
         """Let HAProxy continue without this process."""
         await self._supervisor.leave()
+        self._outward.leave()
         self._stop_listening()
 
     async def lead(self, containers: Mapping[str, str]) -> None:
@@ -100,6 +105,22 @@ class PeerPort(Changes):
             await self._supervisor.tell([*added, *self._maps.commands(), *ended])
 
         await self._whole("containers", change)
+
+    async def towards(self, host: str, port: int, urls: int) -> None:
+        """Lead this machine's containers to this IP address and port of the control plane from now on.
+
+        `urls` is as in `Welcome`.
+        """
+        wanted = outward.to(host, port, urls)
+        if wanted == self._outward.to:
+            return
+
+        async def change(undo: Undo) -> None:
+            self._outward.turn(wanted, undo)
+            await self._supervisor.reload()
+            self._outward.show()
+
+        await self._whole("way to the control plane", change)
 
     async def renewed(self, pem: bytes) -> None:
         """Show this certificate from now on; `pem` has its private key too."""
@@ -139,7 +160,11 @@ class PeerPort(Changes):
             self._servers[backend] = label, address
             self._maps.put(CONTAINERS, label, backend)
             where = f"{backend}/{label}"
-            commands += [("add", "server", where, address), ("enable", "server", where)]
+            commands += [
+                ("add", "server", where, *arriving.words(address)),
+                ("enable", "server", where),
+                ("enable", "health", where),
+            ]
         return commands
 
     async def _clean(self, undo: Undo) -> str:
@@ -148,7 +173,7 @@ class PeerPort(Changes):
         undo.push(self._supply.free.insert, 0, backend)
         if (runtime := self._supervisor.runtime) is not None:
             for row in await runtime.stats([backend]):
-                if row.server != "BACKEND":
+                if row.server not in ("BACKEND", arriving.NOBODY):
                     await self._supervisor.tell([("del", "server", f"{backend}/{row.server}")])
         return backend
 
@@ -159,11 +184,14 @@ class PeerPort(Changes):
             before = int(file.read_text())
         except (OSError, ValueError):
             before = 0
+        self._outward.read(self._supervisor.directory / "outward")
         old = self._supervisor.take_over()
         if old and before and port in (None, before):
             for listening in old[0].listeners():
                 if self._listener is None and listening.getsockname()[1] == before:
                     self._listener = listening
+                elif self._outward.adopt(listening):
+                    continue
                 else:
                     listening.close()
         if self._listener is not None:
@@ -173,6 +201,7 @@ class PeerPort(Changes):
                 haproxy.kill()
             self._supervisor.clear()
             self._listener = self._listen(port, before)
+        self._outward.open()
         self.port = int(self._listener.getsockname()[1])
         file.write_text(f"{self.port}")
 
@@ -206,9 +235,11 @@ class PeerPort(Changes):
             control=control,
             listener=self._listener.fileno(),
             of_control=self._of_control,
+            again=str(self._settings.socket_dir / "gone.sock"),
             most=process.max_connections(),
             backends=self._supply.count,
             servers=self._servers,
+            leaving=self._outward.leaving(process.max_connections()),
         )
 
 

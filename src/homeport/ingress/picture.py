@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Mapping, MutableMapping
 from typing import TypeVar
 
-from homeport.contract.errors import IngressError
+from homeport.contract.errors import NodeLost
 from homeport.contract.rates import Rate
 from homeport.contract.traffic import Endpoint, Pass, Peer, PoolKey, Split
 from homeport.ingress import elsewhere, guards
@@ -65,6 +65,7 @@ class Picture:
         for name in sorted(set(self._reserved.values()) - {p.backend for p in self.pools.values()}):
             self.supplies[name[0]].free.append(name)
         self._reserved.clear()
+        self.maps.replace("members", elsewhere.members(self.peers))
         for name in ("hosts", "ports"):
             for key, endpoint in self.maps.items(name):
                 if endpoint not in self.endpoints:
@@ -172,12 +173,12 @@ class Picture:
         undo.push(free.remove, backend.backend)
 
     def server(self, container: str, address: str, slots: int) -> Server:
-        """Return the server for a container; `IngressError` for one of an unknown machine."""
+        """Return the server for a container; `NodeLost` for one of an unknown machine."""
         if (there := elsewhere.parse(address)) is None:
             address = address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
             return Server(name=container, address=address, slots=slots)
         if (peer := self.peers.get(there.node)) is None:
-            raise IngressError(f"the node `{there.node}` is not connected")
+            raise NodeLost(f"the node `{there.node}` is not connected")
         address = elsewhere.where(peer)
         return Server(name=container, address=address, slots=slots, there=there, peer=peer)
 
@@ -185,6 +186,7 @@ class Picture:
         """Add, move or remove another machine; return the containers that were removed with it."""
         undo.push(restore, self.peers, node, self.peers.get(node))
         restore(self.peers, node, peer)
+        self.maps.replace("members", elsewhere.members(self.peers))
         removed = []
         for key, pool in self.pools.items():
             for name, server in list(pool.servers.items()):
@@ -233,11 +235,7 @@ class Picture:
     def put_tokens(self, valid: Mapping[str, Pass]) -> None:
         """Replace the proxy tokens, by their ids."""
         entries = {_token(name): _entry(token) for name, token in valid.items()}
-        for key, _ in self.maps.items("tokens"):
-            if key not in entries:
-                self.maps.put("tokens", key, None)
-        for key, entry in entries.items():
-            self.maps.put("tokens", key, entry)
+        self.maps.replace("tokens", entries)
 
     def put_rates(self, rates: Mapping[str, Rate], undo: Undo) -> None:
         """Replace the rate limits of endpoints."""

@@ -22,6 +22,7 @@ class Ports:
         self._host = host
         self._sockets: dict[int, socket.socket] = {}
         self._secure = 0  # the port of HTTPS; 0: none
+        self._of_nodes: socket.socket | None = None  # for containers of other machines
         self._free: list[int] = []
         self._next = 0
 
@@ -38,6 +39,11 @@ class Ports:
         return self._sockets[self._secure].fileno() if self._secure else None
 
     @property
+    def of_nodes(self) -> int | None:
+        """The descriptor of the listening socket for containers of other machines; None if there is none."""
+        return self._of_nodes.fileno() if self._of_nodes is not None else None
+
+    @property
     def count(self) -> int:
         """The number of open ports, with the main port."""
         return len(self._sockets)
@@ -47,11 +53,18 @@ class Ports:
         """The number of local ports that no endpoint has."""
         return len(self._free)
 
-    def adopt(self, listeners: Iterable[socket.socket], port: int) -> int:
-        """Use an earlier server's sockets. Return `port`, or 0 if none of them listens on it."""
+    def adopt(
+        self, listeners: Iterable[socket.socket], port: int, of_nodes: tuple[str, int] | None = None
+    ) -> int:
+        """Use an earlier server's sockets; `of_nodes` is the address of the one for containers of other machines.
+
+        Return `port`, or 0 if none of them listens on it.
+        """
         for listener in listeners:
             host, number = listener.getsockname()[:2]
-            if host == self._host and number not in self._sockets:
+            if (host, number) == of_nodes and self._of_nodes is None:
+                self._of_nodes = listener
+            elif host == self._host and number not in self._sockets:
                 self._sockets[number] = listener
             else:
                 listener.close()
@@ -95,6 +108,32 @@ class Ports:
                 hint="choose another with HOMEPORT_HTTPS_PORT",
             ) from None
         return self._secure
+
+    def open_for_nodes(self, host: str, port: int) -> int:
+        """Listen for containers of other machines too, and return the port: another one if a program has this one.
+
+        `BadRequest` if this machine cannot listen there.
+        """
+        if self._of_nodes is not None:
+            before = self._of_nodes.getsockname()[:2]
+            if before[0] == host and port in (0, before[1]):
+                return int(before[1])
+            self._of_nodes.close()
+            self._of_nodes = None
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        for number in (port, 0):
+            try:
+                self._of_nodes = socket.create_server(
+                    (host, number), family=family, backlog=BACKLOG
+                )
+                break
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES) or not number:
+                    raise BadRequest(
+                        f"cannot listen on {host}:{number}: {error.strerror}"
+                    ) from None
+        assert self._of_nodes is not None
+        return int(self._of_nodes.getsockname()[1])
 
     def keep(self, ports: Iterable[int]) -> None:
         """Listen on ports that endpoints had before; skip a port that another program has now."""
@@ -143,6 +182,9 @@ class Ports:
         for listener in self._sockets.values():
             listener.close()
         self._sockets.clear()
+        if self._of_nodes is not None:
+            self._of_nodes.close()
+            self._of_nodes = None
         self._free.clear()
 
     def _another(self) -> int:

@@ -7,7 +7,7 @@ costs 0.1 us, so `unusual` looks once whether a request needs the rules that few
 from collections.abc import Sequence
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.ingress import guards, remote, secure, traces, unusual
+from homeport.ingress import elsewhere, guards, remote, secure, traces, unusual
 
 BURST_S = 5
 QUIET = "quiet.map"  # backends whose next request park.lua reports to the control plane
@@ -155,6 +155,24 @@ def responses() -> list[str]:
             "  http-response lua.hop_by_hop_response if "
             "{ res.hdr_names -m reg (^|,)(connection|keep-alive|proxy-connection|upgrade)(,|$) }"
         ),
+        # An app's own 425, which a container sends as another status (runner/servers/answer.py).
+        (
+            '  http-response set-status 425 reason "Too Early" '
+            "if { status 499 } { res.hdr(x-homeport-status) -m str 425 }"
+        ),
+        "  http-response del-header x-homeport-status if { status 425 }",
+    ]
+
+
+def gone() -> list[str]:
+    """Return the rule for a request that came to another machine after its container had ended, and that is too large to be sent again."""
+    page = f"%[lua.page(503,{TEXTS[503]})]\\n"
+    return [
+        (
+            '  http-response return status 503 content-type "text/plain; charset=utf-8" '
+            f'lf-string "{page}" hdr Retry-After 1 '
+            f"if {{ status {elsewhere.GONE} }} {{ res.hdr({elsewhere.BY_GONE}) -m found }}"
+        )
     ]
 
 

@@ -59,3 +59,10 @@ class Doorway:
             self._fresh.unlink(missing_ok=True)
             if self._is_shown:  # else an earlier server's
                 self._path.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Let HAProxy continue with the socket, at its path."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self._fresh.unlink(missing_ok=True)

@@ -273,7 +273,8 @@ class Supervisor:
 
     def _unlink_sockets(self) -> None:
         sockets = self._settings.socket_dir
-        for socket in (sockets / "again.sock", *sockets.glob("haproxy-*.sock")):
+        names = ("again.sock", "gone.sock", "nodes.sock")
+        for socket in (*(sockets / name for name in names), *sockets.glob("haproxy-*.sock")):
             with contextlib.suppress(OSError):
                 socket.unlink(missing_ok=True)
 

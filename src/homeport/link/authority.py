@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from homeport import private, signing
 from homeport.contract.errors import BadRequest, StorageError
@@ -25,7 +25,6 @@ CA_DAYS = 3650
 CONTROL_DAYS = 90
 NODE_DAYS = 14
 MAX_CSR_CHARS = 4096
-NODE = "homeport node"  # the subject of each node's certificate
 
 
 class Authority:
@@ -73,7 +72,8 @@ class Authority:
         """Write a new key and certificate for the control plane; return when to do it again."""
         key = ec.generate_private_key(ec.SECP256R1())
         until = signing.now() + dt.timedelta(days=CONTROL_DAYS)
-        certificate = self._sign(key.public_key(), (CONTROL,), until, subject=CONTROL)
+        hosts = (CONTROL, f"*.{CONTROL}")
+        certificate = self._sign(key.public_key(), hosts, until, CONTROL)
         private.write(self.pair, signing.pem(key) + certificate)
         return signing.now() + dt.timedelta(days=CONTROL_DAYS / 3)
 
@@ -84,16 +84,17 @@ class Authority:
         """
         key = _key_of(csr)
         until = signing.now() + dt.timedelta(days=days)
-        return self._sign(key, (identity.host, identity.containers), until).decode()
+        hosts = (identity.host, identity.containers)
+        return self._sign(key, hosts, until, identity.id).decode()
 
     def _sign(
         self,
         key: ec.EllipticCurvePublicKey,
         hosts: tuple[str, ...],
         until: dt.datetime,
-        subject: str = NODE,
+        subject: str,
     ) -> bytes:
-        """Return a certificate for both directions. A node's HAProxy knows the control plane by its subject."""
+        """Return a certificate for both directions. HAProxy 2.8 reads the subject alone, so that says who it is for."""
         assert self._ca is not None
         assert self._key is not None
         certificate = (
@@ -187,10 +188,15 @@ def renew_after(certificate: bytes) -> dt.datetime:
 
 
 def serves(certificate: bytes) -> bool:
-    """Return whether a node's certificate is for its containers too; those of earlier versions are not."""
-    extensions = x509.load_pem_x509_certificate(certificate).extensions
-    names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return any(name.startswith("*.") for name in names.get_values_for_type(x509.DNSName))
+    """Return whether a node's certificate is for its containers too, and its subject says whose it is; those of
+    earlier versions lack one or the other.
+    """
+    parsed = x509.load_pem_x509_certificate(certificate)
+    names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    hosts = names.get_values_for_type(x509.DNSName)
+    subjects = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    is_of_containers = any(host.startswith("*.") for host in hosts)
+    return is_of_containers and any(f".{subject.value!s}." in hosts[0] for subject in subjects)
 
 
 def valid_until(certificate: bytes) -> dt.datetime:

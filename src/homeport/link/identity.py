@@ -1,6 +1,6 @@
 """Who a certificate is for, and the TLS of both ends. Only TLS 1.3, only certificates of the cluster's own CA.
 
-A node's certificate has the name `<node>.<id>.node.homeport.internal`, and the same with `*.` for its containers. The id is new each time that a machine joins, and the
+A node's certificate has the name `<node>.<id>.node.homeport.internal`, and the same with `*.` for its containers; its subject is the id. The id is new each time that a machine joins, and the
 control plane knows the present id of each node. So it refuses the old certificate of a node that was removed, or that
 joined again.
 """

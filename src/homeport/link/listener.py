@@ -76,13 +76,17 @@ class Listener:
         reached: Callable[[str, Peer | None], Awaitable[None]],
         renewed: Callable[[], Awaitable[None]],
         networks: str = "",
+        calls: int = 0,
+        urls: int = 0,
     ) -> None:
         """`node_of` returns the role of a node that is in the registry; `joined` is called after a machine has joined.
 
         `reached` is awaited before a node is used, and tells where the ingress finds its containers; addresses are checked
-        with `networks` (see `trust.peer`). `renewed` is awaited when the control plane has another certificate.
+        with `networks` (see `trust.peer`). `renewed` is awaited when the control plane has another certificate. `calls` and `urls`
+        are as in `Welcome`.
         """
         self._reached, self._renewed, self._networks = reached, renewed, networks
+        self._calls, self._urls = calls, urls
         self._authority, self._registry = authority, registry
         self._node_of, self._joined = node_of, joined
         self._tasks = Tasks()
@@ -280,7 +284,7 @@ class Listener:
         if (other := self._sessions.get(node.name)) is not None:  # both came at the same moment
             other[0].cut("its agent has connected again")
         self._sessions[node.name] = session, hello.run
-        session.send(Welcome(name=node.name))
+        session.send(Welcome(name=node.name, calls=self._calls, urls=self._urls))
         there = trust.peer(node, host, hello, self._networks)  # it was checked when the agent came
         remote.attach(session, hello.run, there)
         log.info("the node `%s` is connected from %s", node.name, host)

@@ -66,9 +66,15 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """The agent is connected."""
+    """The agent is connected. Its containers call functions by other ports of the address that it has connected to."""
 
     name: str
+    calls: int = (
+        0  # the port for calls and URLs (ingress/nodes.py); 0: its containers can call nothing
+    )
+    urls: int = (
+        0  # the port in URLs that lead to loopback, so that this machine answers them; 0: none do
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

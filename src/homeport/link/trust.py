@@ -71,7 +71,7 @@ def peer(node: Identity, came_from: str, hello: Hello, networks: str) -> Peer | 
             f"its containers would be reached at {address}, and it connects from {came_from}: "
             "HOMEPORT_NODE_NETWORKS of the control plane has to allow that address"
         )
-    return Peer(host=str(address), port=hello.port, name=node.host)
+    return Peer(host=str(address), port=hello.port, name=node.host, id=node.id)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -126,9 +126,7 @@ async def run(
     await served.open()
     await port.start()
     ready()
-    dialing_in = Dialer(
-        served, files, address, port=port.port, reach=there.host, renewed=port.renewed
-    )
+    dialing_in = Dialer(served, files, address, port, reach=there.host)
     dialer = asyncio.create_task(dialing_in.run(), name="connection")
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait({dialer, ending}, return_when=asyncio.FIRST_COMPLETED)

@@ -26,7 +26,7 @@ import psutil
 
 from homeport import removing
 from homeport.contract.capacity import Accelerator, Capacity, Usage
-from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
+from homeport.contract.container import HERE, Container, Launch, LogLine, StartOrder, State
 from homeport.contract.errors import ImageError, NotFound, StartError, StorageError
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
@@ -66,7 +66,7 @@ class Agent:
         self,
         settings: Settings,
         *,
-        name: str = "here",
+        name: str = HERE,
         tied: bool = False,
         runner: Sequence[str] = RUNNER,
         accelerators: Callable[[], tuple[Accelerator, ...]] = gpus.find,

@@ -1,6 +1,7 @@
 """Machines that join, are drained and removed, and their place among the nodes: real TLS on loopback."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -255,3 +256,23 @@ async def test_a_machine_that_shares_the_volumes_may_mount_them_and_one_that_doe
         assert ("not marked", False) == (made.volumes_of("a"), remote.shares_volumes)
     finally:
         await made.close()
+
+
+async def test_the_port_for_containers_of_nodes_is_beside_the_other_and_stays(
+    machines, tmp_path, database
+):
+    ingress = machines._ingress
+    _, listens = await machines.token(ANY)
+    kept = json.loads((tmp_path / "cluster" / "listens.json").read_text())
+    await machines.close()
+    again_nodes, again_ingress = Nodes([], on_line=lambda _line: None), FakeIngress()
+    again = Machines(tmp_path, again_nodes, Rows(database), again_ingress)
+    try:
+        await again.open()
+
+        assert {"host": listens.host, "port": listens.port, "calls": ingress.admits} == kept
+        assert ingress.admits == again_ingress.admits
+        assert [("admit", "127.0.0.1")] == again_ingress.calls
+    finally:
+        await again.close()
+        await again_nodes.close()

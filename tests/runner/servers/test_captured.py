@@ -162,3 +162,13 @@ def test_a_mirror_gets_a_share_of_what_is_safe(sent, method, fields, share, coun
     capture.over()
 
     assert count == len(sent)
+
+
+def test_an_apps_own_425_is_recorded_as_that(sent):
+    capture = Capture("0f5c.4")
+    capture.came("GET", "/", (("X-Request-Id", "id-1"),))
+    capture.answered(499, (("x-own", "1"), ("x-homeport-status", "425")))
+    capture.over()
+    ((_, record),) = sent
+
+    assert (425, (("x-own", "1"),)) == (record.status, record.response.fields)

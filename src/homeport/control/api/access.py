@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeport.contract import calls
+from homeport.contract.container import HERE
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, Forbidden, NotFound, Unauthorized
 from homeport.contract.permissions import Permission
@@ -24,6 +25,7 @@ REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
 BY_GUARD = "X-Homeport-Refused"
 _CALLER = "homeport.caller"
 _KEY = calls.KEY.lower().encode()
+_NODE = b"x-homeport-node"  # of the ingress, which takes it from the certificate of the machine (ingress/nodes.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class Caller:
     permissions: frozenset[Permission] = frozenset(Permission)
     expires_at: float | None = None  # of the token, in seconds since the epoch; None: never
     source: str = ""  # the address that the request comes from; empty: this machine
+    node: str = HERE  # the node of the container
 
     def check(self, needs: Permission) -> None:
         """Raise `Forbidden` if the caller does not have this permission."""
@@ -176,13 +179,17 @@ class Inside(Guard):
         within = self._by_key(keys[0].decode("latin-1")) if len(keys) == 1 else None
         if within is None:
             raise Unauthorized("a request from a container has the key of its environment")
-        return _inside(within)
+        return _inside(within, header(scope, _NODE) or HERE)
 
 
 @functools.lru_cache(1024)
-def _inside(within: Within) -> Caller:
+def _inside(within: Within, node: str) -> Caller:
     return Caller(
-        by="container", workspace=within.workspace, within=within, permissions=OF_CONTAINERS
+        by="container",
+        workspace=within.workspace,
+        within=within,
+        permissions=OF_CONTAINERS,
+        node=node,
     )
 
 

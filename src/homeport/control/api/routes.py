@@ -131,7 +131,7 @@ class Api:
         #: The nouns that containers may use.
         functions = Functions(parts, backend.scaler, backend.variants)
         self._shared = (
-            Spawns(backend.spawned, backend.stop_container),
+            Spawns(backend.spawned, backend.stop_container, parts.nodes.holder_of),
             Dicts(backend.shared.dicts),
             Queues(backend.shared.queues),
         )

@@ -17,8 +17,10 @@ from homeport.contract.api.spawned import (
     Reported,
     StoredCall,
 )
-from homeport.contract.errors import AlreadyExists, BadRequest, Failure
+from homeport.contract.container import HERE
+from homeport.contract.errors import AlreadyExists, BadRequest, Failure, Forbidden, NodeLost
 from homeport.control.api import answers, bodies, bounds
+from homeport.control.api.access import Caller
 from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.control.calls import varied
@@ -36,9 +38,16 @@ MOST_TRACE = 600  # characters: a `traceparent` and 512 of `tracestate`
 class Spawns:
     """Keeps spawned calls, with their inputs and outcomes."""
 
-    def __init__(self, spawned: Spawned, stop_container: Callable[[Scope, str], object]) -> None:
+    def __init__(
+        self,
+        spawned: Spawned,
+        stop_container: Callable[[Scope, str], object],
+        holder_of: Callable[[str], str | None],
+    ) -> None:
+        """`holder_of` returns the node that has a container; None if no node has it."""
         self._spawned = spawned
         self._stop_container = stop_container
+        self._holder_of = holder_of
         self._bodies = bodies.Bodies()
 
     @route("POST", "/v1/spawned", audit=Audited.NONE)
@@ -91,7 +100,7 @@ class Spawns:
                 self._stop_container(scope, row.container)
 
     @route("POST", "/v1/spawned/reports", audit=Audited.NONE)
-    async def report(self, scope: Scope, body: AsyncIterator[bytes]) -> Reported:
+    async def report(self, scope: Scope, caller: Caller, body: AsyncIterator[bytes]) -> Reported:
         """Take what a container says of its attempts, several at once: what it claims, and how others ended.
 
         The body has two parts for each report: a [`Report`](#report) as a query string, and the outcome. The container
@@ -102,17 +111,18 @@ class Spawns:
         if len(parts) % 2 or len(parts) > 2 * MOST_REPORTS:
             raise BadRequest(f"a report has two parts, and at most {MOST_REPORTS} come at once")
         reports = (
-            self._take_report(scope, query.parsed(Report, head), outcome)
+            self._take_report(scope, caller.node, query.parsed(Report, head), outcome)
             for head, outcome in zip(parts[::2], parts[1::2], strict=True)
         )
         return Reported(statuses=tuple(await asyncio.gather(*reports)))
 
-    async def _take_report(self, scope: Scope, report_: Report, content: bytes) -> int:
+    async def _take_report(self, scope: Scope, node: str, report_: Report, content: bytes) -> int:
         """Take one report; return its status."""
         try:
             place = bounds.number("place", report_.place)
             attempt = bounds.number("attempt", report_.attempt)
             if not report_.kind:
+                self._check_node(report_.container, node)
                 claimed = self._spawned.claim(
                     scope, report_.call, place, attempt, report_.container
                 )
@@ -124,6 +134,15 @@ class Spawns:
         except Failure as failure:
             return failure.status
         return 200
+
+    def _check_node(self, container: str, node: str) -> None:
+        """Raise a failure if a container that claims an attempt is not of the node that asks."""
+        its_node = self._holder_of(container)
+        if its_node is None and node != HERE:
+            # Perhaps this server has just started. The container asks again, and may not run the call before.
+            raise NodeLost(f"the node `{node}` has not reported this container")
+        if its_node is not None and its_node != node:
+            raise Forbidden("this container runs on another machine")
 
 
 class SpawnList:

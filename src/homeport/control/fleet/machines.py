@@ -60,12 +60,13 @@ class Machines:
         ingress: Ingress,
         networks: str = "",
         shared_volumes: Path | None = None,
+        urls: Callable[[], int] = lambda: 0,
     ) -> None:
         """`networks`: where nodes may have their containers, besides the address that each connects from.
 
-        `shared_volumes`: the directory of volumes that machines may share.
+        `shared_volumes`: the directory of volumes that machines may share. `urls` is as in `Welcome`.
         """
-        self._ingress, self._networks = ingress, networks
+        self._ingress, self._networks, self._urls = ingress, networks, urls
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
@@ -83,10 +84,10 @@ class Machines:
     async def open(self) -> None:
         """Open the port that was open before; a server without one continues. After a failure there is a line in the log."""
         await self.rows.load()
-        if (listens := self._read()) is None:
+        if (saved := self._read()) is None:
             return
         try:
-            await self._open(listens)
+            await self._open(*saved)
         except (Failure, OSError) as error:
             log.error("no node can connect: %s", error)  # noqa: TRY400 - the text says all
 
@@ -152,12 +153,19 @@ class Machines:
         self._remotes.pop(name, None)
         await self._ingress.peer(name, None)
 
-    async def _open(self, listens: Listens) -> None:
+    async def _open(self, listens: Listens, calls: int = 0) -> None:
+        """Open the ports; `calls` is the wanted one for containers of nodes, 0: the usual one."""
         from homeport.link.authority import Authority
         from homeport.link.listener import Listener
 
         authority = Authority(self._directory)
         await asyncio.to_thread(authority.open)
+        self._authority = authority
+        # An agent that comes before its node is known would be sent away for ever.
+        for row in self.rows.all():
+            if row.name not in self._remotes:
+                self._add(row)
+        calls = await self._ingress.admit(listens.host, calls or _beside(listens.port))
         listener = Listener(
             authority,
             self.rows,
@@ -166,6 +174,8 @@ class Machines:
             reached=self._ingress.peer,
             renewed=self._renewed,
             networks=self._networks,
+            calls=calls,
+            urls=self._urls(),
         )
         try:
             port = await listener.open(listens.host, listens.port)
@@ -177,14 +187,12 @@ class Machines:
             from homeport.link import volumes
 
             self._mark = await asyncio.to_thread(volumes.reported, self._shared_volumes)
-        self._authority, self._listener = authority, listener
+        self._listener = listener
         self._listens = Listens(host=listens.host, port=port)
         self._tasks.start("facts", supervised("facts", self.facts.look_again_and_again))
-        data = json.dumps({"host": listens.host, "port": port}).encode()
+        data = json.dumps({"host": listens.host, "port": port, "calls": calls}).encode()
         await asyncio.to_thread(private.write, self._address_file, data)
-        for row in self.rows.all():
-            self._add(row)
-        log.info("nodes connect at %s:%d", listens.host, port)
+        log.info("nodes connect at %s:%d, and their containers at %d", listens.host, port, calls)
 
     async def _renewed(self) -> None:
         assert self._authority is not None
@@ -258,10 +266,11 @@ class Machines:
         mirror = self._nodes.of(container)
         return mirror is not None and mirror.name != name
 
-    def _read(self) -> Listens | None:
+    def _read(self) -> tuple[Listens, int] | None:
         try:
             address = json.loads(self._address_file.read_text())
-            return Listens(host=str(address["host"]), port=int(address["port"]))
+            host, port, calls = address["host"], address["port"], address.get("calls", 0)
+            return Listens(host=str(host), port=int(port)), int(calls)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
@@ -304,3 +313,8 @@ def address_of(listens: Listens) -> str:
             return str(asking.getsockname()[0])
         except OSError:
             return ""
+
+
+def _beside(port: int) -> int:
+    """Return the usual port for the containers of nodes that connect at `port`: 7602; 0 for any."""
+    return port + 2 if 0 < port < 65534 else 0

@@ -143,6 +143,11 @@ class Nodes:
         """Return the node that has a container; None if no node has it."""
         return self._where.get(container)
 
+    def holder_of(self, container: str) -> str | None:
+        """Return the name of the node that has a container; None if no node has it."""
+        mirror = self.of(container)
+        return None if mirror is None else mirror.name
+
     def ready(self) -> list[Mirror]:
         """Return the nodes that answer, in the order of their names."""
         return [mirror for mirror in self._by_name if mirror.health is Health.READY]

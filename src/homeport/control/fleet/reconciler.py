@@ -359,7 +359,7 @@ class Reconciler:
             await self._ingress.attach(
                 pool.key, member.id, container.address, pool.slots, shared=shared
             )
-        except NodeLost as failure:  # found again by `_compare` if its node comes back
+        except NodeLost as failure:  # `comparing` finds it again if its node comes back
             self._pools.discharge(member.id)
             self._note(pool, f"a start is tried again: {failure.message}")
             self.wake(pool)

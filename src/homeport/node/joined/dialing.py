@@ -14,8 +14,9 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
+from typing import Protocol
 
 from homeport import private
 from homeport.contract.errors import BadRequest, Failure, NodeLost, Unauthorized
@@ -43,22 +44,27 @@ class Removed(Exception):
     """The control plane does not take this machine back"""
 
 
+class Door(Protocol):
+    """The HAProxy of this machine, as far as its certificate and the control plane's address go."""
+
+    port: int  # where the ingress reaches the containers
+
+    async def renewed(self, pem: bytes) -> None:
+        """Show this certificate from now on."""
+
+    async def towards(self, host: str, port: int, urls: int) -> None:
+        """Lead the containers' calls to this address; `urls` is as in `Welcome`."""
+
+
 class Dialer:
     """Keeps one agent connected."""
 
     def __init__(
-        self,
-        served: Served,
-        place: Place,
-        where: Address,
-        *,
-        port: int,
-        reach: str,
-        renewed: Callable[[bytes], Awaitable[None]],
+        self, served: Served, place: Place, where: Address, door: "Door", *, reach: str
     ) -> None:
-        """`port`, `reach`: as in `Hello`; `renewed` is awaited with each new pair of key and certificate."""
+        """`reach` is as in `Hello`."""
         self._served, self._place, self._where = served, place, where
-        self._port, self._reach, self._renewed = port, reach, renewed
+        self._door, self._reach = door, reach
         self._run = secrets.token_hex(16)
         self._wait_s = FIRST_WAIT_S
         self._logged: tuple[str, float] = ("", 0.0)
@@ -106,7 +112,7 @@ class Dialer:
             run=self._run,
             host=socket.gethostname(),
             homeport=metadata.version("homeport"),
-            port=self._port,
+            port=self._door.port,
             reach=self._reach,
         )
         first = await _exchange(reader, writer, hello)
@@ -125,11 +131,21 @@ class Dialer:
         )
         self._wait_s, self._logged = FIRST_WAIT_S, ("", 0.0)
         log.info("connected to %s as the node `%s`", self._where, first.name)
+        await self._turn(writer.get_extra_info("peername")[0], first)
         self._served.attach(session)
         try:
             await session.run()
         finally:
             await self._served.detach()
+
+    async def _turn(self, host: str, welcome: Welcome) -> None:
+        """Let the containers call functions at the address that this agent is connected to."""
+        if not welcome.calls:
+            return
+        try:
+            await self._door.towards(str(host), welcome.calls, welcome.urls)
+        except Failure as failure:
+            log.warning("containers of this machine cannot call functions: %s", failure.message)
 
     async def _check_age(self) -> None:
         """Find out whether the certificate has ended, by the clock of the control plane too."""
@@ -151,7 +167,7 @@ class Dialer:
     async def _renew(self) -> None:
         """Ask for a new certificate, with a new key, when half of the time of the present one has passed.
 
-        At once if the present one is not for the containers too.
+        At once if the present one is of a version in which it said less.
         """
         while True:
             try:
@@ -162,7 +178,7 @@ class Dialer:
                     renewed: str = await self._served.ask("renew", {"csr": csr})
                     pair = key + renewed.encode()
                     await asyncio.to_thread(private.write, self._place.pair, pair)
-                    await self._renewed(pair)
+                    await self._door.renewed(pair)
                     log.info("this node's certificate was renewed")
                 await asyncio.sleep(LOOK_S)
             except (Failure, OSError, ValueError) as error:

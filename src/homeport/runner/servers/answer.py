@@ -11,6 +11,10 @@ TOO_LARGE = "homeport: the body is larger than 4 GiB"
 NO_BODY = (204, 304)  # RFC 9110, 6.4.1
 CLOSE = (b"connection", b"close")
 UNKNOWN = 1 << 62  # the bytes that remain of a response without a length
+#: The ingress sends a request elsewhere that another machine answers with 425 (ingress/elsewhere.py). So an app's own 425 leaves
+#: the container as another status, and the ingress writes the app's status back (ingress/rules.py).
+TOO_EARLY, INSTEAD = 425, 499
+AS_APP = (b"x-homeport-status", b"425")
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -64,6 +68,9 @@ class Answer:
                 self._keep(message)
                 return
         elif kind == "http.response.start":
+            if message["status"] == TOO_EARLY:
+                fields = [*message.get("headers", ()), AS_APP]
+                message = {**message, "status": INSTEAD, "headers": fields}
             if self._last is not None:
                 message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
             if self._is_whole(message):

@@ -18,9 +18,11 @@ from typing import Any
 from homeport import wire
 from homeport.contract import calls, codec
 from homeport.contract.captured import CREDENTIALS, OF, SAFE, Captured, Fields, Message
+from homeport.runner.servers.answer import AS_APP, INSTEAD, TOO_EARLY
 from homeport.sdk import context
 
 QUEUED = 16  # captured requests that wait for the server
+_AS_APP = AS_APP[0].decode(), AS_APP[1].decode()
 HEAD_BYTES = 64 * 1024  # of a head that a program has written
 
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[^\r\n]*\r\n")
@@ -79,6 +81,8 @@ class Capture:
 
     def answered(self, status: int, fields: Fields) -> None:
         """Note the head of the response."""
+        if status == INSTEAD and _AS_APP in fields:
+            status, fields = TOO_EARLY, tuple(field for field in fields if field != _AS_APP)
         self._status, self._answer = status, fields
 
     def sent(self, data: bytes) -> None:

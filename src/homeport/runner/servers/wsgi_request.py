@@ -12,6 +12,8 @@ from typing import Any
 
 from cheroot.server import HTTPRequest
 
+from homeport.runner.servers.answer import AS_APP, INSTEAD, TOO_EARLY
+
 MAX_LINE_BYTES = 64 * 1024  # twice HAProxy's limit for a whole head
 CRLF = b"\r\n"
 PROTOCOLS = {b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
@@ -120,3 +122,11 @@ class Request(HTTPRequest):
             print(f"Invalid HTTP request received: {status}{msg and f', {msg}'}", file=sys.stderr)  # noqa: T201 - the container's log
         self.close_connection = True
         super().simple_response(status, msg)
+
+    def send_headers(self) -> None:
+        """Send the head; an app's 425 as another status (see `answer`)."""
+        status: Any = self.status  # bytes, whatever cheroot says
+        if status[:3] == b"%d" % TOO_EARLY:
+            self.__dict__["status"] = b"%d Too Early" % INSTEAD
+            self.outheaders.append(AS_APP)
+        super().send_headers()
