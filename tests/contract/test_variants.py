@@ -31,9 +31,11 @@ def test_what_is_given_replaces_and_the_rest_stays():
         volumes=(VolumeMount(path="/v", name="v"),),
         retries=Retries(max_retries=0),
         timeout_s=5.0,
+        region=("eu",),
     )
     told = varied(F, options)
 
+    assert ("eu",) == told.region
     assert ((2.0, None), 5.0, 0) == (told.cpu, told.timeout_s, told.retries.max_retries)
     assert ["new"] == [secret.name for secret in told.secrets]
     assert (0, 4, 2) == (told.min_containers, told.max_inputs, told.target_inputs)

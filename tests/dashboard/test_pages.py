@@ -2,12 +2,13 @@
 
 import pytest
 
+from homeport.contract.api.nodes import JoinedNode, NodeList
 from homeport.contract.api.requests import RecordedRequest, RequestDetail
 from homeport.contract.api.series import EndpointSeries, FunctionSeries, Series
 from homeport.contract.container import LogLine
-from homeport.contract.errors import BadRequest
+from homeport.contract.errors import BadRequest, Forbidden
 from homeport.dashboard import charts
-from homeport.dashboard.pages import endpoint, requests, trying
+from homeport.dashboard.pages import endpoint, requests, server, trying
 
 EVIL = "<script>alert(1)</script>"
 
@@ -90,3 +91,17 @@ def test_fields_of_a_request_are_read():
     assert [("Modal-Key", "wk-1"), ("Accept", "*/*")] == trying._headers(
         "Modal-Key: wk-1\n\nAccept: */*"
     )
+
+
+def test_machines_that_have_joined_are_shown_with_what_they_have():
+    good = JoinedNode(
+        name="b", health="ready", drained=True, containers=2, joined_at=1.0, cores=8, memory_mib=2048,
+        free_mib=1024, round_trip_ms=3.0, version="1.2", labels={"region": EVIL},
+    )  # fmt: skip
+    new = JoinedNode(name="c", health="suspect", drained=False, containers=0, joined_at=1.0)
+    shown = server._machines(NodeList(nodes=(good, new)))
+
+    for text in ("drained", "2 GiB", "1 GiB", "3 ms", "1.2", "suspect", "&lt;script"):
+        assert text in shown
+    assert "<script" not in shown
+    assert "not yours" in server._machines(Forbidden("not yours"))

@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import shutil
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from homeport.link import authority
 from homeport.link.authority import Authority
 from homeport.link.identity import Identity
+from homeport.node.joined import itself
 from homeport.node.joined.itself import LINE_CHARS, Itself, OwnLog
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -64,12 +67,18 @@ async def test_who_follows_gets_each_line_once_also_those_of_other_threads(own_l
     assert ["before", "on the loop", "in a thread"] == "".join(pieces).splitlines()
 
 
-async def test_an_agent_says_how_its_machine_is(own_log, tmp_path):
-    ca = Authority(tmp_path / "cluster")
+def certified(directory: Path) -> Path:
+    """Return the file of an agent's key and certificate."""
+    ca = Authority(directory / "cluster")
     ca.open()
     key, csr = authority.request()
-    pair = tmp_path / "node.pem"
+    pair = directory / "node.pem"
     pair.write_bytes(key + ca.sign(csr, Identity(name="a", id="0" * 32)).encode())
+    return pair
+
+
+async def test_an_agent_says_how_its_machine_is(own_log, tmp_path):
+    pair = certified(tmp_path)
     began = time.time()
     about = await Itself(tmp_path, pair, own_log).about()
 
@@ -77,3 +86,27 @@ async def test_an_agent_says_how_its_machine_is(own_log, tmp_path):
     assert 0 < about.free_bytes <= shutil.disk_usage(tmp_path).total
     assert 13 < (about.certificate_until - began) / 86400 <= 14
     assert about.homeport
+
+
+async def test_a_file_system_that_hangs_takes_one_thread_and_no_more(
+    own_log, tmp_path, monkeypatch
+):
+    gate, looks = threading.Event(), []
+
+    def reported(directory):
+        looks.append(directory)
+        gate.wait(PATIENCE_S)
+        return "mark"
+
+    monkeypatch.setattr(itself.volumes, "reported", reported)
+    facts = Itself(tmp_path, certified(tmp_path), own_log, tmp_path)
+    for _ in range(3):
+        asking = asyncio.create_task(facts.about())
+        await until(lambda: looks, "a look")
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    last = asyncio.create_task(facts.about())
+    gate.set()
+
+    assert "mark" == (await last).shared_volumes
+    assert 1 == len(looks)

@@ -82,10 +82,14 @@ class Itself:
         """`pair`: the file of the agent's key and certificate."""
         self._home, self._pair, self.log = home, pair, log
         self._shared_volumes = shared_volumes
+        self._looking: asyncio.Future[tuple[int, float, str]] | None = None
 
     async def about(self) -> About:
         """Look at the machine."""
-        free_bytes, until, shared_volumes = await asyncio.to_thread(self._look)
+        # One look at a time: a file system of another machine may hang, and would take one thread after the other.
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
+        free_bytes, until, shared_volumes = await asyncio.shield(self._looking)
         return About(
             now=time.time(),
             homeport=metadata.version("homeport"),
