@@ -153,7 +153,10 @@ def test_who_may_not_join_is_told_why(terminal, other, words):
 
 
 KEPT = """
+import http.server
 import os
+import threading
+import urllib.request
 
 import modal
 
@@ -176,6 +179,26 @@ def write():
     return answer
 
 
+@app.function(region="eu")
+def forward():
+    handler = http.server.SimpleHTTPRequestHandler
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 8000), handler) as page:
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        with modal.forward(8000) as tunnel:
+            host, _, port = tunnel.url.partition("//")[2].partition(":")
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/kept.py", headers={"Host": host})
+            with urllib.request.urlopen(asked) as answer:
+                found = answer.read().decode()
+        page.shutdown()
+    assert "def forward" in found
+    return os.environ["MODAL_TASK_ID"]
+
+
+@app.local_entrypoint()
+def main():
+    print(modal.Function.from_name("kept", "forward").remote())
+
+
 @app.function(region="ap")
 def nowhere():
     pass
@@ -194,7 +217,7 @@ def test_a_region_and_shared_volumes_lead_to_another_machine(
     words = request.getfixturevalue("words")
     join(terminal, other, *words)
     wait_for(lambda: "shared" == until_ready(terminal)["volumes"], "the mark")
-    script.write_text(KEPT.rpartition("\n\n@app.function(region")[0])
+    script.write_text(KEPT.rpartition("@app.function(region")[0])
     said = terminal.run("deploy", script, cwd=tmp_path).stderr
     assert "`write`: `region` has no effect, because no machine has a label `region`" in said
     terminal.run("node", "label", "worker-1", "region=eu-west")
@@ -202,7 +225,7 @@ def test_a_region_and_shared_volumes_lead_to_another_machine(
     refused = terminal.run("deploy", script, cwd=tmp_path, check=False)
     assert 1 == refused.returncode
     assert "is for the region ap, and no machine that answers is in it" in refused.stderr
-    script.write_text(KEPT.rpartition("\n\n@app.function(region")[0] + "\n# again\n")
+    script.write_text(KEPT.rpartition("@app.function(region")[0] + "\n# again\n")
     urls = terminal.deploy(script, cwd=tmp_path)
     assert "local secret" == visitor.get(urls["write"]).text
     (asked,) = wait_for(lambda: terminal.ask("/v1/requests?app=kept")["requests"], "the record")
@@ -212,5 +235,7 @@ def test_a_region_and_shared_volumes_lead_to_another_machine(
     shown = terminal.run("request", "show", asked["id"]).stdout
     assert f"{asked['container']} on worker-1" in shown
     assert f"{asked['container']} worker-1 written there" in terminal.log("kept", "written there")
+    forwarded = terminal.run("run", script, cwd=tmp_path).stdout.split()
+    assert [c["node"] for c in terminal.containers() if c["id"] in forwarded] == ["worker-1"]
     done = terminal.run("container", "exec", asked["container"], "--", "cat", "/notes/x")
     assert "there" == done.stdout
