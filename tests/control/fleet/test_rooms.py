@@ -10,7 +10,7 @@ from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, State
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import FunctionSpec, VolumeMount
-from homeport.contract.scope import MAIN
+from homeport.contract.scope import MAIN, SYSTEM
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.member import Member, Stage
@@ -21,9 +21,11 @@ from homeport.control.fleet.pool import Pool
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.rooms import Rooms
 from tests.control.fleet import whole
+from tests.control.fleet.house import House
 from tests.control.fleet.test_accelerators import devices
 from tests.fakes import FakeIngress, FakeNode
 from tests.orders import order
+from tests.waiting import virtually
 
 IMAGE = Image(steps=(Step(name="pip_install", args={"packages": ["x"]}),))
 CAPACITIES = (
@@ -171,3 +173,22 @@ def test_the_sizes_that_functions_without_a_container_ask_for_are_counted_right(
         assert {p.function.memory_mib[0] for p in pools if not counts[p.key.base]} == {
             *pools.hungry()
         }
+
+
+def test_the_dashboard_runs_on_the_servers_own_machine_alone():
+    """It gets the tokens of its visitors, and another machine's root could read them."""
+
+    async def story() -> None:
+        larger = FakeNode(name="b", capacity=Capacity(cores=64, memory_mib=64_000, places=64))
+        async with House(FakeNode(), larger) as house:
+            spec = FunctionSpec(name="dashboard", module="m", qualname="f", min_containers=3)
+            owner = Owner.app(SYSTEM, "dashboard")
+            key = PoolKey(owner.name, spec.name, "rv-1")
+            house.pools.add(Pool(key=key, function=spec, source="", owner=owner))
+            house.reconciler.wake()
+            await asyncio.sleep(2)
+
+            assert 3 == len(house.node.containers)
+            assert [] == list(larger.containers)
+
+    virtually(story())

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
 from homeport.contract.capacity import Capacity
+from homeport.contract.container import HERE
 from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.roles import Ingress
+from homeport.contract.scope import SYSTEM
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.member import Stage
@@ -191,6 +193,9 @@ class Rooms:
         kinds: dict[int, tuple[bool, scheduler.Needs, int]] = {}
         best, offers = (False, False), list[tuple[scheduler.Room, scheduler.Needs]]()
         for mirror in self._nodes.taking():
+            # The dashboard gets the tokens of its visitors, so it runs on the server's own machine alone.
+            if pool.owner.scope == SYSTEM and mirror.name != HERE:
+                continue
             room = self._room(mirror)
             if (kind := kinds.get(id(room.capacity))) is None:
                 kind = kinds[id(room.capacity)] = (
