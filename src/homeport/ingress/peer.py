@@ -26,6 +26,7 @@ from homeport.settings import Settings
 from homeport.undo import Undo
 
 FIRST_BACKENDS = 64
+MOST_AT_ONCE = 50  # commands in a line of the Runtime API, which must fit HAProxy's buffer
 PORT = 7601
 
 log = logging.getLogger(__name__)
@@ -101,8 +102,11 @@ class PeerPort(Changes):
                 if len(self._supply.free) > len(wanted):
                     await self._supervisor.reload()
             ended = self._forget(wanted, undo)
-            added = await self._add(wanted, undo)
-            await self._supervisor.tell([*added, *self._maps.commands(), *ended])
+            added, used = await self._add(wanted, undo)
+            # Each command costs a connection, and a cold start waits for them, so most of them go at once.
+            then = [*used, *self._maps.commands(), *ended]
+            one_by_one = max(len(then) - MOST_AT_ONCE, 0)
+            await self._supervisor.tell([*added, *then[:one_by_one]], then[one_by_one:])
 
         await self._whole("containers", change)
 
@@ -148,10 +152,12 @@ class PeerPort(Changes):
             ]
         return commands
 
-    async def _add(self, wanted: Mapping[str, str], undo: Undo) -> list[Command]:
-        """Give each new container a backend; return the commands."""
+    async def _add(
+        self, wanted: Mapping[str, str], undo: Undo
+    ) -> tuple[list[Command], list[Command]]:
+        """Give each new container a backend; return the commands that add servers, and those that use them."""
         labels = {label for label, _address in self._servers.values()}
-        commands: list[Command] = []
+        added, used = list[Command](), list[Command]()
         for label, address in wanted.items():
             if label in labels:
                 continue
@@ -160,12 +166,9 @@ class PeerPort(Changes):
             self._servers[backend] = label, address
             self._maps.put(CONTAINERS, label, backend)
             where = f"{backend}/{label}"
-            commands += [
-                ("add", "server", where, *arriving.words(address)),
-                ("enable", "server", where),
-                ("enable", "health", where),
-            ]
-        return commands
+            added.append(("add", "server", where, *arriving.words(address)))
+            used += [("enable", "server", where), ("enable", "health", where)]
+        return added, used
 
     async def _clean(self, undo: Undo) -> str:
         """Take a free backend, and delete the server of an ended container that is still in it."""
