@@ -13,6 +13,7 @@ from bench.measures import (
     idle,
     isolation,
     layers,
+    machines,
     reload,
     serve,
     standby,
@@ -38,4 +39,5 @@ ALL: dict[str, Callable[[Plan], None]] = {
     "endpoints": endpoints.measure,
     "https": https.measure,
     "standby": standby.measure,
+    "machines": machines.measure,
 }
