@@ -3,8 +3,10 @@
 import asyncio
 
 from homeport.contract.errors import NodeLost
+from homeport.contract.traffic import Peer
 from homeport.control.fleet.facts import VERSION_CHARS, Facts
 from homeport.link.calls import About
+from tests.ports import free_port
 
 ABOUT = About(now=1003.0, homeport="1.2", free_bytes=5, certificate_until=9.0)
 
@@ -73,3 +75,21 @@ async def test_an_agent_that_connects_is_asked_at_once():
             await asyncio.sleep(0)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_a_machine_whose_port_is_closed_is_told_apart_from_one_that_listens():
+    async def hang_up(_reader, writer):
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        peers = {
+            "open": Peer(host="127.0.0.1", port=port, name="open"),
+            "shut": Peer(host="127.0.0.1", port=free_port(), name="shut"),
+        }
+        facts = Facts({n: Remote(n) for n in ("open", "shut", "none")}, peer_of=peers.get)
+        await facts.look()
+
+    assert ("", "") == (facts.of("open").unreached, facts.of("none").unreached)
+    shut = peers["shut"]
+    assert f"{shut.host}:{shut.port}: Connection refused" == facts.of("shut").unreached

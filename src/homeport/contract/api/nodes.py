@@ -24,6 +24,9 @@ class JoinedNode:
     free_mib: int | None = None  # on the disk of its home
     certificate_until: float | None = None  # when its certificate ends; it is renewed a week before
     round_trip_ms: float | None = None  # of the last beat
+    unreached: str = (
+        ""  # why the server cannot reach its containers: the address, and what a connection meets
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

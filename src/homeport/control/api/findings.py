@@ -119,6 +119,9 @@ def _of_machine(node: JoinedNode, version: str, now: float) -> Iterator[tuple[st
         return
     if node.health == "suspect":
         yield "it does not answer at the moment", "its containers are replaced if that lasts", False
+    if node.unreached:
+        hint = "let its firewall allow this machine to connect to that port; or name another address: `homeport node join --reach`"
+        yield f"requests cannot reach its containers at {node.unreached}", hint, True
     if node.version and node.version != version:
         hint = "install the same version on all machines: `homeport service upgrade`"
         yield f"it has homeport {node.version}, and this server {version}", hint, False

@@ -5,12 +5,14 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure
+from homeport.contract.traffic import Peer
 
 if TYPE_CHECKING:
     from homeport.link.calls import About
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 15.0
 ANSWER_S = 5.0
+CONNECT_S = 2.0
 VERSION_CHARS = 40
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,9 @@ class Fact:
     free_bytes: int  # on the disk of its home
     certificate_until: float
     shared_volumes: str  # `link.volumes.reported`
+    unreached: str = (
+        ""  # why its containers cannot be reached: an address, and what a connection to it meets
+    )
 
 
 class Facts:
@@ -44,8 +50,10 @@ class Facts:
         remotes: "Mapping[str, RemoteNode]",
         clock: Callable[[], float] = time.time,
         learned: Callable[[str], None] = lambda _name: None,
+        peer_of: Callable[[str], Peer | None] = lambda _name: None,
     ) -> None:
-        """`learned` is called with the name of each machine that has answered."""
+        """`learned` is called with the name of each machine that has answered; `peer_of` returns where its containers are."""
+        self._peer_of = peer_of
         self._remotes, self._clock, self._learned = remotes, clock, learned
         self._facts: dict[str, Fact] = {}
         self._wanted = asyncio.Event()
@@ -83,12 +91,29 @@ class Facts:
         except (Failure, TimeoutError) as error:
             log.debug("the node `%s` says nothing of itself: %s", remote.name, error)
             return
+        now = (began_at + self._clock()) / 2
+        peer = self._peer_of(remote.name)
+        unreached = "" if peer is None else await _unreached(peer)
         if remote.name in self._remotes:  # it may have been removed meanwhile
-            self._facts[remote.name] = _fact(about, (began_at + self._clock()) / 2)
+            self._facts[remote.name] = _fact(about, now, unreached)
             self._learned(remote.name)
 
 
-def _fact(about: "About", now: float) -> Fact:
+async def _unreached(peer: Peer) -> str:
+    """Return why no connection to a machine's HAProxy can be opened, as behind a firewall; empty if one can."""
+    where = f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _reader, writer = await asyncio.open_connection(peer.host, peer.port)
+    except TimeoutError:
+        return f"{where}: nothing answers"
+    except OSError as error:
+        return f"{where}: {os.strerror(error.errno) if error.errno else error}"
+    writer.transport.abort()
+    return ""
+
+
+def _fact(about: "About", now: float, unreached: str) -> Fact:
     version = "".join(filter(str.isprintable, about.homeport))[:VERSION_CHARS]
     return Fact(
         version=version,
@@ -96,4 +121,5 @@ def _fact(about: "About", now: float) -> Fact:
         free_bytes=max(about.free_bytes, 0),
         certificate_until=about.certificate_until,
         shared_volumes=about.shared_volumes,
+        unreached=unreached,
     )

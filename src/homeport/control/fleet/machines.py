@@ -15,6 +15,7 @@ from homeport import private
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NodeLost, StorageError
 from homeport.contract.roles import Ingress
+from homeport.contract.traffic import Peer
 from homeport.control.fleet.facts import Facts
 from homeport.control.fleet.mirror import Health, Mirror
 from homeport.control.fleet.nodes import OWN, Nodes
@@ -71,7 +72,8 @@ class Machines:
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
         self._remotes: dict[str, RemoteNode] = {}
-        self.facts = Facts(self._remotes, learned=self._learned)
+        self._peers: dict[str, Peer] = {}  # where the ingress reaches each machine's containers
+        self.facts = Facts(self._remotes, learned=self._learned, peer_of=self._peers.get)
         self._shared_volumes, self._mark = shared_volumes, ""
         #: Whether containers on other machines end with this server: not if it fails, or another one takes over.
         self.ends: Callable[[], bool] = lambda: False
@@ -151,7 +153,7 @@ class Machines:
             self._listener.remove(name)
         self._nodes.remove(name)
         self._remotes.pop(name, None)
-        await self._ingress.peer(name, None)
+        await self._reached(name, None)
 
     async def _open(self, listens: Listens, calls: int = 0) -> None:
         """Open the ports; `calls` is the wanted one for containers of nodes, 0: the usual one."""
@@ -171,7 +173,7 @@ class Machines:
             self.rows,
             node_of=self._remotes.get,
             joined=self._joined,
-            reached=self._ingress.peer,
+            reached=self._reached,
             renewed=self._renewed,
             networks=self._networks,
             calls=calls,
@@ -228,6 +230,14 @@ class Machines:
             self.facts.wake()
 
         remote.came = came
+
+    async def _reached(self, name: str, peer: Peer | None) -> None:
+        """Let the ingress reach a machine's containers at another address, or not at all."""
+        await self._ingress.peer(name, peer)
+        if peer is None:
+            self._peers.pop(name, None)
+        else:
+            self._peers[name] = peer
 
     async def _end(self) -> None:
         """Stop the containers of the machines that answer, and wait a little for their ends."""
