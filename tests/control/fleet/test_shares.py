@@ -27,7 +27,7 @@ SHARE = 8
 def filled(count: int, *, members: int = 1, busy: bool = False) -> tuple[Pools, Agenda]:
     """Return so many pools, each with containers that are ready."""
     pools = Pools()
-    agenda = Agenda(pools, share=SHARE)
+    agenda = Agenda(pools, share=SHARE, many=SHARE)
     for number in range(count):
         spec = FunctionSpec(name="f", module="m", qualname="f", min_containers=members)
         key = PoolKey(f"app-{number}", "f", "rv-1")
@@ -157,7 +157,8 @@ def test_every_request_is_answered_and_every_container_ends_whatever_a_pass_look
             keys = [KEY, *(PoolKey("app", f"g{number}", "rv-1") for number in range(5))]
             for key in keys[1:]:
                 house.add(key, **function)
-            house.reconciler._agenda._share = house.reconciler._comparing._share = share
+            house.reconciler._comparing._share = share
+            house.reconciler._agenda._share = house.reconciler._agenda._many = share
 
             async def visit(at: float, pool: int, duration_s: float) -> None:
                 await asyncio.sleep(at)

@@ -6,7 +6,7 @@ and the ingress tells when the next request to it begins (`rouse`). A pool that 
 its time. Every `WHOLE_S`, and after a change that names no pool (`note_all`), the loop looks at all pools: so it still
 compares states, and a lost event delays a change by `WHOLE_S` at most.
 
-A pass looks at `SHARE` pools and containers at most. If there are more, those with an event since their last look go first,
+A pass looks at `SHARE` pools and containers at most. If there are more, it looks at `MANY`: those with an event since their last look go first,
 then those on the agenda in turn, then those whose turn it is in a look at all pools, which takes several passes then.
 """
 
@@ -21,13 +21,14 @@ from homeport.control.fleet.pools import Pools
 
 WHOLE_S = 5.0
 SHARE = 2000  # about 25 ms
+MANY = 1200  # of them, if there are more: a pass has more to do then
 
 
 class Agenda:
     """The pools that a pass looks at."""
 
-    def __init__(self, pools: Pools, share: int = SHARE) -> None:
-        self._pools, self._share = pools, share
+    def __init__(self, pools: Pools, share: int = SHARE, many: int = MANY) -> None:
+        self._pools, self._share, self._many = pools, share, many
         self._noted: dict[PoolKey, None] = {}  # in the order in which they came
         self._fresh: dict[PoolKey, None] = {}  # of these, those with an event since their last look
         self._unseen: dict[PoolKey, None] = {}  # those that a look at all pools has not reached
@@ -106,7 +107,6 @@ class Agenda:
             self._due, self._due_at = [], {}
         else:
             self._unseen |= self._pools.keys()
-        self._watched.intersection_update(self._pools.keys())
 
     def _chosen(self) -> list[Pool]:
         """Return the pools for this pass, if all are too many for one."""
@@ -114,7 +114,7 @@ class Agenda:
         left = 0.0
         # Each kind gets some of each pass, and what the kinds before it have left.
         for keys, share in ((self._fresh, 0.5), (self._noted, 0.25), (self._unseen, 0.25)):
-            left = max(left, 0) + share * self._share
+            left = max(left, 0) + share * self._many
             for key in keys:
                 if left <= 0:
                     break

@@ -20,7 +20,7 @@ from homeport.control.fleet.pool import Pool
 from homeport.control.fleet.pools import Pools
 
 COMPARE_S = 1.0
-SHARE = 4000  # containers that one pass compares, about 10 ms; one node more if it has more
+SHARE = 2500  # containers that one pass compares, about 8 ms; one node more if it has more
 
 
 class Acts(Protocol):

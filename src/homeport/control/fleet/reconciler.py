@@ -44,7 +44,7 @@ LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
 TURN = (
     1000  # containers, and nodes for each start, that are looked at before other work has its turn
 )
-MOST_TURNS = 5  # in one pass; the other pools are in the next one
+MOST_TURNS = 4  # in one pass; the other pools are in the next one
 OTHERS = "other containers take the place of its own"
 
 log = logging.getLogger(__name__)
