@@ -110,6 +110,7 @@ class Reconciler:
                 self._comparing.spare(container)
             else:
                 self._nodes.stop(container.id)
+        await self._rooms.count()
 
     async def close(self) -> None:
         """Stop the control loop; containers stay as they are."""

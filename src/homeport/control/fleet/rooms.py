@@ -21,7 +21,7 @@ from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 
-TURN = 200  # pools that are looked at before others on the event loop have their turn
+TURN = 200  # pools, or nodes, that are looked at before others on the event loop have their turn
 AN_IMAGE = "its image on another node"  # what a pool waits for, without any lack of room
 
 
@@ -45,6 +45,13 @@ class Rooms:
         self._note = note  # writes one line to the log of the pool's app
         self._drained, self._under_way = drained, under_way
         self._kinds: dict[Capacity, Capacity] = {}  # one object for each kind of machine
+
+    async def count(self) -> None:
+        """Count all rooms ahead of the first start, which would have to count them in one piece."""
+        for number, mirror in enumerate(self._nodes.taking()):
+            self._room(mirror)
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Return whether there is room for one more container of each of these pools."""
