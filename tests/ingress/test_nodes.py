@@ -13,7 +13,6 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from homeport import signing
 from homeport.contract.calls import CALL, endpoint_id
 from homeport.contract.traffic import Endpoint, Peer
 from homeport.ingress.peer import PeerPort
@@ -22,7 +21,7 @@ from homeport.link.authority import Authority
 from homeport.link.identity import Identity
 from tests import ports
 from tests.ingress.conftest import POOL, routed
-from tests.ingress.machines import A, B, pair
+from tests.ingress.machines import A, B, of_an_earlier_version, pair
 from tests.waiting import until
 
 CALLED = endpoint_id("app", "f", key="k")
@@ -127,15 +126,6 @@ def asked(port: int, pair_file, ca: Authority, to: str = "calls") -> bytes:
     return b""
 
 
-def of_an_earlier_version(ca: Authority) -> bytes:
-    """Return a certificate for the node `a` whose subject does not say whose it is."""
-    key, csr = authority.request()
-    public = x509.load_pem_x509_csr(csr.encode()).public_key()
-    until = signing.now() + (signing.SKEW * 24)
-    signed = ca._sign(public, (A.host, A.containers), until, "homeport node")
-    return key + signed
-
-
 @pytest.mark.parametrize("to", ["calls", "urls"])
 async def test_only_nodes_may_connect(ingress, machine, port, ca, control_plane, tmp_path, to):
     other = Authority(tmp_path / "other")
@@ -145,7 +135,7 @@ async def test_only_nodes_may_connect(ingress, machine, port, ca, control_plane,
         "none": None,
         "of another node": pair(ca, B),
         "of the node before it joined again": pair(ca, again),
-        "of an earlier version": of_an_earlier_version(ca),
+        "of an earlier version": of_an_earlier_version(ca, A),
         "of another CA": pair(other, A),
         "the control plane's": ca.pair.read_bytes(),
     }
@@ -166,7 +156,7 @@ def test_the_subject_of_a_nodes_certificate_is_its_id(ca):
 
     assert (NameOID.COMMON_NAME, A.id) == (subject.oid, subject.value)
     assert authority.serves(pem)
-    assert not authority.serves(authority.certificate_of(of_an_earlier_version(ca)))
+    assert not authority.serves(authority.certificate_of(of_an_earlier_version(ca, A)))
 
 
 async def test_a_node_that_is_removed_calls_nothing_any_more(

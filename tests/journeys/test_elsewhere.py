@@ -104,6 +104,12 @@ def program():
     subprocess.Popen([sys.executable, "-m", "http.server", "8000"])
 
 
+@app.function(single_use_containers=True, max_containers=3, block_network=True)
+@homeport.fastapi_endpoint()
+def once():
+    return os.environ["MODAL_TASK_ID"]
+
+
 @app.function(min_containers=2, block_network=True)
 @homeport.concurrent(max_inputs=20)
 @homeport.fastapi_endpoint(method="POST")
@@ -129,6 +135,7 @@ def test_what_works_here_works_there(there):
     with first.machine.inside():
         asyncio.run(protocols(urls["wire"]))
         asyncio.run(slots(urls["single"]))
+        asyncio.run(single_use(urls["once"]))
         with httpx.Client(timeout=PATIENCE_S) as visitor:
             listing = visitor.get(urls["program"])
             assert (200, True) == (listing.status_code, "Directory listing" in listing.text)
@@ -167,6 +174,15 @@ async def slots(url: str) -> None:
         answers = await asyncio.gather(*(visitor.get(url) for _ in range(12)))
 
     assert [1] * 12 == [answer.json()["inside"] for answer in answers]
+
+
+async def single_use(url: str) -> None:
+    """Containers that end after a request each, while others come for them."""
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as visitor:
+        answers = await asyncio.gather(*(visitor.get(url) for _ in range(12)))
+
+    assert [200] * 12 == [answer.status_code for answer in answers]
+    assert 12 == len({answer.text for answer in answers})
 
 
 async def over_a_restart(there, url: str) -> None:

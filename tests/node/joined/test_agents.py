@@ -17,7 +17,10 @@ from homeport.contract.image import Image
 from homeport.contract.supplies import BuildSecret, Supplies
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
+from homeport.link import authority
+from homeport.link.identity import Identity
 from tests import orders, processes, trees
+from tests.ingress.machines import of_an_earlier_version
 from tests.link.cluster import Partition
 from tests.link.cluster import cluster as make_cluster
 from tests.node.test_agent import REPORT, Watched
@@ -90,6 +93,23 @@ async def test_an_agent_that_is_killed_comes_back_with_its_containers(cluster):
     assert [(order(cluster), pid, State.READY)] == [
         (each.order, each.pid, each.state) for each in listing.containers
     ]
+
+
+async def test_a_machine_that_joined_with_an_earlier_version_gets_another_certificate(
+    cluster, tmp_path
+):
+    """The subject of the earlier one does not say whose it is, so its containers could call nothing."""
+    await cluster.start_agent("a")
+    await cluster.end_agent("a")
+    pair = tmp_path / "a" / "cluster" / "node.pem"
+    node = Identity(name="a", id=cluster.registry.nodes["a"])
+    pair.write_bytes(of_an_earlier_version(cluster.authority, node))
+    assert not authority.serves(authority.certificate_of(pair.read_bytes()))
+    await cluster.start_agent("a")
+
+    await until(
+        lambda: authority.serves(authority.certificate_of(pair.read_bytes())), "another certificate"
+    )
 
 
 async def test_a_control_plane_that_is_started_again_knows_its_orders_and_no_others(
