@@ -1,4 +1,4 @@
-"""Removes what test servers that were killed have left: socket directories, and the files of PostgreSQL in memory.
+"""Removes what test servers that were killed have left: socket directories, and files in memory.
 
 A home with a long path has its sockets in `/tmp/homeport-<uid>-<digest>` (settings.socket_dir). A server that ends removes
 the directory, and so does the next server of the same home; a server that a test kills has neither.
@@ -18,7 +18,8 @@ SETTLED_S = 60  # a younger directory may be that of a server which starts now
 def remove_dead(directory: Path = Path("/tmp"), memory: Path = Path("/dev/shm")) -> None:
     """Remove each such directory of this user in which nobody listens, and which no test holds."""
     bound = Path("/proc/net/unix").read_text()
-    for path in (*directory.glob(f"homeport-{os.getuid()}-*"), *memory.glob("homeport-pg-*")):
+    in_memory = (*memory.glob("homeport-pg-*"), *memory.glob("homeport-test-*"))
+    for path in (*directory.glob(f"homeport-{os.getuid()}-*"), *in_memory):
         # Another run of the tests removes it, or it is another user's.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             if f" {path}/" in bound or time.time() - path.stat().st_mtime < SETTLED_S:

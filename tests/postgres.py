@@ -10,7 +10,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from tests import litter
+from tests import memory
 from tests.waiting import wait_for
 
 USER, PASSWORD = "homeport", "s3cret:with/odd@chars%"
@@ -32,7 +31,6 @@ SETTINGS = (
     "autovacuum=off",
     "log_min_messages=fatal",
 )
-ROOM_BYTES = 4 << 30
 
 
 class Postgres:
@@ -118,19 +116,15 @@ def setting(home: Path) -> str:
 def running() -> Iterator[Postgres]:
     """Run a server until the block ends."""
     initdb = _binary("initdb")
-    # Not in pytest's folder: another user cannot enter it.
-    folder = Path(tempfile.mkdtemp(prefix="homeport-pg-", dir=_roomy()))
-    try:
-        with litter.held(folder):  # else another run of the tests may take it for one that was left
-            _make(folder, initdb)
-            server = Postgres(folder)
-            server.start()
-            try:
-                yield server
-            finally:
-                server.stop(signal.SIGQUIT)  # the folder is removed, so nothing needs to be written
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    # Not in pytest's folder: another user cannot enter it. A copy of a database is 300 files.
+    with memory.directory("pg") as folder:
+        _make(folder, initdb)
+        server = Postgres(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)  # the folder is removed, so nothing needs to be written
 
 
 def _make(folder: Path, initdb: str) -> None:
@@ -148,12 +142,6 @@ def _make(folder: Path, initdb: str) -> None:
         capture_output=True,
         **_as_somebody(),
     )
-
-
-def _roomy() -> str:
-    """Return where a server's files are: in memory if there is room, because a copy of a database is 300 files."""
-    room = shutil.disk_usage("/dev/shm").free if os.path.ismount("/dev/shm") else 0
-    return "/dev/shm" if room >= ROOM_BYTES else "/var/tmp"
 
 
 def _as_somebody() -> dict[str, int]:

@@ -1,0 +1,15 @@
+"""What outlives the server, in files and databases."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import memory
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory in memory: no container of these tests needs it, and each of them writes a database."""
+    with memory.directory("test") as path:
+        yield path
