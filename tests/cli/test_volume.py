@@ -2,35 +2,46 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import subprocess
-import sys
+
+import pytest
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.manifest import VolumeMount
+from tests import commands
 from tests.control.api.served import on_a_socket
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.waiting import PATIENCE_S
+
+
+@pytest.fixture(scope="module")
+def forking(tmp_path_factory):
+    """A process that has imported the command line: each command of this file is a fork of it."""
+    forking = commands.Forking(tmp_path_factory.mktemp("commands"), dict(os.environ))
+    yield forking
+    forking.close()
+
+
+@pytest.fixture
+def typed(home, forking):
+    return functools.partial(_typed, home, forking)
 
 
 @contextlib.asynccontextmanager
-async def typed(home):
+async def _typed(home, forking):
     """Run `volume …`; return the finished command and the control plane that it talks to."""
     plane = Plane(
         home, FakeNode(0.01, capacity=Capacity(cores=4, memory_mib=4096, has_mounts=True))
     )
 
     async def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "homeport", "volume", *map(str, words)],
-            env={**os.environ, "HOMEPORT_HOME": str(home), "COLUMNS": "200"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environ = {**os.environ, "HOMEPORT_HOME": str(home), "COLUMNS": "200"}
+        argv = ["volume", *map(str, words)]
+        done = await asyncio.to_thread(forking.run, argv, environ, PATIENCE_S)
         assert code == done.returncode, done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -39,13 +50,13 @@ async def typed(home):
         yield run, plane
 
 
-async def test_files_go_in_and_out(home, tmp_path):
+async def test_files_go_in_and_out(typed, tmp_path):
     local, out = tmp_path / "local", tmp_path / "out"
     (local / "sub").mkdir(parents=True)
     (local / "sub/a").write_text("a")
     (local / "sub/a").chmod(0o750)
     (local / "b").write_bytes(big := os.urandom(3_000_000))
-    async with typed(home) as (run, plane):
+    async with typed() as (run, plane):
         created = json.loads((await run("create", "data", "--json")).stdout)
         await run("put", "data", local, "/in")
         again = await run("put", "data", local / "b", "/in/b", code=1)
@@ -81,8 +92,8 @@ async def test_files_go_in_and_out(home, tmp_path):
     assert 0o644 == mode & 0o777
 
 
-async def test_a_volume_is_renamed_and_deleted_when_that_is_meant(home):
-    async with typed(home) as (run, plane):
+async def test_a_volume_is_renamed_and_deleted_when_that_is_meant(typed):
+    async with typed() as (run, plane):
         await run("create", "data")
         taken = await run("create", "data", code=1)
         await run("rename", "data", "kept")
@@ -101,8 +112,8 @@ async def test_a_volume_is_renamed_and_deleted_when_that_is_meant(home):
     assert "there is no volume `none`" in gone.stderr
 
 
-async def test_a_hostile_name_is_not_obeyed_by_the_terminal(home):
-    async with typed(home) as (run, plane):
+async def test_a_hostile_name_is_not_obeyed_by_the_terminal(typed):
+    async with typed() as (run, plane):
         await run("create", "data")
         files = plane.volumes.directory(plane.volumes.find("data")) / "files"
         (files / "\x1b[31mred").touch()
