@@ -6,6 +6,7 @@ import pytest
 
 from homeport.contract import codec
 from homeport.contract.growth import Bundle, RayMachine, Seen
+from homeport.control.api import findings
 from homeport.control.fleet.growing import Growing
 from homeport.control.fleet.machines import Listens
 from homeport.control.fleet.pools import Pools
@@ -93,3 +94,24 @@ async def test_a_process_for_ray_that_ends_is_started_again(tmp_path, nodes, mac
     await growing.close()
 
     assert 1 == len(nodes.ready())
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(600)", "raise SystemExit(3)"])
+async def test_a_cluster_that_does_not_answer_is_said_until_it_does(
+    tmp_path, nodes, machines, code
+):
+    log_file = tmp_path / "ray.log"
+    words = (sys.executable, "-c", code)
+    growing = Growing(
+        "10.0.0.1:6379", Pools(), nodes, machines, log_file=log_file, words=words, silent_s=0.5
+    )
+    growing.open()
+    await until(lambda: machines.ray_trouble, "the trouble")
+    (finding,) = findings.of_ray(machines.ray_trouble)
+    assert "10.0.0.1:6379" in finding.text
+    line = codec.dumps(ALONE)
+    growing._words = (sys.executable, "-c", f"print({line!r}, flush=True); input()")
+    await until(lambda: not machines.ray_trouble, "an answer")
+    await growing.close()
+
+    assert [] == [*findings.of_ray(machines.ray_trouble)]

@@ -18,6 +18,7 @@ from homeport.control.api.routing import route
 from homeport.control.api.view import View
 from homeport.control.deploys.canaries import has_failed
 from homeport.control.deploys.parts import Parts
+from homeport.control.fleet.machines import Machines
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import OWN
 from homeport.state.alerts import Alerts
@@ -46,9 +47,11 @@ class Findings:
         parts: Parts,
         alerts: Alerts,
         nodes: Callable[[], Sequence[JoinedNode]] = tuple,
+        machines: Machines | None = None,
     ) -> None:
-        """`nodes` returns the machines that have joined."""
+        """`nodes` returns the machines that have joined; `machines` know why none can be asked of a Ray cluster."""
         self._view, self._parts, self._alerts, self._nodes = view, parts, alerts, nodes
+        self._machines = machines
 
     @route("GET", "/v1/findings")
     async def every(self, caller: Caller) -> FindingList:
@@ -62,6 +65,7 @@ class Findings:
             findings = [
                 *of_server(status, home, free),
                 *machines,
+                *of_ray(self._machines.ray_trouble if self._machines else ""),
                 *findings,
                 *self._without_isolation(),
             ]
@@ -102,6 +106,13 @@ def of_server(status: Status, home: Path, free_bytes: int) -> Iterator[Finding]:
             text=f"{home} has {free_bytes // (1024 * 1024)} MiB left",
             hint="`homeport image prune` frees what no app needs",
         )
+
+
+def of_ray(trouble: str) -> Iterator[Finding]:
+    """Yield what stands in the way of asking a Ray cluster for machines."""
+    if trouble:
+        text = f"{trouble}; machines that have joined continue, and none is added"
+        yield Finding(what="Ray", text=text, hint="`ray.log` in the home says more")
 
 
 def of_machines(nodes: Iterable[JoinedNode], version: str, now: float) -> Iterator[Finding]:

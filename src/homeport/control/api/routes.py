@@ -149,7 +149,7 @@ class Api:
         nodes = Nodes(backend.machines, parts.nodes)
         self._nouns = (
             _server(view, parts, backend),
-            Findings(view, parts, backend.alerts, nodes.machines),
+            Findings(view, parts, backend.alerts, nodes.machines, backend.machines),
             Apps(view, deployer, backend.cold_starts, backend.deploys, parts),
             functions,
             self._calls,

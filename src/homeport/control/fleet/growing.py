@@ -25,6 +25,7 @@ from homeport.supervised import Tasks, supervised
 CHILD = (sys.executable, "-m", "homeport.growth")
 AGAIN_S = 60.0  # before an agent is started again on a machine
 END_S = 2.0
+SILENT_S = 45.0  # the child process writes once a second, and waits for Ray with each line
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,10 @@ class Growing:
         *,
         log_file: Path,
         words: Sequence[str] = CHILD,
+        silent_s: float = SILENT_S,
     ) -> None:
         self._address, self._words, self._log_file = address, words, log_file
+        self._silent_s = silent_s
         self._pools, self._nodes, self._machines = pools, nodes, machines
         self._begun: dict[str, tuple[float, Joining]] = {}  # by the node's name: when, and how
         self._ours: set[str] = set()  # nodes that Ray had since this server was started
@@ -73,8 +76,9 @@ class Growing:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            while line := await child.stdout.readline():
+            while line := await self._next(child.stdout):
                 seen = codec.loads(Seen, line)
+                self._machines.ray_trouble = ""
                 if self._sent is None:
                     log.info(
                         "the Ray cluster at %s has %d machines", self._address, len(seen.machines)
@@ -92,7 +96,19 @@ class Growing:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
             code = await asyncio.shield(child.wait())
-        raise RayLost(f"the process for Ray has ended with {code}: {self._log_file} says why")
+        text = f"the process for the Ray cluster at {self._address} has ended with {code}"
+        self._machines.ray_trouble = text
+        raise RayLost(f"{text}: {self._log_file} says why")
+
+    async def _next(self, lines: asyncio.StreamReader) -> bytes:
+        """Return the next line of the child process; `RayLost` if Ray holds it up for too long."""
+        try:
+            async with asyncio.timeout(self._silent_s):
+                return await lines.readline()
+        except TimeoutError:
+            text = f"the Ray cluster at {self._address} does not answer"
+            self._machines.ray_trouble = text
+            raise RayLost(f"{text}: no machine is asked for") from None
 
     async def wanted(self, seen: Seen) -> Wanted:
         """Take in which machines there are, and return what is wanted of Ray."""

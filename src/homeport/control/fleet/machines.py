@@ -67,6 +67,7 @@ class Machines:
 
         `shared_volumes`: the directory of volumes that machines may share. `urls` is as in `Welcome`.
         """
+        self.ray_trouble = ""  # why no machine can be asked of Ray (`growing`); empty: nothing is known to be wrong
         self._ingress, self._networks, self._urls = ingress, networks, urls
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
