@@ -91,14 +91,16 @@ def test_it_is_in_the_cell_with_the_rights_of_what_runs_there(account):
         entered = cell.enter("sh", "-c", f"cat /tmp/here; pwd; {status}")
         ended = cell.enter("sh", "-c", "exit 7")
         missing = cell.enter("no-such-program")
-        finished = cell.enter("sh", "-c", "ls -l /proc/self/fd | wc -l; echo $$")
+        descriptors = cell.enter("sh", "-c", "ls -l /proc/self/fd | wc -l; echo $$")
     finished = account.inside(account.cell(limits=LIMITS), ["sh", "-c", status])
 
     assert f"inside/root\n{finished.stdout}" == entered.stdout
     assert 7 == ended.returncode
     assert 127 == missing.returncode
     assert "there is no program `no-such-program`" in missing.stderr
-    assert "5" == finished.stdout.split()[0], "its three streams, and the directory that ls reads"
+    assert "5" == descriptors.stdout.split()[0], (
+        "its three streams, and the directory that ls reads"
+    )
 
 
 def test_it_has_the_cells_network(account):

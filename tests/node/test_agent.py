@@ -59,6 +59,13 @@ class Watched:
                 await self._news.wait()
         return self.containers[-1]
 
+    async def ready(self, container: str) -> None:
+        """Return once this container is ready; others may have been so before."""
+        async with asyncio.timeout(60):
+            while State.READY not in self.of(container):
+                self._news.clear()
+                await self._news.wait()
+
     def of(self, container: str) -> list[State]:
         """The states of one container, in their order."""
         return [each.state for each in self.containers if each.id == container]

@@ -161,7 +161,7 @@ async def test_changes_are_numbered_without_a_gap_and_the_list_is_what_they_come
     await node.start(order("ta-1"), {})
     await watched.until(State.READY)
     await node.start(order("ta-2"), {})
-    await watched.until(State.READY)
+    await watched.ready("ta-2")
     listing = await node.list()
     told = {container.id: container for container in watched.containers}
 

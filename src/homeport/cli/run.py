@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from homeport.cli import options, output, script, server
+from homeport.cli import options, output, script, server, signals
 from homeport.cli import session as sessions
 from homeport.contract import codec
 from homeport.contract.declaring import Answer, Declared, Go
@@ -124,8 +124,9 @@ class Run:
         """Run it; return the exit code."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._end)
+        for number in signals.that_end():
+            if number != signal.SIGINT:
+                loop.add_signal_handler(number, self._end)
         self._work = asyncio.create_task(self._all())
         try:
             code = await self._work

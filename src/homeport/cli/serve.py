@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homeport.cli import live, options, output, script, server
+from homeport.cli import live, options, output, script, server, signals
 from homeport.contract.declaring import Declared
 from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.sdk import watched
@@ -91,7 +90,7 @@ class Session:
     async def run(self, seconds: float | None) -> None:
         """Serve until Ctrl-C, the timeout, or the server's end."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in signals.that_end():
             loop.add_signal_handler(number, self._stop.set)
         if seconds is not None:
             loop.call_later(seconds, self._stop.set)

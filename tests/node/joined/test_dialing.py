@@ -78,7 +78,7 @@ async def test_a_machine_forgets_that_it_has_joined_only_if_the_control_plane_ha
     place.write("n", where(cluster), USUAL, pair)
     clock(monkeypatch, off_s)
     served = types.SimpleNamespace(refused=None)
-    dialer = Dialer(served, place, where(cluster), port=0, reach="", renewed=None)
+    dialer = Dialer(served, place, where(cluster), types.SimpleNamespace(port=0), reach="")
 
     assert why in await dialer._once()
     assert final == (served.refused is not None and served.refused.final)
