@@ -3,12 +3,13 @@
 import asyncio
 import dataclasses
 import os
+import time
 
 import pytest
 
 from homeport.contract import pulse
 from homeport.contract.container import State
-from homeport.contract.pulse import Pulse, Reader, Reading
+from homeport.contract.pulse import Pulse, Reader, Reading, create
 from homeport.node.containers import pulses
 from homeport.node.containers.pulses import Patient, Usage
 
@@ -41,12 +42,59 @@ def test_a_request_that_should_have_ended_is_ended_from_outside():
     assert "timeout of 2 s" in ward.look(106.1, deadline=104.0, inside=1)
 
 
-def test_the_dead_are_noticed_after_ten_seconds():
+@pytest.mark.parametrize(("inside", "limit_s"), [(0, 15), (1, 10)])
+def test_a_container_that_shows_nothing_is_noticed_sooner_with_a_request_inside(inside, limit_s):
     ward = Ward()
+    end = 100.0 + limit_s
 
-    assert "" == ward.look(109.9)
-    assert "" == ward.look(110.1)  # whether it uses the CPU is seen at the next look
-    assert "no sign of life for 11 s (did C code hold the GIL?)" in ward.look(111.1)
+    assert "" == ward.look(end - 0.1, inside=inside)
+    assert "" == ward.look(
+        end + 0.1, inside=inside
+    )  # its use of the CPU is compared at the next look
+    why = ward.look(end + 1.1, inside=inside)
+    assert f"no sign of life for {limit_s + 1} s (did C code hold the GIL?)" in why
+
+
+def test_a_quick_look_at_a_page_says_well_only_if_a_whole_one_does():
+    descriptor = create()
+    page, reader = Pulse(descriptor), Reader(descriptor)
+    patient = Patient(reader, 0, 60.0)
+    assert not reader.is_well(time.monotonic() - 10.0)  # it has shown nothing yet
+    page.beat()
+    assert not reader.is_well(time.monotonic() - 10.0)  # the loop has not turned
+    page.turn()
+    assert reader.is_well(time.monotonic() - 10.0)
+    assert not reader.is_well(time.monotonic() + 1.0)  # too long ago
+    assert "" == patient.look(time.monotonic())
+    page.inside(1, time.monotonic() - 60.0)
+    assert not reader.is_well(time.monotonic() - 10.0)
+    page.inside(0, None)
+    page.refused(24)
+    assert not reader.is_well(time.monotonic() - 10.0)
+    page.refused(0)
+
+    assert reader.is_well(time.monotonic() - 10.0)
+    reader.close()
+    os.close(descriptor)
+
+
+def test_a_pulse_that_is_well_again_starts_each_count_from_the_beginning():
+    descriptor = create()
+    page, reader = Pulse(descriptor), Reader(descriptor)
+    patient = Patient(reader, 0, 60.0)
+    page.beat()
+    page.turn()
+    now = patient.since
+    page.refused(24)
+    assert "" == patient.look(now)
+    page.refused(0)
+    assert "" == patient.look(now + 4.0)
+    page.refused(24)
+    assert "" == patient.look(now + 4.5)
+
+    assert "" == patient.look(now + 6.0)
+    reader.close()
+    os.close(descriptor)
 
 
 def test_one_that_is_stopped_is_ended_even_with_somebody_inside():
@@ -86,10 +134,10 @@ def test_a_loop_that_stands_still_is_noticed_though_the_process_lives():
 
 def test_a_recovery_is_a_new_beginning():
     ward = Ward()
-    assert "" == ward.look(110.1)
-    assert "" == ward.look(111.0, beat=110.9, turn=110.9)
-    assert "" == ward.look(121.0, beat=110.9, turn=110.9)
-    assert "no sign" in ward.look(122.0, beat=110.9, turn=110.9)
+    assert "" == ward.look(115.1)
+    assert "" == ward.look(116.0, beat=115.9, turn=115.9)
+    assert "" == ward.look(131.0, beat=115.9, turn=115.9)
+    assert "no sign" in ward.look(132.0, beat=115.9, turn=115.9)
 
 
 def test_one_that_cannot_let_anybody_in_is_ended():
@@ -115,10 +163,10 @@ def test_a_container_may_write_anything_and_nobody_else_is_hurt():
 async def test_after_a_pause_of_the_machine_everybody_begins_anew(monkeypatch):
     now, killed, woken = [100.0], [], asyncio.Event()
     ward = Ward()
-    ward.patient._reader = type("Silent", (), {"read": lambda _self: WELL})()
+    ward.patient._reader = type("Silent", (), {"is_well": lambda _self, _since: False, "read": lambda _self: WELL})()
     monkeypatch.setattr(pulses.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(pulses, "usage", lambda _pid: ward.usage)
-    steps = iter([1.0, 1.0, 600.0, 1.0, 1.0, *[1.0] * 7, 1.0, 1.0])
+    steps = iter([1.0, 1.0, 600.0, 1.0, 1.0, *[1.0] * 12, 1.0, 1.0])
 
     async def sleep(_seconds: float) -> None:
         try:
@@ -191,6 +239,7 @@ async def test_the_agent_ends_what_is_beyond_help_and_says_why(
 async def test_a_container_that_is_stopped_is_ended(start, monkeypatch):
     monkeypatch.setattr(pulses, "LOOK_S", 0.05)
     monkeypatch.setattr(pulses, "SILENT_S", 0.3)
+    monkeypatch.setattr(pulses, "IDLE_SILENT_S", 0.3)
     _, watched = await start(
         BEATS + "say(kind='ready')\nos.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(60)\n"
     )

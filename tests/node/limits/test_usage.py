@@ -66,6 +66,19 @@ def test_a_container_whose_process_has_ended_is_left_out(program):
     assert {} == Meter().look([(program.pid, launch())])
 
 
+def test_shared_memory_is_read_less_often_the_longer_it_has_not_changed(program, monkeypatch):
+    now, read = 0.0, []
+    meter = Meter(clock=lambda: now)
+    monkeypatch.setattr(usage.watchdog, "share_mib", lambda pid: read.append(now) or 7.0)
+    there = usage.processes()
+    monkeypatch.setattr(usage, "processes", lambda: there)
+    for minute in range(60):
+        now = 60.0 * minute
+        meter.look([(program.pid, launch())])
+
+    assert [0, 1, 3, 7, 15, 31, 47] == [at / 60.0 for at in read[::2]]
+
+
 def test_shared_memory_is_read_again_after_a_change_or_a_minute(program, monkeypatch):
     now, read = 0.0, []
     meter = Meter(clock=lambda: now)

@@ -11,7 +11,7 @@ from tests.ports import free_port
 #: Shorter times than in the product: the request ends within `STALL_S` and one turn (`BEAT_S`).
 SHORTER = """
     from homeport.runner.servers import bodies, turns
-    bodies.STALL_S, turns.BEAT_S = 1.0, 0.2
+    bodies.STALL_S, turns.BEAT_S, turns.IDLE_BEAT_S = 1.0, 0.2, 0.2
     import modal, time
     app = modal.App("a")
 """

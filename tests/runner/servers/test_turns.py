@@ -8,7 +8,7 @@ from tests.waiting import wait_for
 SCRIPT = """
     import time
     from homeport.runner.servers import turns
-    turns.BEAT_S, turns.HELD_UP_S = 0.2, 0.5
+    turns.BEAT_S, turns.IDLE_BEAT_S, turns.HELD_UP_S = 0.2, 0.2, 0.5
     import modal
     app = modal.App("a")
 

@@ -1,7 +1,8 @@
 """Measures what containers use: by the kernel's own count where a container has a cgroup, else by its processes.
 
-The memory of processes is their own and their share of shared memory (PSS, proc(5)), which takes 0.2 ms or more to read: it
-is read again when the process's resident memory has changed, or after a minute.
+The memory of processes is their own and their share of shared memory (PSS, proc(5)), which takes 0.2 to 3 ms to read: it
+is read again when the process's resident memory has changed, and else after a minute, then after twice as long each time,
+at most 16 minutes.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from homeport.contract.sizes import MIB
 from homeport.node.limits import gpus, watchdog
 
 TICKS = os.sysconf("SC_CLK_TCK")
-SHARE_S = 60.0
+SHARE_S, LONGEST_SHARE_S = 60.0, 960.0
 CHANGE = 0.02  # of the resident memory
 #: Of /proc/<pid>/stat, after the name: proc(5) counts from 1, and the name is the second.
 PARENT, CPU, STARTED, RESIDENT = 1, slice(11, 15), 19, 21
@@ -33,6 +34,16 @@ class Process:
     resident_mib: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A process's share of memory, as it was read last."""
+
+    again_at: float
+    wait_s: float
+    resident_mib: float
+    share_mib: float
+
+
 class Meter:
     """Measures containers again and again."""
 
@@ -43,8 +54,8 @@ class Meter:
     ) -> None:
         self._gpu_memory_mib = gpu_memory_mib
         self._clock = clock
-        #: Process and its start -> when its share was read, its resident memory then, and its share.
-        self._shares: dict[tuple[int, str], tuple[float, float, float]] = {}
+        #: By process and its start.
+        self._shares: dict[tuple[int, str], _Share] = {}
 
     def look(self, containers: Iterable[tuple[int, Launch]]) -> dict[str, Usage]:
         """Return the resources that these containers use, by their ids; each is given with its first process. It
@@ -80,12 +91,18 @@ class Meter:
     def _share_mib(self, pid: int, process: Process) -> float:
         now, resident = self._clock(), process.resident_mib
         key = pid, process.started
-        read_at, before, share = self._shares.get(key, (-SHARE_S, 0.0, 0.0))
-        if now - read_at >= SHARE_S or abs(resident - before) > CHANGE * before:
+        share = self._shares.get(key)
+        has_changed = (
+            share is None or abs(resident - share.resident_mib) > CHANGE * share.resident_mib
+        )
+        if share is None or has_changed or now >= share.again_at:
+            wait_s = (
+                SHARE_S if share is None or has_changed else min(2 * share.wait_s, LONGEST_SHARE_S)
+            )
             # A kernel without this file, or a process that may not be looked at, has 0.
-            share = watchdog.share_mib(pid) or resident
-            self._shares[key] = now, resident, share
-        return share
+            share_mib = watchdog.share_mib(pid) or resident
+            share = self._shares[key] = _Share(now + wait_s, wait_s, resident, share_mib)
+        return share.share_mib
 
     def _forget(self, there: Mapping[int, Process]) -> None:
         for key in list(self._shares):

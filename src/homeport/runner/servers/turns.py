@@ -1,7 +1,8 @@
-"""Runs periodic work every two seconds: the pulse for the node, and checks of conditions without an event.
+"""Runs periodic work: the pulse for the node, and checks of conditions without an event.
 
-One timer of the event loop does all of it, so an idle container costs next to nothing. A thread also beats:
-that shows that threads get the GIL. If the loop stands still, the thread prints where it hangs.
+One timer of the event loop does all of it, every two seconds while a request is inside and every five without one, so an
+idle container costs next to nothing. A thread also beats: that shows that threads get the GIL. If the loop stands still, the
+thread prints where it hangs. In an idle container the thread sleeps longer, and the timer beats for it.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from homeport.contract.pulse import BEAT_S, Pulse
+from homeport.contract.pulse import BEAT_S, IDLE_BEAT_S, Pulse
 from homeport.sdk.tracebacks import is_users
 
 HELD_UP_S = 8.0  # after this long without a turn, print where the loop hangs
@@ -38,12 +39,19 @@ class Turns:
         self._turn()
         threading.Thread(target=self._beat, name="homeport pulse", daemon=True).start()
 
+    @property
+    def _is_idle(self) -> bool:
+        return self.pulse is None or self.pulse.is_idle
+
     def _turn(self) -> None:
         assert self._loop is not None
-        self._loop.call_later(BEAT_S, self._turn)
+        is_idle = self._is_idle
+        self._loop.call_later(IDLE_BEAT_S if is_idle else BEAT_S, self._turn)
         self._turned = time.monotonic()
         if self.pulse is not None:
             self.pulse.turn()
+            if is_idle:
+                self.pulse.beat()
         for work in self._works:
             work()
 
@@ -57,7 +65,7 @@ class Turns:
             if still_s > HELD_UP_S and reported != turned:
                 reported = turned
                 self._say(still_s)
-            time.sleep(BEAT_S)
+            time.sleep(HELD_UP_S if self._is_idle else BEAT_S)
 
     def _say(self, still_s: float) -> None:
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for this purpose
