@@ -104,7 +104,6 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
     code = 0
 
     def ready() -> None:
-        setup.beat(links.pulse, loop)
         report.ready()
         # Report early, for the next container, and at the end, for modules that requests imported.
         loop.call_later(LEARN_S, lambda: report.imported(_imported(report)))

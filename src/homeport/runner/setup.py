@@ -1,6 +1,5 @@
 """Sets up a container's process before the user's code runs, and ends it after."""
 
-import asyncio
 import atexit
 import contextlib
 import functools
@@ -9,13 +8,11 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from homeport.contract.container import Launch, StartOrder
 from homeport.contract.image import HOME, place
-from homeport.contract.pulse import BEAT_S, Pulse
 from homeport.runner import tmp
 from homeport.sdk import alias
 
@@ -62,20 +59,6 @@ def keep_from_children(own_descriptors: Callable[[], Iterable[int]]) -> None:
                     os.eventfd_read(ended_children)
 
     os.register_at_fork(after_in_child=let_go, after_in_parent=wait)
-
-
-def beat(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> None:
-    """Show the node, once per turn, that this process runs and that its event loop turns."""
-
-    def beats() -> None:
-        while True:
-            pulse.beat()
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(pulse.turn)
-            time.sleep(BEAT_S)
-
-    pulse.turn()
-    threading.Thread(target=beats, name="homeport pulse", daemon=True).start()
 
 
 def confine(launch: Launch) -> None:

@@ -163,7 +163,9 @@ def test_a_container_may_write_anything_and_nobody_else_is_hurt():
 async def test_after_a_pause_of_the_machine_everybody_begins_anew(monkeypatch):
     now, killed, woken = [100.0], [], asyncio.Event()
     ward = Ward()
-    ward.patient._reader = type("Silent", (), {"is_well": lambda _self, _since: False, "read": lambda _self: WELL})()
+    ward.patient._reader = type(
+        "Silent", (), {"is_well": lambda _self, _since: False, "read": lambda _self: WELL}
+    )()
     monkeypatch.setattr(pulses.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(pulses, "usage", lambda _pid: ward.usage)
     steps = iter([1.0, 1.0, 600.0, 1.0, 1.0, *[1.0] * 12, 1.0, 1.0])
