@@ -22,7 +22,7 @@ with contextlib.suppress(main.Failure):  # no server runs
     [
         # The first zygote begins after these imports, and before those of the stages.
         pytest.param("import homeport.control.main", set(), id="the server, before its first zygote"),
-        pytest.param("import homeport.control.stages, homeport.control.stored, homeport.ingress.haproxy", {"click", "cryptography", "sqlalchemy", "starlette", "uvicorn", "anyio", "watchfiles"}, id="the server"),
+        pytest.param("import homeport.control.stages, homeport.control.stored, homeport.ingress.haproxy", {"click", "sqlalchemy", "starlette", "uvicorn", "anyio", "watchfiles"}, id="the server"),
         pytest.param("import homeport.cli.ahead, homeport.cli.control, homeport.settings", set(), id="a command, before its processes begin"),
         pytest.param(STATUS, {"click"}, id="homeport status"),
         pytest.param("import homeport.sdk.declare.__main__", set(), id="the process that loads a script"),

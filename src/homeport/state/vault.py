@@ -11,13 +11,14 @@ import logging
 import os
 import secrets
 from pathlib import Path
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from homeport import private
 from homeport.contract.errors import StorageError
 from homeport.state.workplace import sync
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 NONCE_BYTES = 12  # NIST SP 800-38D, section 8.2
@@ -54,13 +55,15 @@ class Vault:
     def seal(self, name: str, values: dict[str, str]) -> bytes:
         """The values, encrypted; `name` is authenticated, so that rows cannot be swapped."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = AESGCM(self._key).encrypt(nonce, json.dumps(values).encode(), name.encode())
+        sealed = _cipher(self._key).encrypt(nonce, json.dumps(values).encode(), name.encode())
         return nonce + sealed
 
     def open(self, name: str, sealed: bytes) -> dict[str, str]:
         """Return the text that `seal` was given; `StorageError` if the key is another one."""
+        cipher = _cipher(self._key)
+        from cryptography.exceptions import InvalidTag  # see `_cipher`
+
         nonce, text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
-        cipher = AESGCM(self._key)
         try:
             values: dict[str, str] = json.loads(cipher.decrypt(nonce, text, name.encode()))
         except (InvalidTag, ValueError):  # another key, or a damaged row
@@ -69,6 +72,13 @@ class Vault:
                 hint="restore the file `vault.key`, or create the secret again with `--force`",
             ) from None
         return values
+
+
+def _cipher(key: bytes) -> "AESGCM":
+    # Imported here: a server without secrets needs none of it, and it takes 8 MiB.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)
 
 
 def _key(path: Path) -> bytes:
