@@ -108,6 +108,12 @@ def test_a_turn_is_later_without_a_request_inside_and_beats_for_the_thread():
     turns._turn()
 
     assert reader.read().beat == beat  # with a request inside, only the thread beats
-    assert [IDLE_BEAT_S, BEAT_S] == loop.waits
+    page.inside(0, None)
+    calls: list[str] = []
+    turns.add(lambda: calls.append("first") or True)
+    turns.add(lambda: calls.append("second"))
+    turns._turn()
+    assert ["first", "second"] == calls
+    assert [IDLE_BEAT_S, BEAT_S, BEAT_S] == loop.waits
     reader.close()
     os.close(descriptor)

@@ -199,14 +199,16 @@ async def asgi(app: Any, serving: Serving, gate: "Gate | None" = None) -> None:
     await server.answer()
 
 
-def _sweep(connections: Any) -> None:
-    """End connections whose response is not read, or whose request does not arrive."""
-    now = time.monotonic()
+def _sweep(connections: Any) -> bool:
+    """End connections whose response is not read, or whose request does not arrive; return whether there may be such."""
+    now, is_wanted = time.monotonic(), False
     for connection in list(connections):
         visit = getattr(connection, "visit", None)
         if visit is not None:
             visit.cut_if_unread(now)
             visit.end_if_stalled(now)
+            is_wanted = is_wanted or visit.is_unread
+    return is_wanted
 
 
 def _keep_date(state: Any, config: uvicorn.Config) -> None:

@@ -23,13 +23,13 @@ class Turns:
 
     def __init__(self, pulse: Pulse | None) -> None:
         self.pulse = pulse
-        self._works: list[Callable[[], None]] = []
+        self._works: list[Callable[[], bool | None]] = []
         self._turned = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0  # the id of the loop's thread
 
-    def add(self, work: Callable[[], None]) -> None:
-        """Call `work` at each turn; it must be quick."""
+    def add(self, work: Callable[[], bool | None]) -> None:
+        """Call `work` at each turn; it must be quick, and returns true if the next turn must not be late."""
         self._works.append(work)
 
     def begin(self) -> None:
@@ -46,14 +46,16 @@ class Turns:
     def _turn(self) -> None:
         assert self._loop is not None
         is_idle = self._is_idle
-        self._loop.call_later(IDLE_BEAT_S if is_idle else BEAT_S, self._turn)
         self._turned = time.monotonic()
         if self.pulse is not None:
             self.pulse.turn()
             if is_idle:
                 self.pulse.beat()
-        for work in self._works:
-            work()
+        try:
+            for work in self._works:
+                is_idle = not work() and is_idle
+        finally:
+            self._loop.call_later(IDLE_BEAT_S if is_idle else BEAT_S, self._turn)
 
     def _beat(self) -> None:
         reported = 0.0  # the turn after which a hanging loop was last reported

@@ -125,14 +125,21 @@ class Visit(Stay):
             return
         if not (self._is_over or connection.is_answered):
             return
-        transport = connection.transport
-        if (
-            connection.is_open_ended
+        if self.is_unread:
+            connection.transport.abort()
+            self._slots.cut()
+
+    @property
+    def is_unread(self) -> bool:
+        """True while the visitor has not read the whole response, or not sent the whole request."""
+        if self._connection is None:
+            return False
+        transport = self._connection.transport
+        return bool(
+            self._connection.is_open_ended
             or transport.get_write_buffer_size()
             or _unread_bytes(transport)
-        ):
-            transport.abort()
-            self._slots.cut()
+        )
 
     def end_if_stalled(self, now: float) -> None:
         """End the request if the rest of its body does not arrive."""
