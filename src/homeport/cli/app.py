@@ -35,7 +35,7 @@ def list_(json: options.Json = False, environment: options.Environment = None) -
 @app.command()
 def logs(
     name: AppName,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more lines.")] = False,
+    follow: options.Follow = False,
     tail: Annotated[
         int, typer.Option("-n", "--tail", min=1, max=MAX_TAIL, help="How many of the last lines.")
     ] = 100,

@@ -29,10 +29,8 @@ def list_(json: options.Json = False, environment: options.Environment = None) -
 @app.command()
 def logs(
     container: Id,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more lines.")] = False,
-    tail: Annotated[
-        int, typer.Option("-n", "--tail", min=1, help="How many of the last lines.")
-    ] = 100,
+    follow: options.Follow = False,
+    tail: options.Tail = 100,
     timestamps: options.Timestamps = False,
     environment: options.Environment = None,
 ) -> None:

@@ -45,10 +45,8 @@ def list_(json: options.Json = False) -> None:
 @app.command()
 def logs(
     node: Node,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more lines.")] = False,
-    tail: Annotated[
-        int, typer.Option("-n", "--tail", min=1, help="How many of the last lines.")
-    ] = 100,
+    follow: options.Follow = False,
+    tail: options.Tail = 100,
 ) -> None:
     """Show what the agent of a machine logs; `homeport app logs` has the lines of containers."""
     asyncio.run(_logs(options.load(), node, follow=follow, tail=tail))

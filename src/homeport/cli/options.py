@@ -31,6 +31,8 @@ Environment = Annotated[
         show_default=False,
     ),
 ]
+Follow = Annotated[bool, typer.Option("-f", "--follow", help="Wait for more lines.")]
+Tail = Annotated[int, typer.Option("-n", "--tail", min=1, help="How many of the last lines.")]
 Timestamps = Annotated[bool, typer.Option("--timestamps", help="Show when each line was printed.")]
 BuildLog = Annotated[
     bool, typer.Option("--build-log", help="Show each line of a build, also on a terminal.")

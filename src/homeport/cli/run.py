@@ -123,10 +123,9 @@ class Run:
     async def run(self) -> int:
         """Run it; return the exit code."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
         for number in signals.that_end():
-            if number != signal.SIGINT:
-                loop.add_signal_handler(number, self._end)
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
         self._work = asyncio.create_task(self._all())
         try:
             code = await self._work

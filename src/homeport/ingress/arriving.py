@@ -25,7 +25,6 @@ CA = f"{LINK}/joined-ca.pem"
 CONTAINERS = "containers"  # the map: a label -> a backend
 BACKEND = "c"  # the first letter of the backends' names
 NOBODY = "gone"  # the server that answers for a container that has ended
-STRANGER_S = 10  # for a handshake
 #: The first connection that a container refuses marks it as down.
 DOWN = (
     "check inter 1h downinter 100ms rise 1 fall 1 observe layer4 error-limit 1 on-error mark-down"
@@ -86,15 +85,8 @@ def _global(arriving: Arriving) -> list[str]:
         "  lua-load-per-thread ./gone.lua",
         *leaving.options(),
         "",
-        "defaults",
-        "  mode tcp",
-        "  timeout connect 5s",
-        # For a stranger. As soon as the container is connected, the ingress alone limits how long a request takes.
-        f"  timeout client {STRANGER_S}s",
-        f"  timeout server {STRANGER_S}s",
-        "  timeout tunnel 24d",
-        "  timeout client-fin 30s",
-        "  timeout server-fin 30s",
+        # As soon as the container is connected, the ingress alone limits how long a request takes.
+        *elsewhere.defaults(),
         "  option redispatch 1",
         "  retries 1",
         "",

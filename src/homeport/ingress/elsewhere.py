@@ -13,6 +13,7 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.traffic import Peer
 
 SCHEME = "peer:"
+STRANGER_S = 10  # for the handshake of another machine
 LINK = "cluster"  # in HAProxy's working directory: the home's directory of that name
 PAIR = f"{LINK}/control.pem"
 BACKEND = "peers"  # one server for each machine: it says whether the machine answers
@@ -86,3 +87,17 @@ def _tls(name: str) -> tuple[str, ...]:
     # A session is not resumed: each handshake verifies both certificates again.
     words = f"ssl crt {PAIR} ca-file {LINK}/ca.pem verify required ssl-min-ver TLSv1.3 no-ssl-reuse"
     return (*words.split(), "sni", f"str({name})")
+
+
+def defaults() -> list[str]:
+    """Return the defaults of a port that another machine connects to: short for a stranger, and unlimited once it is led on."""
+    return [
+        "defaults",
+        "  mode tcp",
+        "  timeout connect 5s",
+        f"  timeout client {STRANGER_S}s",
+        f"  timeout server {STRANGER_S}s",
+        "  timeout tunnel 24d",
+        "  timeout client-fin 30s",
+        "  timeout server-fin 30s",
+    ]

@@ -14,7 +14,6 @@ from collections.abc import Collection
 from homeport.ingress import elsewhere, inside, rules
 
 TO_CALLS, TO_URLS = "nodes-calls", "nodes-urls"  # the backends, with one server for each node
-STRANGER_S = 10  # for a handshake
 NODE_SHARE = 2  # one node may have one connection for this many of all nodes
 TABLE = "nodes-connections"
 
@@ -44,15 +43,8 @@ def port(*, listener: int, calls: str, urls: str, nodes: Collection[str], most: 
     """
     certificates = f"ssl crt {elsewhere.PAIR} ca-file {elsewhere.LINK}/ca.pem verify required"
     return [
-        "defaults",
-        "  mode tcp",
-        "  timeout connect 5s",
-        # For a stranger. As soon as a node is connected, its requests alone limit how long it stays.
-        f"  timeout client {STRANGER_S}s",
-        f"  timeout server {STRANGER_S}s",
-        "  timeout tunnel 24d",
-        "  timeout client-fin 30s",
-        "  timeout server-fin 30s",
+        # As soon as a node is connected, its requests alone limit how long it stays.
+        *elsewhere.defaults(),
         "",
         f"backend {TABLE}",
         "  stick-table type string len 40 size 10k expire 1m store conn_cur",

@@ -6,8 +6,8 @@ A container is ended if
 - a request inside should have ended more than 2 s ago: the runner enforces the function's `timeout` itself,
   unless it is stopped, C code holds the GIL, or the event loop stands still;
 - it has given no sign of life for 10 s (15 s without a request inside), or its loop has not turned, and no
-  request inside has time left. If the process uses the CPU, it also gets the function's `timeout`: a long import or `pickle.load` holds the
-  GIL, and is no reason to end it. Requests that came after that time would be lost anyway;
+  request inside has time left. If the process uses the CPU, it also gets the function's `timeout`: a long
+  import or `pickle.load` holds the GIL, and is no reason to end it. Requests that came after that time would be lost anyway;
 - it cannot accept connections for 5 s, for example without free descriptors: then it is ended gently, because
   the requests inside can still be answered.
 
@@ -58,9 +58,8 @@ class Patient:
 
     def look(self, now: float) -> str:
         """Return why the container must end, in words; empty if it need not."""
-        if self._reader.is_well(
-            now - SILENT_S
-        ):  # nearly always, and with a thousand containers a thousand times a second
+        # Nearly always, and with a thousand containers a thousand times a second.
+        if self._reader.is_well(now - SILENT_S):
             self._silent = self._refused_since = None
             return ""
         return self.judge(self._reader.read(), now, lambda: usage(self._pid))
