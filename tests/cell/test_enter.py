@@ -114,8 +114,7 @@ def test_it_has_a_terminal_of_the_cells_own(account):
     with running(account) as cell:
         shown = cell.enter("sh", "-c", "tty; stty size; exit 3", terminal="33x101")
 
-    assert "/dev/pts/0\n33 101\n" == shown.stdout
-    assert 3 == shown.returncode
+    assert ("/dev/pts/0\n33 101\n", "", 3) == (shown.stdout, shown.stderr, shown.returncode)
 
 
 def test_the_cell_cannot_look_into_what_enters(account):

@@ -377,7 +377,8 @@ def test_wsgi_threads_begin_as_they_are_needed_and_all_run_at_once(start):
     after = int(runner.client.get("/").text)
 
     assert [200] * 5 == [answer.status_code for answer in answers]
-    assert 4 == after - before
+    # Four begin beside the first one, and a fifth if that has answered and is not free yet.
+    assert 4 <= after - before <= 5
 
 
 SERVER = """
