@@ -20,7 +20,7 @@ RAY = Path(sys.executable).with_name("ray")
 GCS_PORT = 6379
 TOKEN = "of-this-test-" + "0123456789abcdef" * 2
 #: Of each machine that Ray's provider of fake machines adds: more memory than any script asks for.
-ADDED = {"resources": {"CPU": 4, "memory": 2**40}, "node_config": {}, "min_workers": 0}
+ADDED = {"resources": {"CPU": 4, "memory": 2**40, "of-eu": 1}, "node_config": {}, "min_workers": 0}
 ENVIRON = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": TOKEN,
@@ -40,15 +40,33 @@ SCRIPT = """
 """
 
 
+#: Two regions: the first machine is in one, and Ray adds machines in the other.
+REGIONS = {
+    "HOMEPORT_REGION": "us",
+    "HOMEPORT_RAY_NODE_TYPES": "of-eu: cpu=4 memory=1048576 region=eu-west",
+}
+IN_A_REGION = """
+    import modal
+
+    app = modal.App("abroad")
+
+    @app.function(region="{region}")
+    @modal.fastapi_endpoint()
+    def hello():
+        return "hello"
+"""
+
+
 @pytest.fixture
-def first(tmp_path):
-    """The machine of Ray's head, on which the control plane is going to run."""
+def first(tmp_path, request):
+    """The machine of Ray's head, on which the control plane is going to run; its parameter is more variables."""
+    more = getattr(request, "param", {})
     if why := namespaces.lacks():
         pytest.skip(why)
     with Machines() as machines:
         machine = machines.add("first")
         address = f"{machine.address}:{GCS_PORT}"
-        terminal = On(machine, tmp_path / "home", {**ENVIRON, "HOMEPORT_RAY": address})
+        terminal = On(machine, tmp_path / "home", {**ENVIRON, "HOMEPORT_RAY": address, **more})
         head = machine.start(
             *(RAY, "start", "--head", "--block", f"--node-ip-address={machine.address}"),
             *(f"--port={GCS_PORT}", "--num-cpus=0", "--include-dashboard=false"),
@@ -140,3 +158,20 @@ def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs
         answer = visitor.get(urls["hello"])
     assert (200, '"hello"') == (answer.status_code, answer.text)
     assert {"large"} == {app["name"] for app in first.status()["apps"]}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", [REGIONS], indirect=True)
+def test_a_function_that_no_machine_could_run_waits_for_one_of_a_type_that_ray_could_add(
+    first, write
+):
+    first.run("up")
+    first.run("node", "token", "--listen", f"{first.machine.address}:7600")
+    nowhere = first.run("deploy", write(IN_A_REGION.format(region="ap")), check=False)
+    assert 1 == nowhere.returncode
+    assert "is for the region ap, and no machine that answers is in it" in nowhere.stderr
+    said = first.run("deploy", write(IN_A_REGION.format(region="eu")))
+
+    assert "it waits for a machine `of-eu` of the Ray cluster" in said.stdout + said.stderr
+    (added,) = first.ask("/v1/nodes")["nodes"]
+    assert ({"region": "eu-west"}, 1) == (added["labels"], added["containers"])

@@ -10,9 +10,11 @@ from homeport.contract.dataclass import dataclass
 class Bundle:
     """Resources that one machine has to have together."""
 
-    cpus: float
+    cpus: float = 0.0
     memory_mib: int = 0
     gpus: int = 0
+    kind: str = ""  # a type of machine (`ray_node_types`), of which `share` is asked for instead
+    share: float = 0.0  # 1: the whole machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class RayMachine:
     name: str  # its address, or the name that it was given
     host: str
     cpus: float = 0.0
+    resources: tuple[str, ...] = ()  # their names
     is_own: bool = False  # the control plane's
 
 

@@ -215,8 +215,13 @@ async def _open_machines(
     await machines.open()
     opened.push_async_callback(machines.close)
     if settings.ray:
+        from homeport.contract import node_types
+        from homeport.control.fleet.addable import Addable
         from homeport.control.fleet.growing import Growing
 
+        nodes.addable = Addable(
+            types=node_types.read(settings.ray_node_types), share_volumes=shared is not None
+        )
         log_file = settings.home / "ray.log"
         growing = Growing(settings.ray, pools, nodes, machines, log_file=log_file)
         growing.open()

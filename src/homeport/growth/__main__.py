@@ -73,6 +73,7 @@ class Driver:
                     name=node.get("NodeName") or node["NodeManagerAddress"],
                     host=node["NodeManagerAddress"],
                     cpus=node["Resources"].get("CPU", 0.0),
+                    resources=tuple(sorted(node["Resources"])),
                     is_own=node["NodeID"] == self._own,
                 )
                 for node in self._ray.nodes()
@@ -110,8 +111,15 @@ def resources(bundle: Bundle) -> dict[str, float]:
 
     >>> resources(Bundle(cpus=2.0, memory_mib=1, gpus=0))
     {'CPU': 2.0, 'memory': 1048576}
+    >>> resources(Bundle(kind="large", share=0.25))
+    {'large': 0.25}
     """
-    every = {"CPU": bundle.cpus, "memory": bundle.memory_mib * MIB, "GPU": bundle.gpus}
+    every = {
+        "CPU": bundle.cpus,
+        "memory": bundle.memory_mib * MIB,
+        "GPU": bundle.gpus,
+        bundle.kind: bundle.share,
+    }
     return {name: count for name, count in every.items() if count}
 
 

@@ -89,6 +89,7 @@ class Settings(Places):
     dns_provider: str = ""  # lexicon's name of your DNS provider; its variables are `LEXICON_…`
     dns_resolver: str = ""  # DNS server that is asked where domains lead; empty: the system's
     public_addresses: str = ""  # of this server, with commas; empty: those of its interfaces
+    ray_node_types: str = ""  # machines that Ray could add, so that functions which none has room for wait for one: `large: cpu=32 memory=131072; a100: cpu=8 memory=65536 gpu=A100:2 region=eu-west`
     ray: str = ""  # address of a Ray cluster that this machine is in, which is asked for machines: `10.0.0.1:6379`, or `auto`; needs `homeport[cluster]`
     given: tuple[str, ...] = ()  # the keys that were set; the others have their defaults
 

@@ -94,4 +94,5 @@ KEYS = {
     "dns_resolver": Setting(values.name_server),
     "public_addresses": Setting(values.addresses),
     "ray": Setting(values.ray),
+    "ray_node_types": Setting(values.ray_node_types),
 }

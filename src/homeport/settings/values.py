@@ -150,6 +150,13 @@ def ray(raw: str) -> str:
     return text
 
 
+def ray_node_types(raw: str) -> str:
+    from homeport.contract import node_types  # no command needs it
+
+    node_types.read(raw)
+    return raw.strip()
+
+
 def database(raw: str) -> str:
     text = raw.strip()
     if not re.fullmatch(r"(postgres|postgresql|postgresql\+psycopg|sqlite)://[!-~]+", text):

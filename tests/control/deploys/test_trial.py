@@ -129,3 +129,20 @@ async def test_a_class_that_cannot_start_without_a_parameter_is_not_tried():
 
     assert (0, 1) == floors
     assert not needs.watchers
+
+
+def test_the_time_in_which_a_container_waits_for_a_machine_does_not_count():
+    async def story():
+        subject = pool(startup_timeout_s=5)
+        subject.awaits_since = 1.0
+        proving = asyncio.create_task(
+            trial.prove([subject], lambda _pool: None, lambda _text: None)
+        )
+        await asyncio.sleep(500)
+        assert not proving.done()
+        subject.awaits_since = 0.0
+        with pytest.raises(StartError, match="no container that was ready in time"):
+            await proving
+        return asyncio.get_running_loop().time()
+
+    assert 560 <= virtually(story()) <= 570

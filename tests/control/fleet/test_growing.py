@@ -1,12 +1,14 @@
 """Machines of a Ray cluster become nodes and are forgotten; the process for Ray may end at any moment."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
-from homeport.contract import codec
+from homeport.contract import codec, node_types
 from homeport.contract.growth import Bundle, RayMachine, Seen
 from homeport.control.api import findings
+from homeport.control.fleet.addable import Addable
 from homeport.control.fleet.growing import Growing
 from homeport.control.fleet.machines import Listens
 from homeport.control.fleet.pools import Pools
@@ -63,6 +65,20 @@ async def test_a_machine_with_containers_is_held_and_counts_as_full(
 
     assert ("other",) == wanted.busy
     assert [Bundle(cpus=8.0), Bundle(cpus=4.0)] == [*wanted.bundles]
+
+
+async def test_a_machine_has_the_region_of_its_type_unless_somebody_gave_it_one(
+    growing, machines, nodes, tmp_path
+):
+    nodes.addable = Addable(types=node_types.read("far: cpu=8 region=eu-west"))
+    await joined(growing, machines, tmp_path)
+    seen = Seen(machines=(OWN, replace(OTHER, resources=("CPU", "far"))))
+    await growing.wanted(seen)
+    assert {"region": "eu-west"} == machines.every()[0].labels
+    await machines.label(NAME, {"region": "us"})
+    await growing.wanted(seen)
+
+    assert {"region": "us"} == machines.every()[0].labels
 
 
 async def test_a_machine_that_ray_has_removed_is_forgotten_once_it_does_not_answer(

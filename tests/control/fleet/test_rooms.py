@@ -3,25 +3,29 @@
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeport.contract import node_types
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, State
+from homeport.contract.errors import StartError
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import FunctionSpec, VolumeMount
 from homeport.contract.scope import MAIN, SYSTEM
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import scheduler
+from homeport.control.fleet.addable import Addable
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
 from homeport.control.fleet.pools import Pools
-from homeport.control.fleet.rooms import Rooms
+from homeport.control.fleet.rooms import MACHINE_S, Rooms
 from tests.control.fleet import whole
-from tests.control.fleet.house import House
+from tests.control.fleet.house import House, elapsed
 from tests.control.fleet.test_accelerators import devices
 from tests.fakes import FakeIngress, FakeNode
 from tests.orders import order
@@ -192,3 +196,36 @@ def test_the_dashboard_runs_on_the_servers_own_machine_alone():
             assert [] == list(larger.containers)
 
     virtually(story())
+
+
+def test_a_function_that_only_another_machine_could_run_waits_for_one_and_then_is_refused():
+    def growing() -> House:
+        house = House(FakeNode(0.1, name="a"), region=("eu",), min_containers=1)
+        house.nodes.addable = Addable(types=node_types.read("far: cpu=4 region=eu-west"))
+        house.nodes.label("a", {"region": "us"})
+        return house
+
+    async def waits() -> None:
+        async with growing() as house:
+            house.pool.floor = 1
+            house.reconciler.wake(house.pool)
+            waiting = asyncio.ensure_future(house.pool.first_ready())
+            await asyncio.sleep(MACHINE_S - 10)
+            assert not waiting.done()
+            assert "a machine `far` of the Ray cluster" == house.pool.lacks
+            house.nodes.add(FakeNode(0.1, name="b"), labels={"region": "eu-west"})
+            await waiting
+            assert 1 == len(house.nodes.mirrors["b"].containers)
+            assert ("", 0.0) == (house.pool.lacks, house.pool.awaits_since)
+
+    async def is_refused() -> None:
+        async with growing() as house:
+            house.pool.floor = 1
+            house.reconciler.wake(house.pool)
+            with pytest.raises(StartError, match="came within 10 minutes") as told:
+                await house.pool.first_ready()
+            assert MACHINE_S <= elapsed() < MACHINE_S + 30
+            assert "ray_node_types" in told.value.hint
+
+    virtually(waits())
+    virtually(is_refused())

@@ -237,7 +237,7 @@ class Deployer:
             running = self.canaries.of(owner)
             if current and running and running.revision.fingerprint == fingerprint and not forced:
                 return await self._same(owner, current, canary)
-            trial.check_node(sealed, self._nodes, box)
+            trial.check_node(sealed, self._nodes, box, say=say)
             await self.canaries.end(owner, current, "another version was deployed")
             async with self._revision(owner, sealed, fingerprint, tag) as revision:
                 if canary is not None and current is not None:
@@ -272,7 +272,7 @@ class Deployer:
             raise NotFound(f"the app `{name}` has no version before v{row.version}")
         await store.forget_unserved(name)
         old = await store.revision(name, version)
-        trial.check_node(old.manifest, self._nodes, self._secrets.of(owner.scope))
+        trial.check_node(old.manifest, self._nodes, self._secrets.of(owner.scope), say=say)
         self.mounts.check(owner.scope, old.manifest)
         # Keep the old fingerprint, because the inline secrets are stored under it.
         async with self._revision(owner, old.manifest, old.fingerprint, old.tag) as revision:

@@ -81,7 +81,7 @@ class Sessions:
         box = self._secrets.of(owner.scope)
         async with box.sealing(manifest) as (sealed, fingerprint):
             warn = partial(self._warn, owner, say)
-            trial.check_node(sealed, self._nodes, box, lacking=warn)
+            trial.check_node(sealed, self._nodes, box, say=say, lacking=warn)
             revision = Revision(
                 id=f"rv-{secrets.token_hex(6)}",
                 app=manifest.app_name,

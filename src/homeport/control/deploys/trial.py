@@ -16,6 +16,7 @@ from homeport.control.fleet.pool import Pool
 from homeport.state.secrets import SecretBox
 
 QUEUE_S = 60.0  # how long a start may wait for its turn
+LOOK_S = 1.0
 
 Say = Callable[[str], None]
 
@@ -36,9 +37,14 @@ def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
 
 
 def check_node(
-    manifest: Manifest, nodes: Nodes, secret_box: SecretBox, *, lacking: Say | None = None
+    manifest: Manifest,
+    nodes: Nodes,
+    secret_box: SecretBox,
+    *,
+    say: Say = lambda _text: None,
+    lacking: Say | None = None,
 ) -> None:
-    """Raise for what no machine here can do, before anything is touched.
+    """Raise for what no machine here can do, before anything is touched; `say` what waits for a machine of Ray's.
 
     If the machine lacks a resource, call `lacking` with the text instead, if it is given.
     """
@@ -59,7 +65,9 @@ def check_node(
                 hint="`homeport doctor` says how to isolate containers",
             )
         why = scheduler.impossible(spec, nodes.capacities())
-        if why and lacking is not None:
+        if why and (kind := nodes.addable.fitting(spec, nodes.capacities())):
+            say(f"`{spec.name}` {why}: it waits for a machine `{kind.name}` of the Ray cluster")
+        elif why and lacking is not None:
             lacking(f"`{spec.name}` {why}: it runs with what there is")
         elif why:
             raise ScriptError(
@@ -127,15 +135,24 @@ async def _first_ready(pool: Pool, say: Say, *, may_fail: bool) -> None:
 
 
 async def _ready(pool: Pool) -> None:
+    """Wait for a pool's first container. The time in which it waits for a machine does not count: `rooms` limits that."""
+    left_s = pool.function.startup_timeout_s + QUEUE_S
+    ready = asyncio.ensure_future(pool.first_ready())
     try:
-        async with asyncio.timeout(pool.function.startup_timeout_s + QUEUE_S):
-            await pool.first_ready()
-    except TimeoutError:
-        raise StartError(
-            f"`{pool.function.name}` had no container that was ready in time",
-            where=pool.function.where,
-            hint="`homeport status` shows what the machine is busy with",
-        ) from None
+        while left_s > 0:
+            done, _ = await asyncio.wait({ready}, timeout=min(left_s, LOOK_S))
+            if done:
+                ready.result()
+                return
+            if not pool.awaits_since:
+                left_s -= LOOK_S
+    finally:
+        ready.cancel()
+    raise StartError(
+        f"`{pool.function.name}` had no container that was ready in time",
+        where=pool.function.where,
+        hint="`homeport status` shows what the machine is busy with",
+    )
 
 
 def _needs_parameters(pool: Pool) -> bool:

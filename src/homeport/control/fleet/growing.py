@@ -13,7 +13,8 @@ from pathlib import Path
 
 from homeport.contract import codec
 from homeport.contract.errors import Failure
-from homeport.contract.growth import Bundle, Joining, RayMachine, Seen, Wanted
+from homeport.contract.growth import Joining, RayMachine, Seen, Wanted
+from homeport.contract.labels import REGION
 from homeport.control.fleet import lacking
 from homeport.control.fleet.machines import Machines
 from homeport.control.fleet.mirror import Health
@@ -116,6 +117,8 @@ class Growing:
         own = next((machine for machine in seen.machines if machine.is_own), None)
         for ray_id, name in names.items():
             await self._join(ray_id, name, own)
+        for machine in seen.machines:
+            await self._label(names.get(machine.id, ""), machine)
         await self._forget(set(names.values()))
         self._ours |= set(names.values())
         busy = [
@@ -123,11 +126,11 @@ class Growing:
             for machine in seen.machines
             if (mirror := self._nodes.mirrors.get(names.get(machine.id, ""))) and mirror.containers
         ]
-        # What is used counts as full: else Ray would think that what is lacking has room there.
-        full = [*busy, *([own] if own else [])]
-        lacks = lacking.bundles(self._pools, self._nodes.capacities(), now())
+        addable = self._nodes.addable
+        full = [lacking.full(machine, addable) for machine in (*busy, *([own] if own else []))]
+        lacks = lacking.bundles(self._pools, self._nodes.capacities(), addable, now())
         return Wanted(
-            bundles=(*(Bundle(cpus=machine.cpus) for machine in full if machine.cpus), *lacks),
+            bundles=(*filter(None, full), *lacks),
             busy=tuple(machine.id for machine in busy),
             joining=tuple(joining for _at, joining in self._begun.values()),
         )
@@ -155,6 +158,15 @@ class Growing:
             joining = Joining(ray_id=ray_id, name=name, address=address, token=token)
         log.info("Ray has the machine `%s`: its agent is started", name)
         self._begun[name] = now(), joining
+
+    async def _label(self, name: str, machine: RayMachine) -> None:
+        """Give a machine the region of its type, unless somebody has given it one."""
+        kind = self._nodes.addable.of(machine.resources)
+        if kind is None or not kind.region:
+            return
+        row = next((row for row in self._machines.every() if row.name == name), None)
+        if row is not None and REGION not in row.labels:
+            await self._machines.label(name, {REGION: kind.region})
 
     async def _forget(self, names: set[str]) -> None:
         """Remove the nodes whose machines Ray has removed, once they do not answer either."""

@@ -8,22 +8,42 @@ from homeport.contract.capacity import Capacity
 from homeport.contract.growth import Bundle, RayMachine
 from homeport.contract.manifest import FunctionSpec
 from homeport.control.fleet import autoscaler, scheduler
+from homeport.control.fleet.addable import Addable
 from homeport.control.fleet.pool import Pool
 
 MOST_BUNDLES = 100  # that are asked for at once
 PREFIX = "ray-"
 
 
-def bundles(pools: Iterable[Pool], capacities: Sequence[Capacity], now: float) -> list[Bundle]:
-    """Return a bundle for each container that is wanted and has no place, as far as `MOST_BUNDLES`."""
+def bundles(
+    pools: Iterable[Pool], capacities: Sequence[Capacity], addable: Addable, now: float
+) -> list[Bundle]:
+    """Return a bundle for each container that is wanted, has no place, and could have one on a machine that Ray adds.
+
+    There are at most `MOST_BUNDLES`.
+    """
     lacking: list[Bundle] = []
     for pool in pools:
         if not (pool.lacks or scheduler.impossible(pool.function, capacities)):
             continue
         wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now))
-        if wanted > pool.alive:
-            lacking += [bundle(pool.function, capacities)] * (wanted - pool.alive)
+        if wanted <= pool.alive:
+            continue
+        if kind := addable.fitting(pool.function, capacities):
+            lacked = addable.bundle(kind, pool.function, capacities)
+        elif addable.may_help(pool.function, capacities):
+            lacked = bundle(pool.function, capacities)
+        else:
+            continue
+        lacking += [lacked] * (wanted - pool.alive)
     return lacking[:MOST_BUNDLES]
+
+
+def full(machine: RayMachine, addable: Addable) -> Bundle | None:
+    """Return the bundle that a machine with containers counts as: else Ray would think that what is lacking has room there."""
+    if kind := addable.of(machine.resources):
+        return Bundle(kind=kind.name, share=1.0)
+    return Bundle(cpus=machine.cpus) if machine.cpus else None
 
 
 def bundle(function: FunctionSpec, capacities: Iterable[Capacity]) -> Bundle:

@@ -22,6 +22,7 @@ from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
+from homeport.control.fleet.addable import Addable
 from homeport.control.fleet.mirror import GONE_S, Health, Mirror
 from homeport.control.fleet.past import Past
 from homeport.supervised import Tasks, supervised
@@ -46,6 +47,7 @@ class Nodes:
         )  # called when a node answers after a silence
         #: Called when the machine of a node does not answer, and when it does again.
         self.moved: Callable[[Mirror], None] = lambda _mirror: None
+        self.addable = Addable()  # what Ray could add, if there is a Ray cluster
         self.mirrors: dict[str, Mirror] = {}
         self._elsewhere: OrderedDict[str, str] = OrderedDict()  # container of another machine -> it
         self._by_name: list[Mirror] = []  # in the order of their names

@@ -65,6 +65,9 @@ class Pool:
     retry_at: float = 0.0  # no start before then (monotonic)
     failure: StartError | None = None  # the last failed start, until a container is ready
     lacks: str = ""  # the resource that the next container waits for, in words
+    awaits_since: float = (
+        0.0  # since when it waits for a machine that Ray could add (monotonic); 0: it does not
+    )
     crowded: bool = False  # True if the next container waits for a place, not for memory or a GPU
     promised: str = ""  # another function's container that drains to make room for this pool
     cold_starts: int = 0

@@ -22,6 +22,7 @@ from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 
 TURN = 200  # pools, or nodes, that are looked at before others on the event loop have their turn
+MACHINE_S = 600.0  # that a container waits for a machine which Ray could add
 AN_IMAGE = "its image on another node"  # what a pool waits for, without any lack of room
 
 
@@ -71,12 +72,30 @@ class Rooms:
             return False
         if not all(self._port_is_free(pool, port) for port in pool.ports):
             return False
-        why = scheduler.impossible(pool.function, self._nodes.capacities())
+        capacities = self._nodes.capacities()
+        why = scheduler.impossible(pool.function, capacities)
+        kind = self._nodes.addable.fitting(pool.function, capacities) if why else None
+        if kind is not None:
+            self._await_machine(pool, kind.name, why)
+            return False
+        pool.awaits_since = 0.0
         if why and not pool.ephemeral:
             self._note(pool, f"cannot start: it {why}")
             pool.failed(StartError(f"`{pool.function.name}` {why}"), now())
             return False
         return True
+
+    def _await_machine(self, pool: Pool, kind: str, why: str) -> None:
+        """Have a pool wait for a machine that Ray could add; refuse what waits if none has come for too long."""
+        if not pool.awaits_since:
+            pool.awaits_since, pool.lacks = now(), f"a machine `{kind}` of the Ray cluster"
+            self._note(pool, f"waits for {pool.lacks}: it {why}")
+        elif now() - pool.awaits_since > MACHINE_S:
+            pool.awaits_since = 0.0
+            text = f"no machine `{kind}` of the Ray cluster came within {MACHINE_S / 60:.0f} minutes, and `{pool.function.name}` {why}"
+            self._note(pool, text)
+            hint = "`ray status` on the Ray cluster says what it adds; `ray_node_types` has to be as in its configuration"
+            pool.failed(StartError(text, hint=hint), now())
 
     def place(self, pool: Pool) -> scheduler.Place | None:
         """Return the place for the pool's next container; None if it must wait, which is logged once."""
