@@ -58,7 +58,7 @@ def test_no_test_sleeps():
 
 #: File and its outermost name -> why a program in it takes so long.
 TAKES_TIME = {
-    "control/fleet/test_two_agents.py:SCRIPT": "a request lasts while an agent is killed",
+    "journeys/test_two_agents.py:SCRIPT": "a request lasts while an agent is killed",
     "journeys/test_canary.py:test_a_version_that_fails_or_is_slow_is_rolled_back_by_itself": "the version is slow",
     "journeys/test_cold_starts.py:APP": "the parts of a cold start are measured",
     "journeys/test_cold_starts.py:BROKEN": "the parts of a cold start are measured",

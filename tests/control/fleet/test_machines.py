@@ -121,7 +121,7 @@ class There(FakeNode):
 async def test_a_drained_node_gets_nothing_new_and_its_containers_leave(nodes):
     changes = []
     nodes.watch(changes.append)
-    nodes.add(There("b"))
+    nodes.add(There("b")).look()
     await until(lambda: nodes.mirrors["b"].takes, "the node")
     await nodes.start("b", order("ta-1"), {})
     await until(lambda: changes and changes[-1].state is State.READY, "a container")
@@ -137,7 +137,7 @@ async def test_a_drained_node_gets_nothing_new_and_its_containers_leave(nodes):
 async def test_the_containers_of_a_removed_node_are_lost(nodes):
     changes = []
     nodes.watch(changes.append)
-    nodes.add(There("b"))
+    nodes.add(There("b")).look()
     await until(lambda: nodes.mirrors["b"].takes, "the node")
     await nodes.start("b", order("ta-1"), {})
     await until(lambda: changes and changes[-1].state is State.READY, "a container")
@@ -152,7 +152,7 @@ async def with_a_container(nodes: Nodes, changes: list) -> There:
     """Have a node `b` with a container that is ready."""
     nodes.watch(changes.append)
     node = There("b")
-    nodes.add(node)
+    nodes.add(node).look()
     await until(lambda: nodes.mirrors["b"].takes, "the node")
     await nodes.start("b", order("ta-1"), {})
     await until(lambda: changes and changes[-1].state is State.READY, "a container")

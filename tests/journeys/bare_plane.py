@@ -1,6 +1,6 @@
 """A control plane as a process, to kill: its store, the port for nodes and the control loop, with a fake ingress.
 
-`python -m tests.control.fleet.plane HOME ARRIVE_S` keeps two containers of one function. It writes lines of JSON: first a token
+`python -m tests.journeys.bare_plane HOME ARRIVE_S` keeps two containers of one function. It writes lines of JSON: first a token
 and the port, then, on each change, the containers: `[id, node, state]` each.
 """
 

@@ -20,7 +20,7 @@ say(kind="ready")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 time.sleep(600)
 """
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 class Plane:
@@ -50,7 +50,7 @@ class Plane:
 async def plane(home: Path, arrive_s: float = PATIENCE_S) -> AsyncIterator[Plane]:
     """Run a control plane, and kill it."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.control.fleet.plane", str(home), str(arrive_s)),
+        *(sys.executable, "-m", "tests.journeys.bare_plane", str(home), str(arrive_s)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
