@@ -55,7 +55,7 @@ def shown(value: str, text: str) -> str:
         ),  # the output has only the last state of a progress bar's line
     ],
 )
-def test_what_is_left_of_an_output(value, text, left):
+def test_the_output_is_shown_without_the_secret(value, text, left):
     assert left == shown(value, text)
 
 

@@ -71,7 +71,7 @@ def test_packets_are_delayed_in_both_directions(machines, echo):
     assert asked(connection, b"hello") >= 0.2
 
 
-def test_what_is_lost_is_sent_again(machines, echo):
+def test_a_lost_packet_is_sent_again(machines, echo):
     _there, connection, _process = echo
     machines.wire.loss = 0.05
 

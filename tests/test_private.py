@@ -38,7 +38,7 @@ def test_after_an_error_the_earlier_file_stays_and_nothing_beside_it(tmp_path, m
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_what_somebody_put_in_the_place_is_never_written_to(tmp_path):
+def test_a_file_that_somebody_put_in_the_place_is_never_written_to(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(FileExistsError), private.created(tmp_path / "link"):

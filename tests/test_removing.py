@@ -23,7 +23,7 @@ def test_a_tree_of_any_depth_goes(tmp_path, way):
     assert [] == list(tmp_path.iterdir())
 
 
-def test_what_a_link_leads_to_stays(tmp_path):
+def test_the_target_of_a_link_stays(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "large").write_bytes(b"x" * 1_000_000)
@@ -102,7 +102,9 @@ def test_a_writer_who_never_stops_is_an_error_after_many_tries(tmp_path, monkeyp
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount")
-def test_what_cannot_go_stays_with_a_line_in_the_log_and_the_rest_goes(tmp_path, caplog):
+def test_a_file_that_cannot_be_deleted_stays_with_a_line_in_the_log_and_the_others_go(
+    tmp_path, caplog
+):
     written = tmp_path / "written"
     (written / "held" / "mount").mkdir(parents=True)
     (written / "beside" / "inner").mkdir(parents=True)

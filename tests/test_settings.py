@@ -66,7 +66,7 @@ def test_a_socket_has_room_in_its_address(home, letter, length, monkeypatch):
     )
 
 
-def test_what_a_server_tells_of_its_settings_has_no_secret(home):
+def test_the_shown_settings_of_a_server_have_no_secret(home):
     shown = load(home, HOMEPORT_TOKEN="s3cret", HOMEPORT_RATE_LIMIT="7").shown()
 
     assert 7 == shown["rate_limit"]
@@ -125,7 +125,7 @@ def test_a_tsig_key_has_an_algorithm_and_no_server_tells_it(home):
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.1:x", "-x y:1", "ray://10.0.0.1:1"])
-def test_what_no_ray_cluster_can_have_as_its_address_is_refused(home, address):
+def test_a_text_that_no_ray_cluster_can_have_as_its_address_is_refused(home, address):
     with pytest.raises(BadRequest, match="the address of a Ray cluster is needed"):
         load(home, HOMEPORT_RAY=address)
 

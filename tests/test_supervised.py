@@ -128,7 +128,7 @@ def test_cancelling_ends_it_in_its_work_and_in_its_wait(at_s):
     assert virtually(story())
 
 
-def test_what_must_succeed_is_tried_until_it_does():
+def test_work_that_must_succeed_is_tried_until_it_does():
     attempts = []
 
     async def attempt():

@@ -48,7 +48,7 @@ def paths(files: Tree, path: str = "", **options) -> list[str]:
     return [entry.path for entry in files.entries(path, **options)]
 
 
-def test_what_is_written_can_be_listed_and_read(files, tmp_path):
+def test_a_written_file_can_be_listed_and_read(files, tmp_path):
     write(files, "/a/b/c.txt", "hello", mode=0o4755)
 
     assert "hello" == read(files, "a/b/c.txt")
@@ -144,7 +144,7 @@ def test_a_link_within_the_tree_may_be_read(tmp_path):
     assert "model" == read(files, "snapshots/x")
 
 
-def test_what_is_no_file_is_not_waited_for(files, tmp_path):
+def test_a_pipe_or_a_socket_is_not_waited_for(files, tmp_path):
     os.mkfifo(tmp_path / "root/fifo")
     os.mknod(tmp_path / "root/socket", stat.S_IFSOCK | 0o600)
     (tmp_path / "root/dir").mkdir()
@@ -262,7 +262,7 @@ def test_a_directory_is_removed_only_when_that_is_meant(files):
     assert ["a"] == paths(files)
 
 
-def test_its_size_is_what_it_takes_on_the_disk(files, tmp_path):
+def test_the_size_of_a_tree_is_what_it_takes_on_the_disk(files, tmp_path):
     write(files, "a", "x" * 100_000)
     with open(tmp_path / "root/sparse", "wb") as sparse:
         sparse.truncate(1 << 40)

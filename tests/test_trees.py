@@ -18,7 +18,7 @@ def test_all_that_lies_below_a_directory_is_found(tmp_path):
     assert [] == trees.sockets(tmp_path)
 
 
-def test_what_goes_between_its_name_and_its_list_is_no_failure(tmp_path, monkeypatch):
+def test_a_directory_that_goes_between_its_name_and_its_list_is_no_failure(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)

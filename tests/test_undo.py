@@ -57,7 +57,7 @@ def test_after_any_failing_step_all_is_as_before(steps, data):
 
 
 @given(steps=STEPS, data=st.data())
-def test_what_was_kept_stays_and_what_came_after_is_undone(steps, data):
+def test_steps_that_were_kept_stay_and_later_steps_are_undone(steps, data):
     kept = data.draw(st.integers(0, len(steps)))
 
     async def story():

@@ -25,7 +25,7 @@ def test_the_reference_is_measured_beside_everybody():
     assert [100.0, 80.0, 120.0] == PAIRS.own("direct", "per_s@32")
 
 
-def test_who_could_not_be_measured_has_a_row_all_the_same():
+def test_a_contender_that_could_not_be_measured_has_a_row_too():
     assert ["direct", "ours", "theirs", "nobody"] == PAIRS.names()
 
 

@@ -3,7 +3,7 @@
 from bench.results import DASH, Limit, Table, at_the_limit, failures, render
 
 
-def test_what_a_contender_cannot_do_is_a_dash_with_a_footnote():
+def test_a_missing_ability_of_a_contender_is_a_dash_with_a_footnote():
     table = Table(
         title="Echo",
         told="There and back.",

@@ -54,7 +54,7 @@ print(json.dumps(len([p for p in os.listdir("/proc") if p.isdigit()])))
     ]
 
 
-def test_what_it_writes_is_private(account):
+def test_files_that_a_program_writes_are_in_its_own_cell_alone(account):
     cell = account.cell()
     code = """
 for path in ("/root/a", "/etc/hosts", "/tmp/b", "/opt/c/d"):
@@ -77,7 +77,7 @@ def test_a_root_in_memory_leaves_nothing_on_the_disk(account):
     assert [] == list(Path(cell.storage).rglob("new"))
 
 
-def test_its_devices_work(account):
+def test_the_devices_of_a_cell_work(account):
     code = """
 import multiprocessing
 lock = multiprocessing.Lock()
@@ -260,7 +260,7 @@ def test_a_cell_that_cannot_be_made_says_what_failed(account):
     assert "No such file or directory: 'open_tree /no/such/layer'" in finished.stderr
 
 
-def test_what_a_container_writes_is_never_owned_by_the_hosts_root():
+def test_files_of_a_container_are_never_owned_by_the_hosts_root():
     with pytest.raises(ValueError, match="writable"):
         Bind("/x", writable=True, owned=True)
     with pytest.raises(ValueError, match="own ids"):

@@ -83,7 +83,7 @@ def test_no_probe_gets_out_of_a_program_that_has_entered(account, victim, root, 
     assert expected == set(open_)
 
 
-def test_it_is_in_the_cell_with_the_rights_of_what_runs_there(account):
+def test_a_program_that_enters_has_the_files_and_the_rights_of_the_cells_own_programs(account):
     status = (
         "grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Groups)' /proc/self/status; cat /proc/self/limits"
     )
@@ -103,14 +103,14 @@ def test_it_is_in_the_cell_with_the_rights_of_what_runs_there(account):
     )
 
 
-def test_it_has_the_cells_network(account):
+def test_a_program_that_enters_has_the_cells_network(account):
     with running(account, network=Network.NONE) as cell:
         finished = cell.enter("sh", "-c", "tail -n +3 /proc/net/dev | cut -d : -f 1")
 
     assert ["lo"] == finished.stdout.split()
 
 
-def test_it_has_a_terminal_of_the_cells_own(account):
+def test_a_program_that_enters_has_a_terminal_of_the_cells_own(account):
     with running(account) as cell:
         shown = cell.enter("sh", "-c", "tty; stty size; exit 3", terminal="33x101")
 
@@ -170,7 +170,7 @@ def test_a_link_to_the_interpreter_that_enters_leads_to_a_copy(account):
     assert trap.stdout.split() != [str(own.st_dev), str(own.st_ino)]
 
 
-def test_it_ends_with_the_cell(account):
+def test_a_program_that_entered_ends_with_the_cell(account):
     with running(account) as cell:
         description = json.dumps(codec.encode(cell.cell))
         words = [

@@ -19,7 +19,7 @@ opener.close()
 """
 
 
-def test_what_a_container_hid_is_measured_and_removed(account):
+def test_files_that_a_container_hid_are_measured_and_removed(account):
     cell = account.cell()
     more = LEAVE if cell.ids is not None else "pass"
     done = account.inside(cell, [account.python, "-c", f"import os\n{WRITE}\n{more}"])

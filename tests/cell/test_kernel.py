@@ -119,7 +119,7 @@ def test_ranges_come_from_the_users_own_lines(tmp_path):
     assert identity._lent(str(tmp_path / "missing"), {"sailor"}) is None
 
 
-def test_what_a_container_imports_of_it_costs_little():
+def test_the_modules_of_cell_that_a_container_imports_cost_little():
     """No subprocess, no pathlib: what only the node needs is imported there."""
     code = "import sys, homeport.cell.private, homeport.cell.seal; print(*sys.modules)"
     words = [

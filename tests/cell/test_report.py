@@ -55,7 +55,7 @@ REFUSED = OSError(errno.EPERM, "Operation not permitted", "unshare 0x10000000")
         ),
     ],
 )
-def test_what_stands_in_the_way_has_a_name(files, error, why, hint, monkeypatch):
+def test_the_report_names_the_obstacle_and_what_to_do(files, error, why, hint, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     told = report.obstacle(error, lambda path: files.get(path, ""))
 

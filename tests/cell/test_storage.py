@@ -22,7 +22,7 @@ def nest(top, levels: int) -> None:
     os.close(folder)
 
 
-def test_what_is_there_is_counted_and_what_a_link_leads_to_is_not(tmp_path):
+def test_files_are_counted_and_the_targets_of_links_are_not(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "large").write_bytes(b"x" * 1_000_000)

@@ -73,7 +73,7 @@ def test_a_passphrase_that_is_given_is_asked_of_the_file(unprotected, home, tmp_
 
 
 @pytest.mark.parametrize(("answer", "restored"), [(b"\n", False), (b"y\n", True)])
-def test_its_user_decides_about_a_file_without_a_passphrase(unprotected, home, answer, restored):
+def test_the_user_decides_about_a_file_without_a_passphrase(unprotected, home, answer, restored):
     ours, theirs = pty.openpty()
     os.write(ours, answer)
     code, told = restore(home, unprotected, stdin=theirs)

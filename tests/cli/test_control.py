@@ -15,7 +15,7 @@ def settings(tmp_path):
     return all_settings.load({"HOMEPORT_HOME": str(tmp_path / "home")})
 
 
-def test_it_waits_for_its_orders_and_ends_without_a_word_if_none_come(settings):
+def test_the_control_plane_waits_for_its_orders_and_ends_silently_if_none_come(settings):
     process = control.start(settings)
     told, _ = process.communicate(timeout=180)  # the command ends, and needed no server
 

@@ -133,7 +133,7 @@ def test_sigterm_between_two_servers_ends_what_the_first_has_left(story):
     assert (1, 1) == (len(up.lines("is up")), len(up.lines("ends what is left")))
 
 
-def test_what_another_server_runs_is_left_alone(story):
+def test_containers_of_another_server_are_left_alone(story):
     up = story("waits")
     server = up.wait("is up")
     (up.folder / "lock").write_text("1\nleads\n")

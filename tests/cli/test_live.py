@@ -159,7 +159,7 @@ def test_the_terminal_is_whole_however_a_command_ends(terminal, ends):
         assert "stopping" not in "".join(running.shown)
 
 
-def test_what_is_over_at_once_has_no_line(terminal):
+def test_a_task_that_is_over_at_once_has_no_live_line(terminal):
     running = terminal("with live.line('uploading files') as line:\n    line.sized(5, 10)\nwait()")
 
     assert [] == shown(running)

@@ -64,7 +64,7 @@ def test_a_long_difference_is_cut():
     assert (replay.MOST_LINES + 1, "…") == (len(lines), lines[-1])
 
 
-def test_what_the_way_has_written_is_not_sent_again():
+def test_fields_that_were_added_on_the_way_are_not_sent_again():
     request = Message(
         fields=(
             ("host", "shop"),
@@ -148,7 +148,7 @@ def found(url: str = "http://shop", tag: str = "f") -> CapturedRequest:
         ("1", "http://shop-v1"),
     ],
 )
-async def test_where_a_request_is_sent_again(to, url):
+async def test_a_request_is_sent_again_to_the_url_that_was_chosen(to, url):
     assert url == await replay._url(Apps(), found(), to)
 
 

@@ -14,12 +14,12 @@ def test_the_examples_in_the_docstrings_hold():
 
 
 @pytest.mark.parametrize("text", ["", "5", "2d", "-1s", "1 s"])
-def test_what_is_no_length_of_time_is_an_error(text):
+def test_a_text_that_is_no_length_of_time_is_an_error(text):
     with pytest.raises(BadRequest):
         command._milliseconds(text)
 
 
-def test_what_was_asked_is_told_in_three_lines():
+def test_a_request_is_described_in_three_lines():
     first, second, _ = command.lines_of(asked(query="b=1", ended="visitor left", status=0))
 
     assert "GET /a?b=1 -> no response, visitor left" == first

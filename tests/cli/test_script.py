@@ -33,7 +33,7 @@ def installed(tmp_path, monkeypatch):
     return tmp_path / "imported"
 
 
-async def test_what_a_script_has_imported_once_is_not_imported_again(tmp_path, installed):
+async def test_a_module_that_a_script_has_imported_is_not_imported_again(tmp_path, installed):
     script = tmp_path / "script.py"
     declarer = Declarer(str(script), module=False, name="")
     told = []
@@ -93,7 +93,7 @@ def test_a_failure_that_the_server_found_shows_the_line_of_the_script(tmp_path, 
     assert shown == failure.where
 
 
-async def test_what_a_script_does_at_its_exit_keeps_no_command_waiting_and_is_done(tmp_path):
+async def test_the_work_at_a_scripts_exit_is_done_and_no_command_waits_for_it(tmp_path):
     lets, done = tmp_path / "lets", tmp_path / "done"
     os.mkfifo(lets)
     script = tmp_path / "script.py"

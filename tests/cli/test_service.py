@@ -62,5 +62,5 @@ def test_without_the_service_there_is_nothing_to_upgrade_or_remove(run, monkeypa
         ("git+https://example.com/x", r"homeport\[postgres\] @ git\+https://example\.com/x"),
     ],
 )
-def test_what_is_installed_may_be_a_version_a_file_or_an_address(source, expected):
+def test_a_service_is_installed_from_a_version_a_file_or_an_address(source, expected):
     assert re.fullmatch(expected, service._source(source)[0])

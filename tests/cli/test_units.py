@@ -54,7 +54,7 @@ def test_an_installation_ends_with_a_service_that_starts_with_the_machine():
     )
 
 
-def test_what_is_there_already_is_neither_made_nor_replaced():
+def test_a_user_and_a_configuration_that_exist_are_neither_made_nor_replaced():
     done = steps(has_user=True, has_config=True, subordinates=None)
 
     assert not [step for step in done if isinstance(step, Run) and step.words[0].startswith("user")]
@@ -143,7 +143,7 @@ def test_the_settings_that_are_written_are_settings(changes, expected):
         ({"email": ""}, "need `--email`"),
     ],
 )
-def test_what_a_unit_or_a_purge_would_misread_is_refused(changes, why):
+def test_a_value_that_a_unit_or_a_purge_would_misread_is_refused(changes, why):
     told = {"domain": "apps.example.com", "email": "ops@example.com", **changes}
     with pytest.raises(BadRequest, match=why):
         Service(**told)

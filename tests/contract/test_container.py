@@ -48,13 +48,13 @@ def test_a_runner_reads_what_it_needs_and_is_not_sent_the_rest():
 @given(
     st.builds(Launch, order=st.builds(order, function=TEXT, source=TEXT, timeout_s=st.floats(1)))
 )
-def test_whatever_is_not_left_out_arrives(told):
+def test_every_field_that_is_not_left_out_arrives(told):
     read = codec.loads(Launch, codec.dumps(sent(told)))
 
     assert told == read
 
 
-def test_what_is_left_out_are_fields_of_a_function_and_of_its_web_methods():
+def test_each_name_that_is_left_out_is_a_field_of_a_function_or_of_its_web_methods():
     functions, webs = (
         {field.name: field for field in dataclasses.fields(shape)}
         for shape in (FunctionSpec, WebMethod)

@@ -25,7 +25,7 @@ def test_here_documents_belong_to_the_instruction_before_them():
 
 
 @pytest.mark.parametrize("line", ["RUN echo $((1<<2))", "RUN cat <<< word", "RUN a<<b"])
-def test_what_only_looks_like_a_here_document_is_the_shells(line):
+def test_a_text_that_only_looks_like_a_here_document_is_the_shells(line):
     (one,) = dockerfile.parse(line)
 
     assert () == one.documents

@@ -10,7 +10,7 @@ PARTS = st.lists(st.one_of(st.none(), st.binary(max_size=20)), max_size=10)
 
 
 @given(PARTS)
-def test_what_is_packed_comes_out(parts):
+def test_packed_parts_are_unpacked_as_they_were(parts):
     assert parts == frames.unpack(frames.pack(parts))
 
 

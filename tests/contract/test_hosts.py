@@ -23,5 +23,5 @@ def test_a_wildcard_covers_one_label_and_nothing_above_or_below(label, parent):
 
 
 @pytest.mark.parametrize("text", ["", "a..b", "-a.b", "A.b", "a b", "*", "a.*", "a\n", "a" * 64])
-def test_what_is_no_host_is_refused(text):
+def test_a_text_that_is_no_host_is_refused(text):
     assert not hosts.is_name(text)

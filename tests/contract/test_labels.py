@@ -10,7 +10,7 @@ from homeport.contract.errors import BadRequest
     "text",
     ["region", "Region=eu", "region=", "=eu", "region=a b", "region=eu\n", "a" * 70 + "=b", "-a=b", "a=-b"],
 )  # fmt: skip
-def test_what_is_no_label_is_refused_with_what_would_be_one(text):
+def test_a_text_that_is_no_label_is_refused_with_an_example_of_one(text):
     with pytest.raises(BadRequest, match="is not a label") as caught:
         labels.read(text)
 

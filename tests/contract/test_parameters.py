@@ -81,7 +81,7 @@ VALUES = st.fixed_dictionaries(
 
 
 @given(values=VALUES)
-def test_what_was_spelled_is_read_again(values):
+def test_the_spelling_of_parameters_is_read_as_the_same_values(values):
     spelling = parameters.spell(DECLARED, values)
 
     assert values == parameters.read(DECLARED, spelling)
@@ -97,7 +97,7 @@ def test_different_values_are_spelled_differently(one, other):
 
 
 @given(query=st.binary().map(lambda raw: "size=1&" + raw.decode("latin-1")))
-def test_whatever_a_visitor_writes_is_read_or_refused(query):
+def test_any_query_of_a_visitor_is_read_or_refused(query):
     try:
         values = parameters.read(DECLARED, query)
     except BadRequest:

@@ -15,5 +15,5 @@ from homeport.contract.permissions import Permission, granted
         (["admin"], "read deploy secrets admin"),
     ],
 )
-def test_what_a_scope_includes(scopes, allowed):
+def test_each_scope_grants_its_permissions(scopes, allowed):
     assert set(map(Permission, allowed.split())) == granted(map(Permission, scopes))

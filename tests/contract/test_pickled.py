@@ -35,7 +35,7 @@ def test_nothing_is_run(monkeypatch):
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", pickle.dumps(collections.Counter("ab"))[:-3]])
-def test_what_is_no_pickle_is_said(data):
+def test_data_that_is_no_pickle_is_shown_as_such(data):
     assert repr(pickled.value(data)).startswith("<")
 
 

@@ -29,7 +29,7 @@ def test_a_query_comes_back_as_it_was(wanted):
     assert wanted == query.decode(LogQuery, read)
 
 
-def test_what_is_not_said_is_the_default():
+def test_a_field_that_is_missing_has_its_default():
     assert "" == query.encode(LogQuery())
     assert LogQuery() == query.decode(LogQuery, {"tail": "", "follow": "0", "colour": "blue"})
     assert "follow=1" == query.encode(LogQuery(follow=True))
@@ -48,6 +48,6 @@ def test_what_is_not_said_is_the_default():
         ("since", "inf", "`since`"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(name, text, message):
+def test_a_value_that_makes_no_sense_is_refused(name, text, message):
     with pytest.raises(BadRequest, match=message):
         query.decode(LogQuery if name == "since" else ColdStartQuery, {name: text})

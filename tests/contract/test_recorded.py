@@ -50,7 +50,7 @@ def test_a_line_is_a_record():
         ({"head": "-1", "parked": "0"}, {"parked": 100}),
     ],
 )
-def test_its_parts_are_its_whole_time(changes, parts):
+def test_the_parts_of_a_request_are_its_whole_time(changes, parts):
     assert parts == recorded.decode(words(**changes)).parts_ms
 
 
@@ -59,7 +59,7 @@ def test_its_parts_are_its_whole_time(changes, parts):
     st.fixed_dictionaries({name: st.integers(-1, 300) for name in TIMES}),
     st.none() | st.integers(0, 300),
 )
-def test_whatever_the_clock_did_they_are_together_no_other_time(total, times, parked):
+def test_the_parts_add_up_to_the_whole_time_whatever_the_clock_did(total, times, parked):
     told = words(
         total=f"{total}",
         parked="-" if parked is None else f"{parked}",
@@ -83,7 +83,7 @@ def test_whatever_the_clock_did_they_are_together_no_other_time(total, times, pa
         ({"status": "-1"}, 0, ""),
     ],
 )
-def test_it_says_how_a_request_ended(changes, status, ended):
+def test_a_record_says_how_its_request_ended(changes, status, ended):
     record = recorded.decode(words(**changes))
 
     assert (status, ended) == (record.status, record.ended)
@@ -103,5 +103,5 @@ def test_another_text_is_no_line(text):
 
 
 @pytest.mark.parametrize("name", ["<NOSRV>", "<STATS>", "-"])
-def test_where_no_container_answered_there_is_none(name):
+def test_a_request_that_no_container_answered_has_no_container(name):
     assert "" == recorded.decode(words(container=name)).container

@@ -21,11 +21,11 @@ from homeport.contract.validate import check
         (Schedule(months=1201), "longer than a hundred years"),
     ],
 )
-def test_what_is_no_schedule_says_why(schedule, why):
+def test_a_schedule_that_cannot_be_has_a_problem_in_words(schedule, why):
     assert why in schedule.problem()
 
 
-def test_what_is_one_has_no_problem():
+def test_a_schedule_that_can_be_has_no_problem():
     for schedule in (Schedule(cron="0 9 * * 1-5"), Schedule(seconds=1), Schedule(months=1)):
         assert schedule.problem() is None
 

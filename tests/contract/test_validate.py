@@ -199,7 +199,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_meant_is_refused_with_a_word(name):
+def test_a_manifest_that_breaks_a_rule_is_refused_in_words(name):
     with pytest.raises(Failure) as refusal:
         validate.check(BAD[name])
 
@@ -239,7 +239,7 @@ def test_the_wrong_type_is_refused(path, value):
 
 
 @pytest.mark.parametrize("data", [None, [], 3, "x", {}, {"functions": []}])
-def test_what_is_no_manifest_is_refused(data):
+def test_data_that_is_no_manifest_is_refused(data):
     with pytest.raises(BadRequest):
         validate.read(data)
 

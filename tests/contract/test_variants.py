@@ -24,7 +24,7 @@ F = FunctionSpec(
 )
 
 
-def test_what_is_given_replaces_and_the_rest_stays():
+def test_an_option_that_is_given_replaces_the_functions_and_the_others_stay():
     options = Options(
         cpu=(2.0, None),
         secrets=(SecretRef(name="new"),),
@@ -57,7 +57,7 @@ def test_concurrent_inputs_and_batches_are_multiplied():
     assert (70, None) == (wide.max_inputs, wide.target_inputs)
 
 
-def test_what_does_not_fit_is_refused():
+def test_options_that_do_not_fit_the_function_are_refused():
     several = dataclasses.replace(F, calls=(*F.calls, CallMethod(tag="g", attribute="g")))
     generator = dataclasses.replace(F, calls=(CallMethod(tag="f", attribute="f", generator=True),))
     for spec in (several, generator):

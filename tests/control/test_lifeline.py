@@ -27,7 +27,7 @@ async def ends(stop: asyncio.Event, seconds: float = 5.0) -> bool:
     return stop.is_set()
 
 
-async def test_it_ends_with_its_command(stdin):
+async def test_a_server_ends_with_its_command(stdin):
     stop = asyncio.Event()
     Lifeline(stop, kept=False).watch(asyncio.get_running_loop())
     os.write(stdin, b"whatever\n")
@@ -37,7 +37,7 @@ async def test_it_ends_with_its_command(stdin):
     assert await ends(stop)
 
 
-async def test_it_goes_on_where_somebody_keeps_it(stdin):
+async def test_a_server_that_is_kept_does_not_end_with_its_command(stdin):
     stop = asyncio.Event()
     lifeline = Lifeline(stop, kept=False)
     lifeline.watch(asyncio.get_running_loop())
@@ -47,7 +47,7 @@ async def test_it_goes_on_where_somebody_keeps_it(stdin):
     assert not await ends(stop, 0.2)
 
 
-async def test_it_waits_for_the_sessions_of_other_commands(stdin):
+async def test_a_server_waits_for_the_sessions_of_other_commands(stdin):
     stop, sessions = asyncio.Event(), ["another"]
     lifeline = Lifeline(stop, kept=False)
     lifeline.busy = lambda: bool(sessions)
@@ -59,7 +59,7 @@ async def test_it_waits_for_the_sessions_of_other_commands(stdin):
     assert await ends(stop)
 
 
-async def test_one_whose_command_has_gone_already_ends_at_once(stdin):
+async def test_a_server_whose_command_has_gone_already_ends_at_once(stdin):
     stop = asyncio.Event()
     os.close(stdin)
     Lifeline(stop, kept=False).watch(asyncio.get_running_loop())

@@ -40,7 +40,7 @@ async def started(settings: Settings, start: Start, *, kept: bool = True):
             yield real, lifeline, stop
 
 
-async def test_this_machines_node_is_closed_with_the_server(tmp_path):
+async def test_the_node_of_the_servers_machine_is_closed_with_the_server(tmp_path):
     settings = Settings(home=tmp_path / "home", isolation="off", zygote_mib=0)
     settings.socket_dir.mkdir(parents=True)
 
@@ -127,7 +127,7 @@ async def test_a_path_that_is_taken_is_an_error_that_leaves_nothing_open(tmp_pat
         assert await client.server.status()
 
 
-async def test_what_is_wrong_with_the_settings_is_found_before_anything_is_touched(tmp_path):
+async def test_a_wrong_setting_is_found_before_anything_is_touched(tmp_path):
     start = Start()
     with pytest.raises(BadRequest, match="HOMEPORT_API_PORT is for plain HTTP on this machine"):
         open_to_all = Settings(home=tmp_path, host="0.0.0.0", api_port=0, token="word")
@@ -258,7 +258,7 @@ def test_a_line_of_another_version_is_refused_in_words(line):
         read(line)
 
 
-def test_what_a_command_writes_is_what_the_server_reads(tmp_path):
+def test_the_server_reads_the_settings_that_a_command_writes(tmp_path):
     home = tmp_path / "häuser"
     settings = homeport.settings.load({"HOMEPORT_HOME": str(home)}, http_port=0)
     start = starting.Start(settings=settings.sent(), kept=True)

@@ -156,7 +156,7 @@ async def test_two_visitors_see_each_their_own(served):
     assert all("shop" in page.text for page in pages[::2])
 
 
-async def test_what_a_token_may_not_see_is_told_and_the_page_stands(served):
+async def test_a_page_says_which_part_a_token_may_not_see_and_shows_the_others(served):
     token = await served.token(scopes=READ, environments=("staging",))
     async with served.visitor(token) as visitor:
         page = await visitor.get("/")

@@ -35,7 +35,7 @@ async def test_the_pages_show_it(served):
 
 
 @pytest.mark.parametrize(("act", "version"), [("promote", 2), ("rollback", 1)])
-async def test_it_is_promoted_or_rolled_back(served, act, version):
+async def test_a_canary_is_promoted_or_rolled_back_on_the_dashboard(served, act, version):
     async with served.visitor(await served.token(scopes=WRITE), Origin=ORIGIN) as visitor:
         answer = await visitor.post(f"/app/{act}", data={"name": "shop"})
         page = await visitor.get("/app", params={"name": "shop"})

@@ -75,7 +75,7 @@ def test_imports_go_one_way():
     assert 0 == done.returncode, done.stdout
 
 
-def test_what_runs_beside_the_users_code_needs_the_standard_library_alone():
+def test_modules_beside_the_users_code_need_the_standard_library_alone():
     modules = [
         ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
         for room in ("cell", "contract", "sdk", "runner")

@@ -57,11 +57,11 @@ def test_each_way_of_breaking_a_line(source, ways):
         "class A(Protocol):\n    def f(self) -> int: ...",
     ],
 )
-def test_what_does_nothing_is_not_broken(source):
+def test_a_line_that_does_nothing_is_not_broken(source):
     assert set() == broken(source)
 
 
-def test_what_is_only_told_is_known():
+def test_a_break_of_a_text_alone_is_known_as_such():
     (one,), (other,) = breaks_of(WHERE, b"await say(a)\nf(a)\n")
 
     assert (True, False) == (one.spoken, other.spoken)

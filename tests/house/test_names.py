@@ -1,10 +1,11 @@
 """Local names are the noun that they hold: `container`, `response`, `revisions`. A participle such as `told` is not a noun.
 
 The names of parameters count too, and so do public functions, methods, fields and attributes. Not checked: attributes
-that begin with `_`, which only their own class reads.
+that begin with `_`, which only their own class reads. A test's name says what holds, and of which thing.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,28 @@ PUBLIC = {
     # A column of the database.
     "told": "state/alerts.py",
 }
+
+TESTS = Path(__file__).parents[1]
+#: A sentence that begins so does not name its subject: "it ends with its command" is a server, a container or a test.
+NAMELESS = re.compile(r"test_(it|its|they|those|who|whoever|what|whatever|which|this)_")
+#: The names of tests that begin so, until they get another one.
+STILL_NAMELESS = {
+    "test_its_slots_are_counted_by_the_one_ingress",
+    "test_what_works_here_works_there",
+}
+
+
+def test_a_test_names_the_thing_that_it_is_about():
+    nameless = {
+        function.name
+        for path in TESTS.rglob("test_*.py")
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and NAMELESS.match(function.name)
+    }
+
+    assert set() == nameless - STILL_NAMELESS
+    assert set() == STILL_NAMELESS - nameless, "an exception that is not needed any more"
 
 
 def test_public_names_are_nouns_or_verbs():

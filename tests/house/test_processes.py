@@ -66,7 +66,7 @@ UNWAITED = {
 }
 
 
-def test_who_kills_a_group_knows_that_its_leader_has_not_been_waited_for():
+def test_a_test_that_kills_a_group_knows_that_its_leader_has_not_been_waited_for():
     found = {
         path.relative_to(TESTS).as_posix()
         for path in sorted(TESTS.rglob("*.py"))

@@ -54,7 +54,7 @@ def test_a_tag_is_the_version_of_the_wheel(source):
     assert [] == [n for n in names if not n.startswith(("homeport/", "homeport-"))]
 
 
-def test_what_git_does_not_know_builds_too(source):
+def test_a_tree_that_git_does_not_know_builds_too(source):
     assert "0.1.0.dev0" in build(source).name
 
 

@@ -8,7 +8,9 @@ FIELD = "x-homeport-method"
 TOLD = "0f5c.65536"
 
 
-async def test_it_learns_so_from_the_field_that_names_the_method(ingress, upstream, visitor):
+async def test_a_container_learns_of_a_capture_from_the_field_that_names_the_method(
+    ingress, upstream, visitor
+):
     _, _, url = await serving(ingress, upstream, 1)
     (endpoint,) = ingress._picture.endpoints.values()
     several = await routed(ingress, id="several", method="add")
@@ -28,7 +30,7 @@ async def test_it_learns_so_from_the_field_that_names_the_method(ingress, upstre
     assert (None, "add") == (await told(url), await told(several))
 
 
-async def test_it_ends_with_the_endpoint(ingress, upstream, visitor):
+async def test_a_capture_ends_with_its_endpoint(ingress, upstream, visitor):
     await serving(ingress, upstream, 1)
     (endpoint,) = ingress._picture.endpoints.values()
     await ingress.capture(endpoint.id, TOLD)

@@ -191,7 +191,7 @@ async def test_tokens_and_limits_are_there_again_after_a_kill_of_haproxy(ready, 
     assert [200, 200, 429, 401] == await codes(visitor, url, ONE, ONE, ONE, TWO)
 
 
-async def test_it_is_known_when_a_token_was_used(ready, visitor):
+async def test_the_ingress_knows_when_a_token_was_used(ready, visitor):
     url = await routed(ready, protected=True)
     await ready.tokens({"wk-1": opened_by("ws-1"), "wk-2": opened_by("ws-2")})
     assert {} == await ready.tokens_used()

@@ -61,7 +61,7 @@ async def test_an_unknown_host_is_told_the_known_ones_unless_it_comes_from_a_pro
     assert "homeport: there is no endpoint at `127.0.0.1`\n" == proxied.text
 
 
-async def test_what_a_visitor_says_of_itself_is_replaced(ingress, upstream, visitor):
+async def test_fields_in_which_a_visitor_describes_itself_are_replaced(ingress, upstream, visitor):
     url = await routed(ingress, method="read")
     one = await upstream("one")
     await ingress.attach(POOL, "one", one.address, 1)
@@ -138,7 +138,9 @@ async def test_without_an_activator_a_cold_request_waits_a_little_and_is_told(in
     assert "the server that would start one does not run" in answer.text
 
 
-async def test_who_hangs_up_while_parked_holds_up_nobody(ingress, activator, upstream, visitor):
+async def test_a_visitor_that_hangs_up_while_parked_holds_up_nobody(
+    ingress, activator, upstream, visitor
+):
     url = await routed(ingress)
     one = await upstream("one")
     asked, left = asyncio.Event(), asyncio.Event()
@@ -191,7 +193,9 @@ async def test_a_container_never_has_more_than_its_slots_and_a_new_one_takes_the
     assert 5 == (await ingress.load([POOL]))[POOL].served
 
 
-async def test_who_hangs_up_while_queued_is_dropped_from_the_queue(ingress, upstream, visitor):
+async def test_a_visitor_that_hangs_up_while_queued_is_dropped_from_the_queue(
+    ingress, upstream, visitor
+):
     url = await routed(ingress)
     one = await upstream("one")
     one.release.clear()
@@ -578,7 +582,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-async def test_whatever_a_visitor_gives_a_class_parameter_is_a_value_and_no_command(
+async def test_any_text_for_a_class_parameter_is_a_value_and_no_command(
     ingress, activator, upstream, visitor, value
 ):
     url = await routed(ingress, parameters=("größe", "name"))

@@ -181,7 +181,7 @@ def status_of(case: Case, got: bytes) -> int:
 
 
 @pytest.mark.parametrize("case", rules.EVERY, ids=lambda case: case.name)
-def test_what_the_rfcs_demand(house, case):
+def test_the_ingress_answers_as_the_rfcs_demand(house, case):
     before = len(house.recorder.seen)
     got = exchange(house.port, case)
     seen = house.recorder.seen[before:]

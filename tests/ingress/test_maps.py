@@ -26,7 +26,9 @@ BAD_TEXT = ["a b", "a\nb", "a;b", "a\\", "<<", "a\x00b", "größe", "", "a\tb", 
 
 
 @pytest.mark.parametrize(("name", "key", "value"), GOOD)
-def test_what_belongs_into_a_map_is_taken_and_survives_the_disk(tmp_path, name, key, value):
+def test_an_entry_that_belongs_into_a_map_is_taken_and_survives_the_disk(
+    tmp_path, name, key, value
+):
     maps = Maps(tmp_path)
     maps.put(name, key, value)
     commands = maps.commands()
@@ -81,7 +83,7 @@ def test_a_change_that_is_taken_back_leaves_nothing(tmp_path):
     assert [] == maps.commands()
 
 
-def test_what_the_disk_does_not_take_is_written_when_there_is_room(tmp_path):
+def test_an_entry_that_the_disk_does_not_take_is_written_when_there_is_room(tmp_path):
     maps = Maps(tmp_path / "later")
     maps.put("hosts", "a.x", "e")
     with pytest.raises(OSError, match="No such file"):

@@ -52,7 +52,7 @@ def check_page(answer, status: int, words: str) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
-async def test_what_the_activator_says_is_a_page_for_a_browser_and_text_for_others(
+async def test_a_refusal_of_the_activator_is_a_page_for_a_browser_and_text_for_others(
     ingress, activator, visitor, status
 ):
     url = await routed(ingress)
@@ -64,7 +64,7 @@ async def test_what_the_activator_says_is_a_page_for_a_browser_and_text_for_othe
     assert text.headers["content-type"].startswith("text/plain")
 
 
-async def test_what_haproxy_says_itself_is_a_page_for_a_browser(ingress, upstream, visitor):
+async def test_a_refusal_of_haproxy_itself_is_a_page_for_a_browser(ingress, upstream, visitor):
     protected = await routed(ingress, protected=True)
     check_page(await visitor.get(protected, headers=BROWSER), 401, "missing credentials")
     url = await routed(ingress, timeout_s=0.05)
@@ -92,7 +92,7 @@ async def test_an_unknown_host_is_a_page_with_the_list_for_who_is_here(ingress, 
     check_page(await visitor.get(url, headers=BROWSER), 404, "hello.localhost")
 
 
-async def test_what_an_app_answers_stays_as_it_is(ingress, upstream, visitor):
+async def test_the_answer_of_an_app_stays_as_it_is(ingress, upstream, visitor):
     url = await routed(ingress)
     one = await upstream("one")
     await ingress.attach(POOL, "one", one.address, 1)

@@ -33,7 +33,7 @@ def contents(picture: Picture) -> dict[str, dict[str, str]]:
     return {name: dict(picture.maps.items(name)) for name in MAPS}
 
 
-async def test_what_an_earlier_server_left_goes_unless_it_is_added_again(tmp_path):
+async def test_pools_of_an_earlier_server_go_unless_they_are_added_again(tmp_path):
     before = Picture(Maps(tmp_path))
     await add(before, KEPT, 1)
     await add(before, GONE, 2)

@@ -122,7 +122,7 @@ def test_a_container_that_has_left_is_waited_for_until_all_is_read():
         line(endpoint="-"),
     ],
 )
-def test_what_is_no_request_to_an_endpoint_is_let_be(text):
+def test_a_line_that_is_no_request_to_an_endpoint_is_ignored(text):
     requests, kept = Requests(), []
     requests.keep = kept.extend
     requests.read([text])

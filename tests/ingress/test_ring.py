@@ -133,7 +133,7 @@ async def test_nothing_of_a_visitor_makes_a_line_unreadable(ingress, upstream, v
     assert "/%20" == records[2].path[:4]
 
 
-async def test_who_hangs_up_is_told_of(ingress, upstream, visitor):
+async def test_a_visitor_that_hangs_up_is_recorded_as_such(ingress, upstream, visitor):
     book, one, url = await serving(ingress, upstream, 1)
     one.release.clear()
     gone = asyncio.create_task(visitor.get(url))

@@ -18,7 +18,7 @@ async def test_a_word_that_could_be_more_is_never_sent(tmp_path, word):
         await runtime.tell([("show", "info"), ("add", "map", "backends.map", "key", word)])
 
 
-async def test_what_haproxy_says_is_not_taken_for_its_answer_to_another_command(ingress):
+async def test_the_answer_to_one_command_is_not_taken_for_that_to_another(ingress):
     runtime = Runtime(ingress._supervisor.runtime.socket)
     await runtime.tell([("add", "map", "hosts.map", "x.localhost", "x")])
 

@@ -171,7 +171,7 @@ async def test_held_slots_survive_a_reload_and_a_crash(ingress, activator, upstr
     assert 2 - held == one.most
 
 
-async def test_who_is_queued_is_not_refused_in_the_midst_of_being_called_back(
+async def test_a_queued_request_is_not_refused_while_it_is_called_back(
     ingress, activator, upstream, visitor, monkeypatch
 ):
     url = await routed(ingress)
@@ -209,7 +209,7 @@ async def test_who_is_queued_is_not_refused_in_the_midst_of_being_called_back(
     assert [200] * 3 == [(await visit).status_code for visit in visits]
 
 
-async def test_who_waited_for_a_container_each_time_may_come_back_as_often_as_it_takes(
+async def test_a_request_that_waited_for_a_container_may_come_back_as_often_as_it_takes(
     ingress, activator, upstream, visitor, monkeypatch
 ):
     monkeypatch.setattr(rules, "HOPS", 2)

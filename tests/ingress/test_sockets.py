@@ -36,7 +36,7 @@ async def test_containers_reach_the_ingress_and_find_nothing_else(ingress, make_
     assert (0o755, 0o666) == tuple(stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path))
 
 
-async def test_it_answers_after_a_reload_and_after_a_crash(ingress, make_settings):
+async def test_the_socket_answers_after_a_reload_and_after_a_crash(ingress, make_settings):
     path = make_settings().calls_socket
     inode = path.stat().st_ino
     await ingress._supervisor.reload()

@@ -47,7 +47,7 @@ async def test_the_part_of_the_requests_is_what_was_said(both, visitor):
     assert both._maps.get("guards", "web") is None, "an endpoint without a canary costs nothing"
 
 
-async def test_it_stays_when_the_endpoint_is_routed_anew_and_goes_with_it(both, visitor):
+async def test_a_split_stays_when_its_endpoint_is_routed_again_and_goes_with_it(both, visitor):
     url = await routed(both, id="web")
     (endpoint,) = (e for e in both._picture.endpoints.values() if e.id == "web")
     await both.split("web", Split(endpoint="web-v2", per_mille=999))

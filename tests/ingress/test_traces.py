@@ -96,7 +96,7 @@ NOT_VALID = (
 )
 
 
-async def test_what_is_not_valid_is_replaced_and_its_state_goes(start, upstream, visitor):
+async def test_a_trace_that_is_not_valid_is_replaced_and_its_state_goes(start, upstream, visitor):
     ingress = await start(tracing="otlp")
     book, _, url = await serving(ingress, upstream, 1)
     for parents in NOT_VALID:

@@ -44,7 +44,7 @@ def test_two_host_fields_make_a_request_unusual(between):
     assert SPECIAL.search(f"accept,host,{between}host,cookie")
 
 
-def test_what_browsers_send_is_ordinary():
+def test_the_fields_that_browsers_send_are_ordinary():
     assert SPECIAL.search(BROWSER) is None
     assert SPECIAL.search("host,via-1,not-te,x-upgrade,hosts,expects,x-host,x-real-ip2") is None
 
@@ -72,7 +72,7 @@ async def test_no_visitor_writes_fields_of_homeport(ingress, upstream, visitor, 
 
 
 @pytest.mark.parametrize("value", ["keep-alive", "Keep-Alive", "close"])
-async def test_how_long_a_connection_lasts_is_between_the_visitor_and_haproxy(
+async def test_a_container_sees_no_field_about_the_visitors_connection(
     ingress, upstream, visitor, value
 ):
     url = await routed(ingress)

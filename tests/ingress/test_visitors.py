@@ -155,7 +155,7 @@ async def test_no_field_but_host_chooses_the_endpoint(start, upstream, visitor, 
 OTHER = type(POOL)("app", "other", "rv-1")
 
 
-async def test_who_comes_through_a_trusted_proxy_is_not_here(start, activator, visitor):
+async def test_a_visitor_through_a_trusted_proxy_is_not_on_this_machine(start, activator, visitor):
     ingress = await start(trusted_proxies="127.0.0.1")
     url = await routed(ingress, hosts=("hello.localhost",))
     await visitor.get(url)
@@ -180,7 +180,7 @@ def test_networks_are_written_in_one_way(tmp_path, given, kept):
 
 
 @pytest.mark.parametrize("given", ["proxy.example", "10.0.0.1/8", "1.2.3.4 5.6.7.8", "*", "1.2.3"])
-def test_what_is_no_network_is_an_error_that_names_it(tmp_path, given):
+def test_a_setting_that_is_no_network_is_an_error_that_names_it(tmp_path, given):
     environ = {"HOMEPORT_HOME": str(tmp_path), "HOMEPORT_TRUSTED_PROXIES": given}
 
     with pytest.raises(BadRequest, match="HOMEPORT_TRUSTED_PROXIES"):

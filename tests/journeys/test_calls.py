@@ -299,7 +299,9 @@ SECOND = """
 """
 
 
-def test_what_ends_a_call(terminal, write, tmp_path):
+def test_a_call_ends_by_its_timeout_by_its_containers_end_or_by_its_caller(
+    terminal, write, tmp_path
+):
     """A timeout, a container that dies, a caller that goes; and what a function has to know of itself."""
     terminal.run("deploy", write(SECOND))
     caller = tmp_path / "caller.py"

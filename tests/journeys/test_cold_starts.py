@@ -118,7 +118,9 @@ def test_a_start_that_failed_has_its_reason_and_the_parts_that_it_reached(termin
 
 
 @pytest.mark.parametrize("user", ["terminal", "ordinary"])
-def test_what_the_script_imports_is_there_before_a_later_container_starts(user, request, visitor):
+def test_modules_that_the_script_imports_are_loaded_before_a_later_container_starts(
+    user, request, visitor
+):
     """Whatever the place of the user's Python, which may be below the home: /root is the script's directory, too."""
     terminal = request.getfixturevalue(user)
     script = terminal.home.parent / "app.py"

@@ -62,7 +62,7 @@ def database(request, terminal):
         yield Server(server, terminal)
 
 
-def test_what_is_deployed_goes_on_without_the_database(terminal, tmp_path, database):
+def test_deployed_apps_continue_without_the_database(terminal, tmp_path, database):
     script = tmp_path / "keep.py"
     script.write_text(SCRIPT)
     terminal.run("secret", "create", "auth", "TOKEN=first")

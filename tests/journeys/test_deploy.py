@@ -310,7 +310,7 @@ SLOW = """
 """
 
 
-def test_what_is_inside_the_old_version_finishes_or_is_cut_when_its_time_is_up(
+def test_requests_in_the_old_version_finish_or_are_cut_when_their_time_is_up(
     terminal, write, tmp_path
 ):
     terminal.environ["HOMEPORT_ISOLATION"] = "off"  # so that the containers see this file

@@ -125,7 +125,7 @@ def test_ipv6_has_brackets_in_every_url(terminal, write, visitor):
     assert "on [::1]:" in terminal.run("doctor").stdout
 
 
-def test_what_cannot_be_applied_to_a_running_server_is_said(terminal):
+def test_up_names_the_settings_that_a_running_server_does_not_take(terminal):
     assert "homeport is up: 127.0.0.1:" in terminal.run("up").stdout
     told = terminal.run("up", "--host", "0.0.0.0")
     assert "has another host, 127.0.0.1, and keeps it: 0.0.0.0" in told.stderr

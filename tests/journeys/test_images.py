@@ -116,7 +116,7 @@ LOUD = """
 """
 
 
-def test_what_a_failed_build_printed_is_told_once_and_without_its_secrets(terminal, write, small):
+def test_the_output_of_a_failed_build_is_shown_once_and_without_its_secrets(terminal, write, small):
     script = write(LOUD.format(small=small))
     for command in (("deploy", script), ("serve", script)):
         told = terminal.run(*command, check=False).stderr

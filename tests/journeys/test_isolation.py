@@ -165,7 +165,7 @@ def written(terminal) -> list[str]:
     return [folder for folder, _, files in os.walk(cells) if "new" in files]
 
 
-def test_what_it_writes_goes_with_it(isolated, script, visitor):
+def test_files_that_a_container_writes_go_with_the_container(isolated, script, visitor):
     url = isolated.deploy(script(window_s=2))["Whole.web"]
     visitor.post(f"{url}/write")
     assert 4 == len(written(isolated))
@@ -183,7 +183,7 @@ def test_no_probe_gets_out_of_a_container(isolated, script, visitor, neighbour):
     assert {name for name, (evidence, _) in tried.items() if evidence} <= OPEN
 
 
-def test_it_outlives_its_control_plane_and_ends_with_its_server(isolated, script, visitor):
+def test_a_container_outlives_its_control_plane_and_ends_with_its_server(isolated, script, visitor):
     url = isolated.deploy(script())["Whole.web"]
     assert visitor.get(url).is_success
     before = [container["id"] for container in isolated.json("container", "list")]

@@ -45,7 +45,7 @@ SLOW = """
 """
 
 
-def test_what_takes_longer_than_its_timeout_is_504_and_its_neighbours_go_on(terminal, write):
+def test_a_request_over_its_timeout_is_504_and_its_neighbours_continue(terminal, write):
     urls = terminal.deploy(write(SLOW))
 
     def visit(url, seconds):
@@ -106,7 +106,9 @@ def test_a_single_use_container_answers_one_request(terminal, write):
         assert 12 == len({answer.text for answer in answers})
 
 
-def test_who_waits_for_a_single_use_container_waits_until_the_one_before_has_ended(terminal, write):
+def test_a_request_for_a_single_use_container_waits_until_the_container_before_has_ended(
+    terminal, write
+):
     url = terminal.deploy(
         write(
             """

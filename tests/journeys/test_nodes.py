@@ -125,7 +125,7 @@ def test_an_agent_in_the_foreground_starts_again_and_down_ends_its_containers(
     assert [] == other.processes("homeport")
 
 
-def test_who_may_not_join_is_told_why(terminal, other, words):
+def test_a_machine_that_may_not_join_is_told_why(terminal, other, words):
     def said(*more: str) -> str:
         done = other.run(*more, check=False)
         assert 1 == done.returncode

@@ -64,7 +64,7 @@ def test_a_changed_requirements_file_builds_anew(serve, write):
     serve.until("true")
 
 
-def test_what_a_failed_load_ended_in_is_watched_too(serve, write):
+def test_the_file_in_which_a_load_failed_is_watched_too(serve, write):
     serve("1")
     write("", "fresh/__init__.py")
     write("X ==", "fresh/part.py")
@@ -105,9 +105,7 @@ def test_a_deploy_that_is_killed_leaves_no_process_that_loads_its_script(termina
     assert [] == psutil.wait_procs([loader], timeout=30)[1]
 
 
-def test_what_a_reload_or_a_failed_deploy_leaves_goes_with_its_last_container(
-    serve, terminal, write
-):
+def test_files_of_a_reload_or_a_failed_deploy_go_with_its_last_container(serve, terminal, write):
     for number in range(3):
         serve(f'"{number}"')
         serve.until(f'"{number}"')

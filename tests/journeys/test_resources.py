@@ -63,7 +63,7 @@ GPU = """
 """
 
 
-def test_what_the_machine_has_not_got_fails_a_deploy_and_is_said_once_by_serve(
+def test_a_device_that_the_machine_lacks_fails_a_deploy_and_serve_says_so_once(
     terminal, write, visitor
 ):
     script = write(GPU)

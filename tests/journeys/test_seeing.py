@@ -82,7 +82,7 @@ NUMBERS = """
 """
 
 
-def test_what_went_on_is_told_by_endpoint_and_to_prometheus(terminal, write):
+def test_requests_are_counted_by_endpoint_for_commands_and_prometheus(terminal, write):
     url = terminal.deploy(write(NUMBERS))["ask"]
     for bad in (False, False, True):
         httpx.get(url, params={"bad": bad}, timeout=60, trust_env=False)

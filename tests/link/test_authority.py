@@ -142,7 +142,7 @@ def test_a_name_of_a_node(name):
 
 
 @pytest.mark.parametrize("name", ["", "here", "A", "-a", "a-", "a.b", "a" * 41, "é", "a b", "a\n"])
-def test_what_cannot_be_the_name_of_a_node(name):
+def test_a_text_that_cannot_be_the_name_of_a_node_is_refused(name):
     with pytest.raises(BadRequest, match="cannot be the name of a node"):
         identity.check_name(name)
 

@@ -22,7 +22,7 @@ def fed(*parts: bytes, end: bool = True) -> asyncio.StreamReader:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
-def test_what_is_framed_is_read_again_in_its_order(bodies):
+def test_frames_are_read_in_the_order_in_which_they_were_written(bodies):
     async def story():
         reader = fed(*map(frames.framed, bodies))
         assert bodies == [await frames.read(reader) for _ in bodies]

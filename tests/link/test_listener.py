@@ -90,7 +90,7 @@ async def test_a_name_that_is_taken_is_refused_and_the_token_is_still_good(clust
     assert "b" * 32 == cluster.registry.nodes["n"]
 
 
-async def test_whoever_is_in_between_never_sees_the_token(cluster, tmp_path):
+async def test_an_attacker_in_between_never_sees_the_token(cluster, tmp_path):
     """Another control plane answers at the address: the machine compares its CA with the token's, and leaves."""
     async with make_cluster(tmp_path / "elsewhere") as other:
         asked: list[Join] = []

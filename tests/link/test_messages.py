@@ -82,12 +82,12 @@ def test_fields_of_any_type_are_a_message_or_refused(kind, data):
         pytest.param(b'{"is":"answer","number":1,"value":[' + b"0," * 1_000_000 + b"0]}", id="a million values"),
     ],
 )  # fmt: skip
-def test_what_could_harm_is_refused(body):
+def test_a_message_that_could_harm_is_refused(body):
     with pytest.raises(Broken):
         messages.read(body, trusted=False)
 
 
-def test_what_is_no_text_is_replaced_if_it_comes_from_a_stranger():
+def test_bytes_that_are_no_text_are_replaced_if_they_come_from_a_stranger():
     said = messages.Logs(
         number=1,
         lines=(LogLine(at=0.0, app="a", function="f", container="c", text="a\0b\ud800c"),),

@@ -20,7 +20,7 @@ async def test_a_command_leaves_before_a_flood_that_was_there_first():
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.booleans())))
-def test_what_waits_never_exceeds_the_lanes_whatever_comes(puts):
+def test_waiting_frames_never_exceed_the_lanes_whatever_comes(puts):
     async def story():
         outbox, refused = Outbox(urgent_bytes=100, bulk_bytes=50), 0
         for frame, bulk in puts:
@@ -45,7 +45,7 @@ async def test_a_frame_that_is_longer_than_the_lane_may_wait_alone():
     assert b"x" * 20 == await outbox.take()
 
 
-async def test_who_takes_waits_for_the_next_frame():
+async def test_a_reader_of_an_empty_outbox_waits_for_the_next_frame():
     outbox = Outbox()
     taking = asyncio.create_task(outbox.take())
     await asyncio.sleep(0)

@@ -37,7 +37,7 @@ def test_a_sealed_order_is_known_after_it_was_written_and_read():
 
 
 @pytest.mark.parametrize("sealer", [Sealer(KEY, "b"), Sealer(b"o" * 32, "a")])
-def test_it_is_the_order_of_one_node_and_of_one_cluster(sealer):
+def test_a_sealed_order_is_that_of_one_node_and_of_one_cluster(sealer):
     assert not sealer.knows(sealed())
 
 

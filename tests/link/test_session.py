@@ -60,7 +60,7 @@ async def test_a_long_call_tells_its_progress_and_does_not_hold_up_others(both):
     assert ("x", ["waiting: x"]) == (await waiting, said)
 
 
-async def test_who_stops_waiting_cancels_the_call_over_there(both):
+async def test_a_caller_that_stops_waiting_cancels_the_call_at_the_peer(both):
     asks, _, served = both
     said: list[str] = []
     waiting = asyncio.create_task(asks.session.ask("wait", {"text": "x"}, said.append))
@@ -237,7 +237,7 @@ async def test_a_connection_that_is_reset_is_lost_with_a_reason(both):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=4), st.booleans())
-def test_whatever_a_peer_sends_ends_in_a_loss_that_has_a_reason(parts, as_frames):
+def test_any_bytes_of_a_peer_end_in_a_loss_that_has_a_reason(parts, as_frames):
     async def story():
         async with streams() as (one, other):
             answers = end(other, Served(), pace=Pace(0.0))

@@ -80,7 +80,7 @@ def test_a_node_that_the_ingress_does_not_reach_has_no_address_at_all():
 @pytest.mark.parametrize(
     "name", ["ta-1 disabled", "ta-1\n  server x", "../x", "ta-" + "a" * 50, ""]
 )
-def test_what_is_no_id_of_a_container_never_reaches_the_ingress(name):
+def test_a_text_that_is_no_id_of_a_container_never_reaches_the_ingress(name):
     told = dataclasses.replace(TOLD, order=dataclasses.replace(TOLD.order, id=name))
 
     with pytest.raises(Broken, match="no container's id"):

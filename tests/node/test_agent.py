@@ -209,7 +209,7 @@ if not os.fork():
 """,
     ],
 )
-async def test_one_whose_init_was_stopped_ends_when_its_grace_is_over(
+async def test_a_container_whose_init_was_stopped_ends_when_its_grace_is_over(
     start, once_or_for_ever, monkeypatch
 ):
     agent, watched = await start(once_or_for_ever + "\n" + READY)
@@ -223,7 +223,7 @@ async def test_one_whose_init_was_stopped_ends_when_its_grace_is_over(
     assert not any(processes.lives(process) for process in session)
 
 
-async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
+async def test_a_container_that_ignores_sigterm_is_killed_with_all_its_children(start):
     agent, watched = await start(
         """
         import subprocess
@@ -247,7 +247,7 @@ async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
 
 
 @pytest.mark.parametrize("how", ["start_new_session=True", "start_new_session=False"])
-async def test_what_a_container_leaves_is_found_even_if_its_init_is_killed(start, how):
+async def test_processes_of_a_container_are_found_even_if_its_init_is_killed(start, how):
     _, watched = await start(
         f"""
         import subprocess
@@ -266,7 +266,7 @@ async def test_what_a_container_leaves_is_found_even_if_its_init_is_killed(start
     assert [] == alive
 
 
-async def test_what_it_prints_are_lines_the_last_words_too(start):
+async def test_the_output_of_a_container_is_lines_and_the_last_words_are_one_too(start):
     _, watched = await start(
         """
         print("one\\r\\ntwo", flush=True)
@@ -358,7 +358,7 @@ time.sleep(60)
     assert 1 == container.held
 
 
-async def test_one_that_was_not_ready_is_ended(crash):
+async def test_a_container_that_was_not_ready_is_ended(crash):
     pid, agent, _ = await crash("print('working', flush=True)\ntime.sleep(60)", None)
 
     assert () == (await agent.list()).containers

@@ -30,7 +30,7 @@ def test_a_descriptor_of_somebody_elses_process_is_refused_and_closed():
         os.fstat(pidfd)
 
 
-def test_what_is_no_pidfd_is_refused(tmp_path):
+def test_a_descriptor_that_is_no_pidfd_is_refused(tmp_path):
     descriptor = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(PermissionError):
         Held.of(descriptor, parent=os.getpid())

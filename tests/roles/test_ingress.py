@@ -86,7 +86,7 @@ async def test_the_last_container_works_its_queue_off_and_what_comes_later_parks
     assert {"one"} >= {await visit for visit in early} - {"two"}
 
 
-async def test_who_is_queued_at_a_container_that_ends_parks_and_goes_to_the_next(house):
+async def test_a_request_queued_at_a_container_that_ends_parks_and_goes_to_the_next(house):
     await house.attach("one", 1)
     inside = house.ask()
     await load(house, 1, 0)
@@ -213,7 +213,7 @@ async def test_a_container_whose_slots_are_all_held_gets_nobody_and_comes_back(h
     assert ["one"] * 4 == await asyncio.gather(inside, *parked)
 
 
-async def test_who_is_queued_where_the_last_slot_is_held_goes_to_the_next_container(house):
+async def test_a_request_queued_for_a_slot_that_is_held_goes_to_the_next_container(house):
     await house.attach("one", 1)
     inside = house.ask()
     await load(house, 1, 0)
@@ -320,7 +320,7 @@ async def test_a_limit_and_a_token_are_kept_from_one_replacement_to_the_next(hou
     assert {} == used, "nobody has shown the token"
 
 
-async def test_what_is_captured_is_answered_as_ever(house):
+async def test_a_captured_request_is_answered_as_any_other(house):
     await house.attach("one", 1)
     house.may_go.set()
     port = await house.ingress.free_port()

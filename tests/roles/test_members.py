@@ -41,7 +41,7 @@ def shape(signature: inspect.Signature) -> list[tuple[str, object, object]]:
 
 
 @pytest.mark.parametrize(("role", "made"), ROLES)
-def test_who_has_a_role_has_all_its_methods_as_they_are_called(role, made):
+def test_each_implementation_of_a_role_has_all_its_methods_as_they_are_called(role, made):
     different = {
         name: str(signature)
         for name, signature in members(role).items()

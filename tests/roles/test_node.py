@@ -118,7 +118,7 @@ async def test_a_container_may_be_stopped_before_it_is_ready_and_an_unknown_one_
     assert () == (await node.list()).containers
 
 
-async def test_what_a_container_holds_is_told_and_the_answer_passed_on(node):
+async def test_held_slots_of_a_container_are_reported_and_the_answer_is_passed_on(node):
     node, watched = node
     await node.confirm_held("ta-unknown", 1)
     await node.start(order("ta-1", function="busy", max_inputs=2), {})
@@ -133,7 +133,7 @@ async def test_what_a_container_holds_is_told_and_the_answer_passed_on(node):
     assert 2 == (await watched.holds(2)).held
 
 
-async def test_it_says_what_each_container_uses(node):
+async def test_a_node_says_what_each_container_uses(node):
     node, watched = node
     assert {} == await node.usage()
     await node.start(order("ta-1"), {})
@@ -213,7 +213,7 @@ async def test_a_program_runs_in_a_container_that_is_ready(node):
         await node.execute("ta-2", Order(argv=("cat",)), {})
 
 
-async def test_its_machine_answers(node):
+async def test_the_machine_of_a_node_answers(node):
     node, _ = node
 
     assert await node.lives()

@@ -47,7 +47,7 @@ def test_a_bucket_lets_a_burst_through_and_then_a_rate():
     assert not bucket.take(0, drain.BURST_LINES + 1, 1000.0)
 
 
-def test_what_is_printed_is_passed_on_byte_for_byte(pipes):
+def test_output_is_passed_on_byte_for_byte(pipes):
     prints, sink, drained, _ = pipes
     os.write(prints, b"one\ntwo\r\n\xffthree")
 

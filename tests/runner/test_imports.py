@@ -77,14 +77,14 @@ def test_a_packages_own_modules_are_part_of_it_but_the_users_are_told_apart(time
     assert times["installed.sub"] >= 4 * SLEEP_MS
 
 
-def test_whoever_imports_it_and_only_once(timed):
+def test_a_module_is_timed_once_by_whatever_means_it_is_imported(timed):
     text = "import importlib; importlib.import_module('a'); from pack import b; import a, pack"
     times, _ = timed(text, {"a.py": SLEEP, "pack/__init__.py": "", "pack/b.py": SLEEP})
 
     assert {"script", "a", "pack.b"} == set(times)
 
 
-def test_what_is_loaded_already_costs_nothing(timed):
+def test_a_module_that_is_loaded_already_costs_nothing(timed):
     text = "import a; times.end(); times = ImportTimes(); times.begin('/'); import a"
     times, _ = timed(text, {"a.py": SLEEP})
 

@@ -83,7 +83,7 @@ def test_nothing_of_a_container_outlives_its_runner(runner, how, number):
     assert gone(child)
 
 
-def test_one_process_after_the_other_is_found_however_fast_they_fork(start):
+def test_processes_that_replace_each_other_are_found_however_fast_they_fork(start):
     hydra = f"import os, sys\n# of {os.getpid()}\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid()\n"
     runner = start(
         APP.replace('if how == "pid":', f'if how == "hydra":\n        return subprocess.Popen([sys.executable, "-c", {hydra!r}]).pid\n    if how == "pid":'),
@@ -163,7 +163,7 @@ def test_the_files_of_a_child_stay_its_own_whatever_their_numbers(start):
     assert os.devnull not in files  # libuv puts pipes of its own there, under uvicorn too
 
 
-def test_who_forks_goes_on_when_the_child_has_let_go(start):
+def test_a_process_that_forks_continues_when_the_child_has_let_go(start):
     runner = start(
         APP.replace(
             'if how == "pid":',

@@ -27,14 +27,14 @@ def test_equal_keys_are_equal_bytes(make):
     assert one == pickle.loads(keys.pack(one))
 
 
-def test_they_are_the_same_in_another_process():
+def test_keys_are_the_same_in_another_process():
     code = "from homeport.sdk import keys; print(keys.pack(('a', 'a', 7)).hex())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert keys.pack(("a", "a", 7)).hex() == other.stdout.strip()
 
 
-def test_what_cannot_be_a_key_is_said():
+def test_an_object_that_cannot_be_a_key_is_an_error():
     with pytest.raises(TypeError, match="unhashable"):
         keys.pack([1])
     with pytest.raises(SerializationError, match="cannot be pickled"):

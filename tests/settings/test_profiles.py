@@ -26,7 +26,7 @@ def home(tmp_path):
     return tmp_path
 
 
-def test_what_is_written_is_read_again_and_nobody_else_can_read_it(home):
+def test_profiles_are_read_as_they_were_written_and_nobody_else_can_read_them(home):
     saved = profiles.read(home)
 
     assert ("prod", {"prod": PROD, "test": TEST}) == (saved.current, dict(saved.by_name))
@@ -88,7 +88,7 @@ def test_a_field_of_a_later_homeport_is_no_profile(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "local", "a b", "../x", "-x", "x" * 65])
-def test_what_no_profile_is_named(name):
+def test_a_text_that_cannot_name_a_profile_is_refused(name):
     with pytest.raises(BadRequest, match="cannot be named"):
         profiles.check_name(name)
 

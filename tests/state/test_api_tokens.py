@@ -151,7 +151,7 @@ async def test_a_damaged_row_opens_nothing_and_the_others_go_on(tokens, database
         ({"expires_s": 1e12}, "less than 100 years"),
     ],
 )
-async def test_what_no_token_can_be(tokens, wrong, words):
+async def test_a_token_that_cannot_be_is_refused(tokens, wrong, words):
     with pytest.raises(BadRequest, match=words):
         await create(tokens, **wrong)
     assert [] == tokens.every("main")

@@ -58,7 +58,7 @@ async def test_rows_are_numbered_and_the_newest_are_last(audit):
     assert ["b", "c"] == await targets(audit, tail=2)
 
 
-async def test_what_has_begun_ends_in_the_same_row(audit):
+async def test_a_change_that_has_begun_ends_in_the_same_row(audit):
     number = await audit.add(entry(result="begun"))
     await audit.end(number, entry(result="StartError", target="shop v3"))
     (row,) = await audit.last(ALL, None)

@@ -375,7 +375,7 @@ async def test_a_full_disk_during_a_restore_changes_nothing(at, settings, file, 
     assert not list(settings.home.glob(".homeport-*"))
 
 
-async def test_what_cannot_be_meant(settings, file, tmp_path):
+async def test_a_backup_or_a_restore_that_makes_no_sense_is_refused(settings, file, tmp_path):
     with pytest.raises(AlreadyExists, match="exists"):
         backup.make(settings, file, force=False)
     with pytest.raises(NotFound, match="nothing in"):

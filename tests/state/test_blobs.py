@@ -51,7 +51,7 @@ async def test_new_files_and_their_folders_are_synced_once(tmp_path, monkeypatch
     assert 2 == len(synced)
 
 
-async def test_what_is_added_elsewhere_than_below_root_is_laid_out_beside_the_tree(tmp_path):
+async def test_files_that_are_not_below_root_are_laid_out_beside_the_tree(tmp_path):
     blobs = Blobs(tmp_path / "blobs")
     style = source("/assets/css/a.css", b"p {}")
     await blobs.put(style.sha256, chunks(b"p {}"))

@@ -100,7 +100,7 @@ async def test_a_claimed_call_cannot_be_postponed(calls):
     assert not await calls.postpone(waiting, 99.0, "late")
 
 
-async def test_what_was_cancelled_stays_so(calls):
+async def test_a_cancelled_attempt_stays_cancelled(calls):
     await calls.add([row(), row(place=1), row(place=2)], [b"", b"", b""])
     await calls.claim(CALL, 1, 0, "ta-1")
     await calls.claim(CALL, 2, 0, "ta-2")
@@ -132,7 +132,7 @@ async def test_large_values_are_files_that_go_with_their_call(calls, tmp_path, m
         await calls.outcome(CALL, 0)
 
 
-async def test_those_that_are_due_come_in_order(calls):
+async def test_due_calls_come_in_order(calls):
     for number in range(5):
         call = f"fc-{number:040x}"
         due = row(call, due_at=10.0 - number, endpoint=f"call-{number % 2}")

@@ -63,7 +63,9 @@ async def test_a_row_can_be_removed_and_an_environment_dropped(database):
 
 
 @pytest.mark.parametrize("state", ["running", ROLLED_BACK, PROMOTED])
-async def test_its_revision_is_kept_though_it_serves_nothing_and_goes_with_the_row(database, state):
+async def test_the_revision_of_a_canary_is_kept_though_it_serves_nothing_and_goes_with_the_row(
+    database, state
+):
     stores, canaries = Stores(database), await loaded(database)
     store = stores.of(MAIN)
     for number in (1, 2, 3):

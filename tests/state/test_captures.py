@@ -96,7 +96,7 @@ def test_a_file_that_is_damaged_is_told_of_and_left_out(kept, caplog):
     assert "cannot be read" in caplog.text
 
 
-def test_those_of_an_app_or_an_environment_can_go(kept, tmp_path):
+def test_captures_of_one_app_or_one_environment_can_be_deleted(kept, tmp_path):
     shop, blog, theirs = captured(), captured(app="blog"), captured()
     for scope, capture in ((MAIN, shop), (MAIN, blog), (THEIRS, theirs)):
         kept.add(scope, capture)

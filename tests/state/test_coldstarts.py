@@ -93,7 +93,7 @@ async def test_a_later_server_knows_them_and_takes_no_later_answer_for_a_first_o
     assert before == await later.last(MAIN, "app", 9)
 
 
-async def test_they_are_written_soon_by_themselves(keep, database, monkeypatch):
+async def test_cold_starts_are_written_soon_by_themselves(keep, database, monkeypatch):
     monkeypatch.setattr(coldstarts, "LATER_S", 0.0)
     starts = await keep()
     starts.add(start(1))

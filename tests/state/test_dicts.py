@@ -58,7 +58,7 @@ async def test_of_ten_that_want_a_new_entry_one_gets_it(dicts):
     assert 1 == sum(ends)
 
 
-async def test_one_of_ten_pops_an_entry(dicts):
+async def test_only_one_of_ten_callers_pops_an_entry(dicts):
     await dicts.put("d", [(b"a", b"1")])
     ends = await asyncio.gather(*(dicts.pop("d", b"a") for _ in range(10)))
 
@@ -76,7 +76,7 @@ async def test_many_and_large_values_come_page_by_page(dicts, monkeypatch):
     assert [(key, b"") for key, _ in entries] == await everything(dicts, values=False)
 
 
-async def test_what_nobody_uses_for_seven_days_is_gone(dicts, monkeypatch):
+async def test_an_entry_that_nobody_uses_for_seven_days_is_gone(dicts, monkeypatch):
     await dicts.put("d", [(b"a", b"1"), (b"b", b"2")])
     now = module.time.time()
     monkeypatch.setattr(module.time, "time", lambda: now + module.KEPT_S - 10)
@@ -181,7 +181,7 @@ OPERATIONS = st.lists(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(OPERATIONS)
-async def test_it_is_a_python_dict(dicts, operations):
+async def test_a_dict_behaves_as_pythons_dict(dicts, operations):
     await dicts.clear("d")
     model: dict[bytes, bytes] = {}
     for name, key, value in operations:

@@ -349,7 +349,7 @@ def test_a_url_that_is_none_is_refused_without_being_quoted(setting, tmp_path):
     assert "ter2" not in failure.value.message + failure.value.hint
 
 
-def test_what_the_url_shows_of_itself(tmp_path):
+def test_the_shown_text_of_a_database_has_no_password(tmp_path):
     def shown(setting):
         return urls.shown(urls.of(setting, tmp_path))
 

@@ -168,7 +168,9 @@ async def test_reading_a_large_log_to_its_beginning_leaves_the_loop_free(tmp_pat
     assert count > blocks  # more than one turn of the loop for each block
 
 
-async def test_what_a_full_disk_does_not_take_is_counted_and_said_once_it_does(kept_logs, tmp_path):
+async def test_lines_that_a_full_disk_does_not_take_are_counted_and_reported_when_it_does(
+    kept_logs, tmp_path
+):
     kept_logs.write(line("before"))
     assert ["before"] == await texts(kept_logs)
     size = (tmp_path / "logs" / "app.jsonl").stat().st_size

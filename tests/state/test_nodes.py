@@ -80,7 +80,7 @@ async def test_a_machine_is_drained_and_removed(nodes, database):
             await work
 
 
-async def test_what_is_fenced_and_who_is_away_is_kept(nodes, database):
+async def test_the_generation_and_the_absence_of_a_node_are_kept(nodes, database):
     await nodes.add_token("d" * 64, 60)
     await nodes.join("d" * 64, "a", "1" * 32, {"region": "eu"})
     await nodes.note("a", 2**53, away=True)

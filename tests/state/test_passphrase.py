@@ -36,7 +36,7 @@ async def locked(cheap, tmp_path):
     return settings, file
 
 
-async def test_what_opens_everything_is_in_a_backup_and_readable_only_by_the_passphrase(
+async def test_the_keys_that_open_everything_are_in_a_backup_and_readable_only_by_the_passphrase(
     locked, tmp_path
 ):
     settings, file = locked

@@ -74,7 +74,7 @@ async def test_each_value_has_one_taker(queues):
     assert numbers(0, 40) == sorted(itertools.chain(*taken), key=int)
 
 
-async def test_who_waits_gets_what_comes(queues):
+async def test_a_caller_that_waits_gets_the_next_value(queues):
     getting = asyncio.create_task(queues.get("q", wait_s=LONG_S))
     await waits(queues)
     await queues.put("q", [b"1"], partition="other")
@@ -93,7 +93,7 @@ async def test_of_two_who_wait_each_gets_one(queues):
     assert {b"1", b"2"} == {*(await first), *(await second)}
 
 
-async def test_who_leaves_takes_nothing_along(queues):
+async def test_a_caller_that_leaves_takes_no_value_along(queues):
     leaving = asyncio.create_task(queues.get("q", wait_s=LONG_S))
     await waits(queues)
     staying = asyncio.create_task(queues.get("q", wait_s=LONG_S))

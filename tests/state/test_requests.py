@@ -123,7 +123,7 @@ def test_an_environment_has_its_own(house):
     assert ["ours"] == house.ids()
 
 
-def test_who_has_an_endpoint_may_change(house):
+def test_an_endpoint_may_change_its_app_and_each_request_keeps_its_own(house):
     house.add(line("a"))
     house.places["web"] = Place(MAIN, "bank", "rate")
     house.revisions["ta-1"] = "rv-2"
@@ -219,7 +219,7 @@ def test_a_full_disk_loses_lines_and_says_how_many(house, monkeypatch, caplog):
     assert "2 requests were not recorded" in texts[1]
 
 
-def test_what_a_slow_disk_cannot_take_is_counted(house, monkeypatch, caplog):
+def test_requests_that_a_slow_disk_cannot_take_are_counted(house, monkeypatch, caplog):
     monkeypatch.setattr(requests, "QUEUED", 3)
     monkeypatch.setattr(requests, "DISK_S", 0.01)
     gate = threading.Event()

@@ -93,7 +93,7 @@ async def test_a_restore_that_fails_leaves_certificates_as_they_are(settings, fi
     assert before == await look(settings)
 
 
-async def test_what_fails_after_the_rows_are_in_force_is_named_and_undoes_nothing(
+async def test_a_failure_after_the_rows_are_in_force_is_named_and_undoes_nothing(
     settings, file, monkeypatch
 ):
     replace = Path.replace

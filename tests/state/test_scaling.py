@@ -35,7 +35,7 @@ async def test_the_last_settings_of_each_pool_are_kept(scalings):
     assert [] == await scalings.of(MAIN, "shop", "rv-2")
 
 
-async def test_those_of_an_earlier_version_go(scalings):
+async def test_scalings_of_an_earlier_version_go(scalings):
     fresh = ScalingRow(pool=PoolKey("shop", "g", "rv-2"), scaling=Scaling(max_containers=1))
     await scalings.save(MAIN, F)
     await scalings.save(MAIN, fresh)

@@ -50,7 +50,7 @@ async def test_a_run_is_a_call_and_moves_the_schedule_on(schedules, calls):
     assert ("waiting", b"input") == (row.state, await calls.input(row))
 
 
-async def test_what_has_changed_meanwhile_runs_nothing(schedules, calls):
+async def test_a_schedule_that_has_changed_meanwhile_runs_nothing(schedules, calls):
     await schedules.replace(MAIN, "shop", [dataclasses.replace(ROW, revision="rv-2")])
 
     assert (None, False) == await schedules.run(ROW, 20.0, call(10.125), b"")
@@ -58,7 +58,7 @@ async def test_what_has_changed_meanwhile_runs_nothing(schedules, calls):
     assert [] == await calls.latest("", "", 10)
 
 
-async def test_one_time_makes_one_call_however_often_it_comes(schedules, calls):
+async def test_a_due_time_makes_one_call_however_often_it_comes(schedules, calls):
     await schedules.replace(MAIN, "shop", [ROW])
     saved, _ = await schedules.run(ROW, 20.0, call(10.125), b"")
     await calls.claim(saved.last_call, 0, 0, "ta-1")

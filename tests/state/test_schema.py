@@ -126,7 +126,7 @@ def test_a_database_has_one_number_however_often_it_is_migrated(database):
         assert ["0002"] == [*connection.scalars(text("SELECT version_num FROM alembic_version"))]
 
 
-def test_what_a_later_homeport_has_written_is_left_alone(database):
+def test_a_database_of_a_later_homeport_is_left_alone(database):
     schema.prepare(database)
     with database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))

@@ -6,7 +6,7 @@ from homeport.state.shared import Shared
 from tests.waiting import until
 
 
-async def test_what_is_too_old_is_removed_at_the_start(database, monkeypatch):
+async def test_objects_that_are_too_old_are_removed_at_the_start(database, monkeypatch):
     shared = Shared(database)
     await shared.open()
     await shared.dicts.of(MAIN).objects.create("d")

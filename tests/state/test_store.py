@@ -168,7 +168,7 @@ async def test_a_secret_is_replaced_only_by_force(box):
     ("name", "values"),
     [("a b", {"A": "1"}), ("ok", {}), ("ok", {"1A": "x"}), ("ok", {"A": "\0"}), ("ok", {"A": 3})],
 )
-async def test_what_no_environment_could_hold_is_refused(box, name, values):
+async def test_a_secret_that_no_process_could_have_in_its_variables_is_refused(box, name, values):
     with pytest.raises(BadRequest):
         await box.create(name, values, force=False)
 

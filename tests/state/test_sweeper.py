@@ -69,7 +69,7 @@ def test_files_and_secrets_go_with_the_last_version_that_has_them(tmp_path):
     virtually(story())
 
 
-def test_what_a_client_was_told_of_stays_for_its_deploy(tmp_path):
+def test_a_file_that_a_client_need_not_upload_stays_for_its_deploy(tmp_path):
     async def story():
         async with Plane(tmp_path) as plane:
             file = await upload(plane, "old")

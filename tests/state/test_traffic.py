@@ -212,7 +212,7 @@ def test_a_new_environment_gets_nothing_of_an_earlier_one_of_its_name(house):
     assert {} == house.ask(OTHER)
 
 
-def test_what_nobody_asks_for_is_dropped(house):
+def test_a_grid_that_nobody_asks_for_is_dropped(house):
     house.add(1)
     house.ask()
     house.traffic.drop_idle()

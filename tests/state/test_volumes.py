@@ -108,7 +108,7 @@ async def test_a_deleted_volume_is_gone_with_its_files(volumes, tmp_path):
     assert [] == os.listdir(tmp_path / "volumes/main/main")
 
 
-async def test_what_was_left_unfinished_goes_at_the_next_start(volumes, database, tmp_path):
+async def test_unfinished_volumes_and_uploads_go_at_the_next_start(volumes, database, tmp_path):
     kept = await volumes.create("models")
     ephemeral = await volumes.create(None)
     root = tmp_path / "volumes/main/main"
@@ -150,7 +150,9 @@ async def test_a_sub_path_that_a_container_has_made_a_link_is_refused(volumes, t
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
-async def test_its_files_belong_to_whom_containers_are_root_by(database, tmp_path):
+async def test_the_files_of_a_volume_belong_to_the_user_that_is_root_in_containers(
+    database, tmp_path
+):
     volumes = Volumes(database, tmp_path / "volumes", owner=(5000, 6000))
     files = volumes.tree(row := await volumes.create("models"))
     writing = files.begin("a/b")

@@ -17,13 +17,13 @@ def story(*looks: tuple[float, bool], calm_s: float = 300.0) -> list[tuple[float
     return changes
 
 
-def test_it_fires_at_once_and_is_over_after_a_whole_window_without_anything_wrong():
+def test_an_alert_fires_at_once_and_is_over_after_a_whole_window_without_anything_wrong():
     assert [(15, FIRING), (330, OK)] == story(
         (0, False), (15, True), (30, False), (300, False), (329, False), (330, False), (600, False)
     )
 
 
-def test_what_comes_and_goes_makes_one_message():
+def test_a_condition_that_comes_and_goes_makes_one_message():
     looks = [(15.0 * number, number % 2 == 0) for number in range(100)]
 
     assert [(0.0, FIRING)] == story(*looks)
@@ -58,7 +58,7 @@ def test_a_clock_that_is_set_back_ends_nothing_early_and_holds_nothing_for_ever(
         ("machine", 1.0, None, False),
     ],
 )
-def test_what_is_beyond_a_limit(kind, limit, value, bad):
+def test_a_measure_is_bad_if_it_is_beyond_the_limit_of_its_kind(kind, limit, value, bad):
     found = None if value is None else Measured(value=value, what="x")
 
     assert bad is rules.is_bad(kind, limit, found)

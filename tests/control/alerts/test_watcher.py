@@ -394,7 +394,7 @@ def plane_alerts(server):
         {"kind": "canary", "app": "shop", "tag": "price"},
     ],
 )
-async def test_what_is_no_alert_is_refused(tmp_path, wrong):
+async def test_an_alert_that_makes_no_sense_is_refused(tmp_path, wrong):
     body = {"name": "a", "kind": "errors", "url": "https://a.test/x", **wrong}
     async with (
         Plane(tmp_path) as plane,
@@ -404,7 +404,7 @@ async def test_what_is_no_alert_is_refused(tmp_path, wrong):
         assert 400 == (await http.post("/v1/alerts", json=body)).status_code
 
 
-async def test_what_is_wrong_comes_with_the_worst_first(tmp_path):
+async def test_findings_come_with_the_worst_first(tmp_path):
     async with Plane(tmp_path) as plane, api_of(plane, tmp_path) as server:
         (noun,) = (each for each in server.api._nouns if type(each).__name__ == "Findings")
         status = await noun._view.status()

@@ -93,7 +93,7 @@ async def test_a_message_is_signed_and_arrives_as_it_is():
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 500])
-async def test_what_is_not_accepted_is_not_delivered_and_no_redirect_is_followed(status):
+async def test_a_message_that_is_not_accepted_is_not_delivered_and_no_redirect_is_followed(status):
     with receiving() as receiver, receiving() as other:
         receiver.status = status
         receiver.location = f"http://127.0.0.1:{other.port}/"
@@ -173,7 +173,7 @@ async def test_a_workspace_reaches_no_own_address_by_any_spelling(host):
         ("", True),
     ],
 )
-def test_what_is_no_url_of_a_webhook_is_refused(url, trusted):
+def test_a_text_that_is_no_url_of_a_webhook_is_refused(url, trusted):
     with pytest.raises(BadRequest):
         check(url, trusted=trusted)
 

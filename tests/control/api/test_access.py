@@ -36,7 +36,7 @@ async def test_an_app_without_a_guard_lets_nobody_in():
     assert '"kind":"Unauthorized"' in text
 
 
-async def test_who_comes_by_the_port_of_visitors_may_only_read():
+async def test_a_caller_by_the_port_of_visitors_may_only_read():
     """HAProxy sends requests for `/metrics` to the server's own socket."""
     ways = await asked(OwnSocket(app()), [("X-Homeport-By-Port", "1")])
     assert (200, "port") == ways

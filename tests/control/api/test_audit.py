@@ -74,7 +74,7 @@ async def entries(server, query="", **caller) -> list[AuditEntry]:
     return [codec.decode(AuditEntry, each) for each in answer.json()["entries"]]
 
 
-def test_which_routes_make_no_rows():
+def test_the_routes_that_make_no_rows_are_those_of_a_list():
     told = {audited: set() for audited in Audited}
     for each in CHANGES:
         told[each.audited].add(f"{each.method} {each.path}")
@@ -205,7 +205,7 @@ async def test_containers_make_rows_of_few_routes(server):
     assert ("container", "dict delete", "stock") == (row.by, row.action, row.target)
 
 
-async def test_who_sees_what(server):
+async def test_a_caller_sees_the_rows_of_its_workspace_and_its_permissions(server):
     async with http(OwnSocket(server.api.app())) as client:
         await client.post("/v1/workspaces", json={"name": "acme"})
     async with of(server, workspace="acme") as client:

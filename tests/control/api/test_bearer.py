@@ -97,7 +97,7 @@ async def test_the_token_of_the_settings_is_an_admins(tokens):
     ],
 )
 @pytest.mark.parametrize("first", ["", "word"])
-async def test_whatever_is_no_token_opens_nothing(tokens, headers, first):
+async def test_a_text_that_is_no_token_opens_nothing(tokens, headers, first):
     encoded = [each.encode("latin-1") for each in headers]
     answer = await Http(Bearer(app(), tokens, first=first)).ask(*encoded)
 

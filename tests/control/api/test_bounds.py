@@ -14,7 +14,7 @@ def test_a_request_waits_for_thirty_seconds_at_most(asked, waits):
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", " 1", "1_0", "٣", "1234567890"])
-def test_what_is_not_a_number_is_refused_by_its_name(text):
+def test_a_parameter_that_is_not_a_number_is_refused_by_its_name(text):
     with pytest.raises(BadRequest, match="`place` must be a number"):
         bounds.number("place", text)
 

@@ -346,7 +346,7 @@ async def test_the_key_of_a_deleted_environment_opens_no_later_one_of_its_name(s
                 assert 401 == (await http.get("/v1/dicts/stock")).status_code
 
 
-async def test_what_a_late_request_writes_is_not_in_a_later_environment_of_the_name(server):
+async def test_the_writes_of_a_late_request_are_not_in_a_later_environment_of_the_name(server):
     await made(server)
     plane = server.plane
     boxes, volumes = plane.secrets.of(STAGING), plane.every_volumes.of(STAGING)

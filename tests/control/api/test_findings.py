@@ -58,7 +58,7 @@ def test_nothing_is_wrong_with_a_good_machine_and_with_one_that_has_said_nothing
         ({"volumes": "other users"}, "containers there have other user ids", False),
     ],
 )
-def test_what_is_wrong_is_said_with_what_to_do(changes, text, needed):
+def test_a_finding_about_a_machine_says_what_to_do(changes, text, needed):
     (finding,) = of_machines([dataclasses.replace(GOOD, **changes)], "1.2", NOW)
 
     assert finding.text.startswith("`b`: ")

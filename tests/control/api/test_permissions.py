@@ -67,7 +67,7 @@ def guarded(server, permissions):
     return Guard(server.api.app(), lambda _scope: caller)
 
 
-def test_what_each_route_needs():
+def test_each_route_needs_the_permission_of_its_kind():
     usual = {name(each): each for each in ROUTES if name(each) not in OTHERS}
 
     assert OTHERS == {name(each): each.needs for each in ROUTES if name(each) in OTHERS}

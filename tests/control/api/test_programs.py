@@ -100,7 +100,7 @@ async def test_a_container_stays_as_long_as_a_program_runs_in_it(plane, connect)
         ("container=ta-9", [], "is a JSON object"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_in_words(connect, query, order, text):
+async def test_an_order_that_makes_no_sense_is_refused_in_words(connect, query, order, text):
     async with connect(query) as socket:
         await socket.send(json.dumps(order))
         answer = await told(socket)

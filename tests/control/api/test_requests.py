@@ -64,7 +64,7 @@ def story_of(tmp_path, tell):
         ({"failed": True, "app": "blog", "cold": True}, ""),
     ],
 )
-def test_those_come_that_were_asked_for(tmp_path, wanted, ids):
+def test_a_query_returns_the_requests_that_match_it(tmp_path, wanted, ids):
     async def tell(http, _server, _plane):
         answer = await http.get(f"/v1/requests?{query.encode(RequestQuery(**wanted))}")
 
@@ -74,7 +74,7 @@ def test_those_come_that_were_asked_for(tmp_path, wanted, ids):
 
 
 @pytest.mark.parametrize("status", ["6xx", "5x", "abc", "20", "-1"])
-def test_what_is_no_status_is_an_error(tmp_path, status):
+def test_a_text_that_is_no_status_is_an_error(tmp_path, status):
     async def tell(http, _server, _plane):
         answer = await http.get(f"/v1/requests?status={status}")
 
@@ -84,7 +84,7 @@ def test_what_is_no_status_is_an_error(tmp_path, status):
     story_of(tmp_path, tell)
 
 
-def test_one_comes_with_its_start_and_its_lines(tmp_path):
+def test_a_request_comes_with_its_cold_start_and_its_log_lines(tmp_path):
     async def tell(http, server, _plane):
         printed = LogLine(
             at=2999.0, app="shop", function="Cart.*", container="ta-9", text="hi", request="6"
@@ -118,7 +118,7 @@ def test_one_comes_with_its_start_and_its_lines(tmp_path):
     story_of(tmp_path, tell)
 
 
-async def test_they_can_be_followed_with_the_last_ones_before(tmp_path):
+async def test_requests_can_be_followed_with_the_last_ones_before(tmp_path):
     async with Plane(tmp_path) as plane, on_a_socket(plane, tmp_path) as server:
         server.requests.add(LINES, PLACES.get, lambda _container: "")
         transport = httpx.AsyncHTTPTransport(uds=str(plane.settings.control_socket))
@@ -143,7 +143,7 @@ def vars_of(line: LogLine) -> dict:
 
 
 @pytest.mark.parametrize("request_id", ["5", "x", "a%20b", "%2e%2e"])
-def test_one_of_another_workspace_is_no_more_there_than_an_unknown_one(tmp_path, request_id):
+def test_a_request_of_another_workspace_is_as_unknown_as_one_that_never_was(tmp_path, request_id):
     async def tell(http, _server, _plane):
         answer = await http.get(f"/v1/requests/{request_id}")
 

@@ -45,7 +45,7 @@ def story_of(tmp_path, tell):
     virtually(story())
 
 
-def test_it_says_when_it_begins_and_how_long_a_step_is(tmp_path):
+def test_a_series_says_when_it_begins_and_how_long_a_step_is(tmp_path):
     async def tell(_http, over_time, _plane):
         series = await over_time.series(SeriesQuery(since=1000.0, until=1200.0))
 

@@ -193,7 +193,7 @@ async def test_a_cancelled_call_is_cut(plane):
     assert "cancelled" == (await asyncio.wait_for(waiting, PATIENCE_S)).kind
 
 
-async def test_what_cannot_be_a_call_is_refused(plane):
+async def test_a_call_that_cannot_be_is_refused(plane):
     for wrong in ("x", "fc-../../etc", "fc-" + "A" * 40, ""):
         with pytest.raises(BadRequest, match="the id of a call"):
             row = CallRow(id=wrong, endpoint="", app="shop", tag="f")

@@ -40,7 +40,7 @@ def test_new_calls_are_sent_from_memory_and_only_so_many():
     assert ["fc-4"] == sent(line)
 
 
-def test_what_has_no_room_in_memory_is_read_later_and_keeps_its_order():
+def test_calls_without_room_in_memory_are_read_later_and_keep_their_order():
     line = Line("e")
     line.add(waiting(1, 2, 3))
     assert ["fc-1", "fc-2", "fc-3"] == sent(line)

@@ -110,7 +110,7 @@ async def test_nothing_runs_at_the_deploy_and_then_at_each_time(plane):
     assert [] == plane.said
 
 
-async def test_it_looks_when_something_is_due_and_now_and_then(plane):
+async def test_the_scheduler_looks_when_a_run_is_due_and_now_and_then(plane):
     plane.deploy("rv-1", f=TEN, g=DAILY)
 
     assert NOON + 10.5 == await plane.scheduler.look()
@@ -200,7 +200,7 @@ async def test_a_stopped_app_has_no_schedule(plane):
     assert {} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
 
 
-async def test_one_that_is_being_restored_keeps_it_and_runs_when_it_is_back(plane):
+async def test_an_app_that_is_being_restored_keeps_its_schedule_and_runs_when_it_is_back(plane):
     plane.deploy("rv-1", f=MINUTE)
     await plane.at(NOON)
     app = plane.live.remove(Owner.app(MAIN, "shop"))
@@ -258,7 +258,7 @@ async def test_somebody_else_has_changed_the_row(plane):
     assert {"f": NOON + 120} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
 
 
-async def test_it_looks_by_itself(plane):
+async def test_the_scheduler_looks_by_itself(plane):
     plane.deploy("rv-1", f=MINUTE)
     seen = asyncio.Event()
     look = plane.scheduler.look

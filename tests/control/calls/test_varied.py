@@ -52,7 +52,7 @@ async def test_a_spawned_call_has_its_options_with_it(tmp_path):
 
 
 @virtual
-async def test_its_own_retries_count_also_after_it_was_forgotten(tmp_path):
+async def test_the_retries_of_a_variant_count_also_after_it_was_forgotten(tmp_path):
     async with planned(tmp_path) as plane:
         await plane.spawned.spawn(CALL, "", [b"input"], OPTIONS)
         (row,) = await plane.spawned.rows.find(CALL.id)
@@ -66,7 +66,7 @@ async def test_its_own_retries_count_also_after_it_was_forgotten(tmp_path):
 
 
 @virtual
-async def test_what_cannot_be_is_refused_before_it_is_saved(tmp_path):
+async def test_options_that_cannot_be_are_refused_before_the_call_is_saved(tmp_path):
     async with planned(tmp_path) as plane:
         wrong = Options(max_inputs=1, target_inputs=2)
         with pytest.raises(BadRequest):

@@ -102,7 +102,7 @@ async def test_a_damaged_file_is_reported_once_and_the_one_before_stays(tmp_path
     assert 1 == caplog.text.count("the one before stays")
 
 
-async def test_what_went_while_no_server_ran_is_removed_at_the_start(tmp_path, house):
+async def test_a_certificate_that_went_while_no_server_ran_is_removed_at_the_start(tmp_path, house):
     (tmp_path / "a.pem").write_bytes(AUTHORITY.pem("a.test"))
     (listing,) = listed(tmp_path)
     old = tmp_path / "old"  # of an earlier homeport, or of another source
@@ -119,7 +119,7 @@ async def test_what_went_while_no_server_ran_is_removed_at_the_start(tmp_path, h
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EMFILE, errno.EIO])
-async def test_what_cannot_be_read_for_a_while_removes_nothing(
+async def test_a_directory_that_cannot_be_read_for_a_while_removes_no_certificate(
     tmp_path, house, monkeypatch, caplog, number
 ):
     (tmp_path / "a.pem").write_bytes(AUTHORITY.pem("a.test"))

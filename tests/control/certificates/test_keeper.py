@@ -295,7 +295,7 @@ async def test_another_ca_orders_all_anew_and_the_certificates_before_stay_until
     assert [False] == [i.renewal for i in await house.rows.issues(0) if i.source == "acme:2"]
 
 
-async def test_what_another_ca_has_refused_or_issued_does_not_count(house):
+async def test_refusals_and_certificates_of_another_ca_do_not_count(house):
     house.source.failure = problem("rateLimited", retry_after_s=7 * DAY_S)
     house.wanted = {"b.test": Kind.MAIN}
     house.keeper.wake()

@@ -74,7 +74,7 @@ def test_a_wildcard_without_dns_waits_and_says_why():
     assert "DNS-01" in decision.waiting["*.shop.test"]
 
 
-def test_what_is_held_or_running_is_not_ordered_again():
+def test_a_host_whose_certificate_is_held_or_ordered_is_not_ordered_again():
     running = [orders.name_of(["b.test"])]
 
     assert [] == ordered(
@@ -175,7 +175,7 @@ def test_renewals_do_not_count_for_the_domain():
     assert [("a.apps.test",)] == ordered(situation(wanted=main("a.apps.test"), issued=issued))
 
 
-def test_what_a_wrong_clock_has_dated_in_the_future_counts_for_no_limit():
+def test_orders_that_a_wrong_clock_dated_in_the_future_count_for_no_limit():
     later = NOW + 1000 * DAY_S
     issued = [Issued(hosts=("a.test",), at=later, renewal=False) for _ in range(60)]
     tried = {"a.test": Tried(failures=5, failed_at=(later,) * 5, next_at=later, retry_at=later)}
@@ -192,7 +192,7 @@ def test_a_certificate_that_nobody_wanted_in_the_future_goes_a_week_from_now():
     assert (old.name,) == orders.decide(situation(held=[old]), HTTP).unwanted
 
 
-def test_where_each_new_certificate_seems_old_there_is_an_hour_between_two():
+def test_an_hour_is_between_two_orders_if_each_new_certificate_seems_old():
     old = held("a.test", age_s=100 * DAY_S)  # by a clock that is 100 days ahead of the CA's
     issued = [Issued(hosts=("a.test",), at=NOW - 60, renewal=False)]
     now = situation(wanted=main("a.test"), held=[old], issued=issued)

@@ -45,7 +45,7 @@ async def rows(plane: Plane) -> dict[int, str]:
 
 
 @virtual
-async def test_it_gets_its_share_beside_the_version_that_serves(tmp_path):
+async def test_a_canary_gets_its_share_beside_the_version_that_serves(tmp_path):
     async with Plane(tmp_path) as plane:
         await plane.deploy(ONE)
         done = await canary(plane)
@@ -69,7 +69,7 @@ async def test_it_gets_its_share_beside_the_version_that_serves(tmp_path):
 
 
 @virtual
-async def test_it_is_promoted(tmp_path):
+async def test_a_canary_is_promoted_by_hand(tmp_path):
     async with Plane(tmp_path) as plane:
         await plane.deploy(ONE)
         await canary(plane)
@@ -188,7 +188,7 @@ async def test_without_a_version_before_it_serves_all_requests(tmp_path):
         (TENTH, "recreate", "beside the old version"),
     ],
 )
-def test_what_a_canary_cannot_be(tmp_path, share, strategy, text):
+def test_a_canary_that_cannot_be_is_refused_and_changes_nothing(tmp_path, share, strategy, text):
     @virtual
     async def story():
         async with Plane(tmp_path) as plane:
@@ -292,7 +292,7 @@ async def test_a_restart_in_the_middle_of_its_end_finishes_that(tmp_path):
 
 
 @virtual
-async def test_one_that_cannot_be_restored_is_rolled_back(tmp_path):
+async def test_a_canary_that_cannot_be_restored_is_rolled_back(tmp_path):
     async with Plane(tmp_path) as plane:
         await plane.deploy(ONE)
         await canary(plane)

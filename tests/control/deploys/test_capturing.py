@@ -133,7 +133,7 @@ def test_a_container_of_another_environment_or_without_the_token_may_send_nothin
     ],
     ids=range(11),
 )
-def test_what_is_too_large_or_something_else_is_refused(tmp_path, wrong):
+def test_a_capture_that_is_too_large_or_is_none_is_refused(tmp_path, wrong):
     async def tell(plane: Plane, captor: Captor):
         await captor.start(MAIN, "shop", "f", **LIMITS)
         with pytest.raises(BadRequest):

@@ -81,7 +81,9 @@ def test_a_stop_ends_the_first_deploy_of_an_app(tmp_path):
         max_size=7,
     )
 )
-def test_whatever_is_asked_for_at_once_list_and_url_agree(tmp_path_factory, actions):
+def test_the_list_of_apps_and_the_urls_agree_whatever_is_asked_for_at_once(
+    tmp_path_factory, actions
+):
     async def story():
         async with Plane(tmp_path_factory.mktemp("home"), FakeNode(0.3)) as plane:
             tasks = [asyncio.create_task(plane.deploy(version(0)))]

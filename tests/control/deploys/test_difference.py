@@ -162,7 +162,7 @@ def test_files_come_go_and_change():
 @pytest.mark.parametrize(
     "content", [b"\0binary", b"\xff\xfe", b"x" * (256 * 1024 + 1), b"\n" * 6000, None]
 )
-def test_what_is_no_text_or_too_large_or_gone_is_told_by_its_size_and_hash(content):
+def test_a_file_that_is_no_text_or_too_large_or_gone_is_described_by_size_and_hash(content):
     blobs = Blobs()
     file = blobs.file("a", content or b"?")
     if content is None:

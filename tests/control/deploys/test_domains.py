@@ -177,7 +177,7 @@ def test_each_environment_has_its_domains_and_no_two_have_the_same_one(tmp_path)
     tried(tmp_path, story)
 
 
-def test_what_cannot_be_meant_is_refused_and_nothing_changes(tmp_path):
+def test_a_domain_that_makes_no_sense_is_refused_and_nothing_changes(tmp_path):
     async def story(plane, domains):
         await plane.deploy(manifest(function("f"), function("g")))
         for error, args in (
@@ -219,7 +219,7 @@ def test_an_ingress_that_fails_leaves_nothing_of_a_domain(tmp_path):
     tried(tmp_path, story)
 
 
-def test_where_a_domain_leads_is_told_with_the_record_to_add():
+def test_the_verdict_on_a_domain_says_where_it_leads_and_which_record_to_add():
     here = ("203.0.113.5",)
     cases = {
         "here": Pointing(addresses=("203.0.113.5", "203.0.113.6"), expected=here),

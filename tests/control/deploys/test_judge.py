@@ -96,7 +96,7 @@ RECORD = RequestRecord(
         ({"kind": "call"}, None),
     ],
 )
-def test_what_counts_of_a_request(changes, expected):
+def test_each_request_counts_by_how_it_ended(changes, expected):
     fields = {name: getattr(RECORD, name) for name in RequestRecord.__dataclass_fields__}
 
     assert expected == judge.outcome(RequestRecord(**{**fields, **changes}))

@@ -152,7 +152,7 @@ async def test_few_requests_most_of_which_failed_are_no_reason_to_promote(tmp_pa
 
 
 @virtual
-async def test_what_counts_for_which_version(tmp_path):
+async def test_requests_count_for_the_version_that_answered(tmp_path):
     async with judged(tmp_path) as house:
         await house.end(F, 1)
         await house.end(NEW, 2)
@@ -194,7 +194,7 @@ async def test_a_promotion_that_fails_for_a_moment_is_tried_again(tmp_path):
 
 
 @virtual
-async def test_one_that_can_never_be_promoted_is_rolled_back(tmp_path):
+async def test_a_canary_that_can_never_be_promoted_is_rolled_back(tmp_path):
     async with judged(tmp_path) as house:
         with house.plane.breaking("route", F, "before", LabelTaken("another app has the URL")):
             await asyncio.sleep(603)
@@ -205,7 +205,7 @@ async def test_one_that_can_never_be_promoted_is_rolled_back(tmp_path):
 
 
 @virtual
-async def test_what_has_become_of_it_meanwhile_is_not_changed(tmp_path):
+async def test_a_late_verdict_does_not_change_a_canary_that_has_changed_meanwhile(tmp_path):
     async with judged(tmp_path) as house:
         running = house.plane.deployer.canaries.of(SHOP)
         await house.plane.roll_back()

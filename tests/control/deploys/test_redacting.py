@@ -84,7 +84,7 @@ def test_a_compressed_body_is_not_kept():
     assert (b"", True, 6) == (result.response.body, result.response.cut, result.response.body_bytes)
 
 
-def test_what_holds_nothing_stays_as_it_is():
+def test_a_request_without_secrets_stays_as_it_is():
     before = captured("/a?b=1", [("Accept", "x")], b"\r\n\xff a", [("X", "y")], b"\n")
 
     assert before == redacted(before, ["another"], ())

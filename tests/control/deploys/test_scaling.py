@@ -42,7 +42,7 @@ def pool(plane: Plane, name: str = "f", parameters: str = ""):
 
 
 @virtual
-async def test_it_holds_over_a_restart_and_until_the_next_deploy(tmp_path):
+async def test_a_scaling_holds_over_a_restart_and_until_the_next_deploy(tmp_path):
     async with planned(tmp_path) as plane:
         await plane.deploy(manifest(F, CLASS))
         await plane.scaler.change(pool(plane), Scaling(max_containers=5))
@@ -77,7 +77,7 @@ async def test_parameters_have_settings_of_their_own_also_after_a_while(tmp_path
 
 
 @virtual
-async def test_what_cannot_be_changes_nothing(tmp_path):
+async def test_a_scaling_that_cannot_be_changes_nothing(tmp_path):
     async with planned(tmp_path) as plane:
         await plane.deploy(manifest(F))
         await plane.scaler.change(pool(plane), Scaling(max_containers=2))

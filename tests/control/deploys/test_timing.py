@@ -100,7 +100,7 @@ def test_months_end_where_they_end_and_the_day_comes_back():
     ]
 
 
-def test_what_is_due_after_the_last_year_is_never_due():
+def test_a_run_after_the_last_year_is_never_due():
     assert None is timing.after(
         Schedule(months=1200), utc("9990-01-01 00:00:00"), utc("9990-01-01 00:00:00")
     )

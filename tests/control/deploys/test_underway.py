@@ -14,7 +14,7 @@ async def texts(queue) -> list[str]:
     return [getattr(event, "text", "end") async for event in until_the_end(queue)]
 
 
-async def test_who_comes_later_gets_everything_too():
+async def test_a_follower_that_comes_later_gets_everything_too():
     watched = Underway().begin(MAIN, "shop", 1)
     with watched.following() as early:
         watched.say("one")

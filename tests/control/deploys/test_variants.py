@@ -204,7 +204,7 @@ async def test_there_are_not_any_number_of_them_and_the_idle_one_goes_first(tmp_
     ],
 )
 @virtual
-async def test_what_cannot_be_is_refused_and_leaves_nothing(tmp_path, given, error, text):
+async def test_a_variant_that_cannot_be_is_refused_and_leaves_nothing(tmp_path, given, error, text):
     async with planned(tmp_path, F) as plane:
         with pytest.raises(error, match=text):
             await plane.variants.make(wanted(**given))

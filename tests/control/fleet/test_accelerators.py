@@ -84,5 +84,5 @@ def test_a_list_is_in_order_of_preference_and_a_newer_model_comes_last():
     assert "NVIDIA H100 80GB HBM3" == accelerators.choose(["H100"], devices("h200", "h100"))[0].name
 
 
-def test_what_there_is_in_words():
+def test_devices_are_described_by_number_and_model():
     assert "2 NVIDIA L4, 1 Tesla T4" == accelerators.in_words(devices("l4", "t4", "l4"))

@@ -113,7 +113,7 @@ async def test_nothing_is_told_to_this_machine_where_several_workspaces_have_cod
     assert ["no 403 the server has several workspaces\n", f"no 503 {WITHHELD}\n"] == told[2:]
 
 
-async def test_who_serves_a_script_here_is_told_why_a_start_failed_on_one_line(house):
+async def test_a_developer_on_this_machine_reads_why_a_start_failed_on_one_line(house):
     pool = house.add(ephemeral=True)
     asking = asyncio.create_task(house.ask(f"park {KEY} 0a-1 here"))
     await asyncio.wait_for(house.woken.wait(), 10)

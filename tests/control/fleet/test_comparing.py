@@ -175,7 +175,7 @@ def test_slices_do_what_a_comparison_of_all_at_once_does(before, share):
 
 
 @given(changes, st.integers(1, 3), st.data())
-def test_whatever_changes_between_slices_no_act_is_wrong_and_no_difference_stays(
+def test_no_act_is_wrong_and_no_difference_stays_whatever_changes_between_slices(
     before, share, data
 ):
     async def story() -> None:

@@ -51,7 +51,7 @@ async def test_a_machine_that_does_not_answer_keeps_no_other_from_it_and_a_remov
     assert facts.of("a") is None
 
 
-async def test_what_a_machine_says_is_bounded():
+async def test_the_report_of_a_machine_is_bounded():
     said = About(now=0.0, homeport="1\x1b[31m" + "x" * 100, free_bytes=-1, certificate_until=0.0)
     facts = Facts({"a": Remote("a", said)})
     await facts.look()

@@ -70,7 +70,7 @@ def test_the_list_follows_each_node_without_being_asked_for():
     virtually(story())
 
 
-def test_what_was_there_before_is_in_the_first_list():
+def test_containers_from_before_are_in_the_first_list():
     async def story():
         a, b = two()
         await a.start(order("ta-1"), {})

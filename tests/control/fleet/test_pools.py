@@ -208,7 +208,7 @@ def test_the_end_of_a_pool_is_told_after_it_is_forgotten():
     assert [(known, None)] == told
 
 
-def test_what_a_stopped_container_still_answers_is_no_demand_and_what_others_answer_is():
+def test_requests_in_a_stopped_container_are_no_demand_and_those_in_others_are():
     subject = pool()
 
     def look(served: int, **served_by: int) -> bool:

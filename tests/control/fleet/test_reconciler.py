@@ -53,7 +53,7 @@ def test_a_burst_onto_one_busy_container_starts_all_the_others_at_once():
     virtually(story())
 
 
-def test_who_was_queued_when_the_last_container_died_is_served_by_the_next_however_late():
+def test_a_request_queued_when_the_last_container_died_is_served_by_the_next_however_late():
     async def story():
         fails = []
         node = FakeNode(fails=lambda _spec: bool(fails))
@@ -231,7 +231,7 @@ def test_each_start_is_told_of_with_its_parts_also_a_failed_one():
     assert {*parts} - {"entered"} == set(failed.timings_ms)
 
 
-def test_what_nobody_wanted_any_more_is_no_cold_start():
+def test_a_start_that_nobody_wanted_any_more_is_no_cold_start():
     async def story():
         async with House(min_containers=1) as house:
             await asyncio.sleep(0.2)
@@ -311,7 +311,7 @@ def test_work_after_a_response_is_demand_and_the_next_visitor_gets_another_conta
     virtually(story())
 
 
-def test_who_waits_for_a_held_slot_of_the_only_container_gets_it_when_the_work_ends():
+def test_a_request_that_waits_for_a_held_slot_gets_it_when_the_work_ends():
     async def story():
         async with House(max_containers=1) as house:
             await asyncio.gather(*house.visits(1, 0.1))
@@ -348,7 +348,7 @@ def test_a_slot_that_was_held_under_an_earlier_server_is_held_from_the_beginning
     virtually(story())
 
 
-def test_what_a_container_ended_unread_ends_in_the_ingress_too():
+def test_a_request_that_a_container_ended_unread_ends_in_the_ingress_too():
     async def story():
         async with House(timeout_s=5.0) as house:
             await asyncio.gather(*house.visits(1, 0.1))

@@ -24,7 +24,7 @@ def function(**changes) -> FunctionSpec:
     return FunctionSpec(name="f", module="m", qualname="f", **changes)
 
 
-def test_what_containers_ask_for_is_nobody_elses():
+def test_memory_and_devices_that_containers_ask_for_are_nobody_elses():
     there = [container(1, memory_mib=(6000, None), devices=("GPU-0",)), container(2)]
     room = scheduler.room("here", CAPACITY, there)
 
@@ -43,7 +43,7 @@ def test_what_containers_ask_for_is_nobody_elses():
     assert not scheduler.helps(container(3, memory_mib=(0, 9)), room, Needs(memory_mib=2001))
 
 
-def test_what_there_never_is_is_told_and_not_waited_for():
+def test_a_resource_that_no_machine_has_is_reported_and_not_waited_for():
     greedy = function(gpu=("B200",), memory_mib=(9000, None))
 
     assert "asks for a GPU (B200), and this machine has 2 NVIDIA L4, 1 NVIDIA H100 80GB HBM3" == (
@@ -105,7 +105,7 @@ def test_memory_is_kept_for_those_who_need_little_of_it():
     limit=st.integers(8, 300),
     data=st.data(),
 )
-def test_whoever_has_no_container_may_have_somebodys_idle_one_and_nobody_pushes_another_below_a_share(
+def test_a_function_without_a_container_may_take_an_idle_place_and_nobody_is_pushed_below_a_share(
     counts, limit, data
 ):
     share = scheduler.share(limit, len(counts))

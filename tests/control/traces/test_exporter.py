@@ -81,7 +81,7 @@ def test_sampled_requests_of_known_endpoints_are_sent(started):
     assert ["a", "f"] == receiver.got
 
 
-def test_what_a_receiver_does_not_take_now_is_sent_later_and_told_of_once(started, caplog):
+def test_spans_that_a_receiver_does_not_take_now_are_sent_later_and_logged_once(started, caplog):
     clock, receiver = Clock(), Receiver(Unavailable("down"), Unavailable("down"))
     exporter = started(receiver, clock)
     exporter.add(lines("a"), KNOWN)
@@ -133,7 +133,7 @@ def test_a_queue_that_is_full_loses_the_oldest(started, monkeypatch, caplog):
     assert "2 requests were not exported" in caplog.records[0].message
 
 
-def test_what_a_receiver_refuses_is_not_sent_again(started, caplog):
+def test_spans_that_a_receiver_refuses_are_not_sent_again(started, caplog):
     receiver = Receiver(Refused("400"), Refused("400"))
     exporter = started(receiver)
     for number, each in enumerate("abc", 1):

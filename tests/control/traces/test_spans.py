@@ -65,7 +65,7 @@ def test_a_request_is_a_span_of_a_server():
     } == whole.attributes
 
 
-def test_its_parts_are_below_it_without_a_gap():
+def test_the_parts_of_a_request_are_below_its_span_without_a_gap():
     whole, *parts = made(head="30", wait="10", first="40", parked="25")
 
     assert ["received", "parked", "queued", "app", "stream"] == [each.name for each in parts]

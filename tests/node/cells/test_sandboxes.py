@@ -70,7 +70,7 @@ def test_a_cell_shows_the_interpreter_and_homeport_and_not_the_home(sandbox, tmp
     assert not any(tmp_path.is_relative_to(place) for place in shown)
 
 
-def test_what_a_pth_file_adds_is_imported_in_a_cell_too():
+def test_modules_that_a_pth_file_adds_are_imported_in_a_cell_too():
     found = imported_from(sys.executable)
 
     assert any(path.endswith("site-packages") for path in found)
@@ -129,7 +129,7 @@ def test_the_disk_that_a_container_takes_is_what_it_has_written(cells, sandbox):
     assert 3.0 <= cells.disk_mib(str(sandbox.storage / "1")) < 3.2
 
 
-def test_one_id_is_used_where_a_range_did_not_work(tmp_path):
+def test_a_single_id_is_used_if_a_range_did_not_work(tmp_path):
     told = dataclasses.replace(POSSIBLE, ids=1)
     cells = Cells.open("on", tmp_path / "cells", tmp_path, lambda _root: told)
     assert cells is not None
@@ -157,7 +157,7 @@ def left(tmp_path):
     process.wait()
 
 
-def test_what_nobody_has_written_down_of_an_earlier_server_ends(left, tmp_path):
+def test_unrecorded_processes_of_an_earlier_server_end(left, tmp_path):
     (child,) = left.children()
     end_left(tmp_path / "cells", [])
 

@@ -41,14 +41,14 @@ def test_an_answer_with_which_a_cell_has_worked_is_used_by_the_next_server_alone
 
 
 @pytest.mark.parametrize("lacks", ["possible", "overlay", "network"])
-def test_what_is_not_possible_is_tried_again(root, tried, lacks):
+def test_an_isolation_that_was_not_possible_is_tried_again(root, tried, lacks):
     trials.keep(root, dataclasses.replace(WHOLE, **{lacks: False}))
     trials.report_for(root)
 
     assert tried == [root]
 
 
-def test_it_is_tried_again_where_something_has_changed_that_it_depends_on(
+def test_isolation_is_tried_again_if_something_that_it_depends_on_has_changed(
     root, tried, tmp_path, monkeypatch
 ):
     boot = tmp_path / "boot_id"

@@ -21,7 +21,7 @@ while True:
 """
 
 
-def test_whatever_has_its_tmpdir_has_ended_afterwards(tmp_path):
+def test_every_process_with_the_containers_tmpdir_has_ended_afterwards(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", WITH_CHILDREN],
         env={"TMPDIR": str(tmp_path)},

@@ -94,7 +94,7 @@ async def test_a_line_knows_its_request_unless_somebody_made_the_id_up(printer):
     assert "\x1e<b>\x1fforged" == printer.lines[1][0]
 
 
-async def test_what_was_dropped_is_said_by_us_and_by_nobody_else(printer):
+async def test_the_number_of_dropped_lines_comes_from_us_and_from_nobody_else(printer):
     printer.print(dropped(12, 345) + MARK * 2 + b"12 345\n" + MARK + b"x y z\n")
     await printer.finish()
 
@@ -104,7 +104,7 @@ async def test_what_was_dropped_is_said_by_us_and_by_nobody_else(printer):
     assert "output" == odd[2]
 
 
-async def test_one_that_prints_without_end_delays_nobody(outputs, printer):
+async def test_a_container_that_prints_without_end_delays_nobody(outputs, printer):
     over = threading.Event()
 
     def flood() -> None:

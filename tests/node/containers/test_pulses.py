@@ -28,7 +28,7 @@ class Ward:
         return self.patient.judge(dataclasses.replace(WELL, **changes), now, lambda: self.usage)
 
 
-def test_one_that_beats_and_turns_is_well():
+def test_a_container_that_beats_and_turns_is_well():
     ward = Ward()
 
     assert "" == ward.look(101.0)
@@ -97,7 +97,7 @@ def test_a_pulse_that_is_well_again_starts_each_count_from_the_beginning():
     os.close(descriptor)
 
 
-def test_one_that_is_stopped_is_ended_even_with_somebody_inside():
+def test_a_container_that_is_stopped_is_ended_even_with_a_request_inside():
     ward = Ward()
     ward.usage = Usage(stopped=True, cpu_ticks=5)
 
@@ -140,7 +140,7 @@ def test_a_recovery_is_a_new_beginning():
     assert "no sign" in ward.look(132.0, beat=115.9, turn=115.9)
 
 
-def test_one_that_cannot_let_anybody_in_is_ended():
+def test_a_container_that_cannot_accept_connections_is_ended():
     ward = Ward()
     for now in (101.0, 103.0):
         assert "" == ward.look(now, beat=now, turn=now, refused=24)

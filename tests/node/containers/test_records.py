@@ -184,7 +184,7 @@ def test_a_number_of_another_boot_or_process_is_nobody(left, tmp_path, change):
     assert not directory.exists()
 
 
-def test_one_that_was_not_ready_is_ended_with_its_daemons(left, tmp_path):
+def test_a_container_that_was_not_ready_is_ended_with_its_daemons(left, tmp_path):
     left(State.STARTING)
     before = os.listdir("/proc/self/fd")
 

@@ -36,7 +36,7 @@ READY = Event(
 )
 
 
-def test_what_the_runner_could_not_see_counts_as_imported(clock):
+def test_time_that_the_runner_could_not_see_counts_as_imported(clock):
     start = begun(clock)
     clock.s += 0.060
     start.ended(READY)
@@ -46,7 +46,7 @@ def test_what_the_runner_could_not_see_counts_as_imported(clock):
     assert {"torch": 29.0} == start.imports_ms
 
 
-def test_what_making_a_snapshot_took_is_imported_and_entered_and_not_forked(clock):
+def test_the_time_of_making_a_snapshot_counts_as_imported_and_entered_and_not_as_forked(clock):
     made = Event(
         kind="ready",
         timings_ms={"imported": 100.0, "entered": 350.0, "listening": 0.0},
@@ -73,7 +73,7 @@ def test_a_start_that_ends_without_a_word_was_as_far_as_it_said(clock):
     assert expected == start.timings_ms
 
 
-def test_one_that_never_was_a_process_was_forked_for_nothing(clock):
+def test_a_start_that_never_had_a_process_spent_its_time_on_the_fork(clock):
     start = Start(clock)
     start.turn_came()
     clock.s += 2.0

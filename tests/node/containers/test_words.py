@@ -60,7 +60,7 @@ def test_a_word_is_read_as_it_was_written(kind):
         json.dumps({"kind": "imported", "modules": ["a"] * 30_000}).encode(),
     ],
 )
-def test_what_is_no_word_is_refused(line):
+def test_a_line_that_is_no_message_is_refused(line):
     with pytest.raises(ValueError):
         words.read(line)
 

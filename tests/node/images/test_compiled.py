@@ -63,7 +63,9 @@ async def test_a_tree_is_compiled_once_and_its_code_names_the_place_in_the_conta
     assert "/root/app.py" == marshal.loads(written.read_bytes()[16:]).co_filename
 
 
-async def test_it_is_known_whether_the_packages_of_an_image_are_compiled(compiler, made, tree):
+async def test_the_compiler_knows_whether_the_packages_of_an_image_are_compiled(
+    compiler, made, tree
+):
     assert not compiler.has(made)
 
     compiler.begin(made, str(tree))
@@ -156,7 +158,7 @@ def test_of_what_a_hostile_python_has_written_only_compiled_files_are_taken(tree
     assert "x = 1\n" == (tree / "app.py").read_text()
 
 
-def test_what_is_compiled_is_what_an_interpreter_takes(tmp_path):
+def test_an_interpreter_takes_the_compiled_files(tmp_path):
     """Also where the interpreter that compiled imported nothing but the standard library."""
     (tmp_path / "a.py").write_text("print(__cached__)\n")
     words = [sys.executable, "-I", "-S", "-c", compiled.CODE, "", "", str(tmp_path)]

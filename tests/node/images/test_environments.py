@@ -106,7 +106,7 @@ async def test_a_later_server_finds_what_was_built(house):
         later.of(image(IDNA))
 
 
-async def test_what_an_interrupted_build_left_is_swept(house):
+async def test_files_of_an_interrupted_build_are_swept(house):
     built = await house.make(image())
     (house.root / "abc" / "venv").mkdir(parents=True)
     house.environments.sweep()

@@ -12,7 +12,7 @@ PLAIN = Image(steps=(Step(name="env", args={"vars": {"COLOUR": "blue"}}),))
 BUILT = Image(steps=(Step(name="pip_install", args={"packages": ["cowsay"]}),))
 
 
-def test_it_is_what_was_noted_last_and_the_usual_one_if_nothing_can_be_read(tmp_path):
+def test_the_latest_image_is_the_one_noted_last_or_the_usual_one_if_none_can_be_read(tmp_path):
     latest = Latest(tmp_path / "home/latest-image")
     assert Image() == latest.read()
     for image in (PLAIN, BUILT, BUILT):

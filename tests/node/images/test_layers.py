@@ -39,7 +39,7 @@ def test_a_layer_is_shared_by_all_images_that_begin_alike():
         ((SLIM, FLASK), (SLIM, COPY, FLASK)),
     ],
 )
-def test_what_changes_nothing_in_an_environment_does_not_build_it_again(one, other):
+def test_a_step_that_changes_no_package_does_not_build_the_layer_again(one, other):
     assert keys(*one) == keys(*other)
 
 
@@ -51,7 +51,7 @@ def test_what_changes_nothing_in_an_environment_does_not_build_it_again(one, oth
         (SLIM, changed(FLASK, force_build=True)),
     ],
 )
-def test_what_may_change_an_environment_builds_another(steps):
+def test_a_step_that_may_change_packages_builds_another_layer(steps):
     assert keys(*steps)[-1] != keys(SLIM, FLASK)[-1]
 
 

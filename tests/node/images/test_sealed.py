@@ -172,6 +172,6 @@ async def test_a_later_step_replaces_what_an_earlier_one_installed(house):
 
 
 @pytest.mark.parametrize("version", ["/tmp/python", "./python", "3.12; true", "python"])
-async def test_what_is_no_version_of_python_is_never_started(version):
+async def test_a_text_that_is_no_version_of_python_never_starts_a_program(version):
     with pytest.raises(ImageError, match="is not a version of Python"):
         await uv.python(version, "app.py:2")

@@ -52,7 +52,7 @@ def test_a_file_that_is_replaced_stays_in_the_layer_below(venv, changes, tmp_pat
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="overlayfs makes these marks; by hand only root may")
-def test_what_the_step_deleted_is_deleted(venv, changes):
+def test_files_that_the_step_deleted_are_deleted(venv, changes):
     os.mknod(changes / "lib" / "a" / "old.py", stat.S_IFCHR, 0)
     (venv / "lib" / "gone").mkdir()
     (venv / "lib" / "gone" / "file").touch()
@@ -110,7 +110,7 @@ def test_a_pipe_is_refused(venv, changes):
 
 
 @pytest.mark.parametrize("name", ["bin/python", "pyvenv.cfg", "bin"])
-def test_what_starts_the_environment_is_not_replaced(venv, changes, name):
+def test_the_interpreter_of_the_packages_is_not_replaced(venv, changes, name):
     path = changes / name
     if path.is_dir():
         path.rmdir()

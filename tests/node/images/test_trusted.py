@@ -65,7 +65,7 @@ def test_a_link_of_an_image_brings_no_file_of_this_machine(ca, tmp_path):
     assert {"ours"} == names(variables)
 
 
-def test_what_the_image_or_a_secret_sets_stays(ca, tmp_path, monkeypatch):
+def test_a_variable_that_the_image_or_a_secret_sets_stays(ca, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "machine.pem"))
     (tmp_path / "machine.pem").write_text(THEIRS.text)
     environ = {"REQUESTS_CA_BUNDLE": "/their/own.pem", "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"]}

@@ -53,7 +53,7 @@ async def test_a_machine_whose_clock_is_hours_off_is_told_so_when_it_joins(
     assert "set-ntp" in caught.value.hint
 
 
-async def test_where_the_clocks_agree_the_certificate_itself_is_the_reason(
+async def test_the_certificate_itself_is_the_reason_if_the_clocks_agree(
     cluster, tmp_path, monkeypatch
 ):
     begins_in(cluster, monkeypatch, 5)

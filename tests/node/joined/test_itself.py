@@ -52,7 +52,7 @@ async def test_a_text_of_several_lines_is_several_lines_and_a_long_one_is_cut(ow
     assert ["a", "b", "x" * LINE_CHARS] == await read(own_log, 100)
 
 
-async def test_who_follows_gets_each_line_once_also_those_of_other_threads(own_log):
+async def test_a_follower_gets_each_line_once_also_those_of_other_threads(own_log):
     say("before")
     pieces: list[str] = []
     following = asyncio.create_task(own_log.read(10, follow=True, say=pieces.append))

@@ -45,7 +45,7 @@ def test_only_so_many_batches_are_under_way_until_the_control_plane_has_them():
     assert batches[2:4] == lines.again()[:2]
 
 
-def test_what_was_under_way_is_sent_again_with_its_number():
+def test_lines_that_were_under_way_are_sent_again_with_their_number():
     lines = Lines()
     lines.add(line("one"))
     first = lines.batch()
@@ -69,7 +69,7 @@ def test_lines_that_have_no_room_are_dropped_counted_and_logged_once(caplog):
 
 
 @given(st.lists(st.one_of(st.text(max_size=300), st.none(), st.integers(-1, 50))))
-def test_whatever_happens_the_buffer_is_bounded(steps):
+def test_the_buffer_is_bounded_whatever_happens(steps):
     lines = Lines(most_bytes=2000)
     for step in steps:
         if isinstance(step, str):

@@ -94,7 +94,7 @@ async def test_a_damaged_cache_is_fetched_again(trees, tmp_path):
     assert "name = 'rv-2'" == (trees.directory / "rv-2" / "script.py").read_text()
 
 
-async def test_what_only_a_build_reads_is_there_for_the_build_and_then_deleted(trees):
+async def test_a_tree_that_only_a_build_reads_is_there_for_the_build_and_then_deleted(trees):
     source = trees.place("rv-1")
     await trees.fetched_for_build(source)
     assert (trees.directory / "rv-1.build" / "script.py").exists()

@@ -40,7 +40,7 @@ def opened(tree: Path) -> Cgroups:
         ("{}/cgroup.controllers", "{}/cgroup.controllers is not a cgroup v2"),
     ],
 )
-def test_what_cannot_be_used_is_said(tmp_path, chosen, why):
+def test_a_reason_is_given_if_cgroups_cannot_be_used(tmp_path, chosen, why):
     (tmp_path / "cgroup.controllers").write_text("cpuset io pids\n")
 
     with pytest.raises(Unusable) as refusal:
@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_said(tmp_path, chosen, why):
         ("/../elsewhere", "/", None),
     ],
 )
-def test_where_a_process_finds_its_cgroup(own, top, at):
+def test_a_process_finds_its_cgroup_by_its_mounts(own, top, at):
     path = cgroups.located(f"1:name=systemd:/x\n0::{own}\n", MOUNT.format(top, "/sys/fs/cgroup"))
 
     assert (Path(at) if at else None) == path
@@ -90,7 +90,7 @@ def test_all_containers_together_weigh_what_each_of_them_does(tree):
     assert "10000" == cgroups.shares([(8000, 0), (8000, 0)])["cpu.weight"]
 
 
-def test_what_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
+def test_a_process_that_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
     groups = opened(tree)
     leaf = Path(groups.make(order(memory_mib=(64, None))))
     (leaf / "cgroup.kill").write_text("")  # a plain directory is not empty by this either
@@ -102,7 +102,7 @@ def test_what_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
     assert groups.remove(leaf)
 
 
-def test_what_the_kernel_killed_is_known_by_the_containers_own_cgroup(tmp_path):
+def test_a_kill_by_the_kernel_is_known_by_the_containers_own_cgroup(tmp_path):
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\n")
     its = launch(memory_mib=(64, 200), cgroup=str(tmp_path))
 

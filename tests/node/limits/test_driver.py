@@ -71,7 +71,7 @@ def test_files_of_another_driver_beside_it_are_left_out(folder):
 
 
 @pytest.mark.parametrize("broken", ["outside", "nowhere", "text", "private", "directory"])
-def test_what_is_no_library_of_the_driver_is_left_out(folder, tmp_path, broken):
+def test_a_file_that_is_no_library_of_the_driver_is_left_out(folder, tmp_path, broken):
     path = folder / f"libnvidia-ptxjitcompiler.so.{VERSION}"
     content = path.read_bytes()
     path.unlink()

@@ -57,7 +57,7 @@ async def test_a_container_over_its_memory_limit_is_killed_and_the_reason_says_s
     assert container.reason.endswith(" MiB of memory, and its limit is 100 MiB")
 
 
-async def test_one_that_is_over_before_it_is_ready_has_failed_for_that(start):
+async def test_a_container_over_a_limit_before_it_is_ready_has_failed_for_that(start):
     watched = await start("x = bytearray(200 << 20)\ntime.sleep(60)", memory_mib=(32, 100))
     container = await watched.until(State.FAILED)
 
@@ -106,7 +106,7 @@ async def test_a_container_within_its_limits_goes_on(start, looked):
     assert [State.STARTING, State.READY] == watched.states
 
 
-async def test_what_its_processes_share_counts_once(start, looked):
+async def test_memory_that_processes_share_counts_once(start, looked):
     watched = await start(
         READY + "x = bytearray(b'x' * (80 << 20))\n"
         "for _ in range(3):\n"
@@ -121,7 +121,7 @@ async def test_what_its_processes_share_counts_once(start, looked):
     assert [State.STARTING, State.READY] == watched.states
 
 
-def test_what_the_kernel_is_told():
+def test_the_kernel_gets_the_limits_of_a_function():
     both = order(cpu=(0.5, 2.0), memory_mib=(256, 1024)).function
 
     assert {

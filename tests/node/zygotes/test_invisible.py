@@ -72,7 +72,7 @@ async def test_a_package_that_is_upgraded_in_place_is_the_next_container_s(house
     assert ["1", "two", "two"] == before + await say(house, {}, {})
 
 
-async def test_what_is_not_imported_this_time_is_not_there(house):  # noqa: F811
+async def test_a_module_that_is_not_imported_this_time_is_not_there(house):  # noqa: F811
     house.install("kit", "import kit_inner")
     house.install("kit_inner", "")
     house.write(
@@ -85,7 +85,7 @@ async def test_what_is_not_imported_this_time_is_not_there(house):  # noqa: F811
     assert ["[True, True]", "[False, False]"] == await say(house, {"WITH": "1"}, {"WITH": ""})
 
 
-async def test_one_app_s_imports_are_not_another_s(house):  # noqa: F811
+async def test_the_imports_of_an_app_are_not_those_of_another(house):  # noqa: F811
     house.install("kit", AT)
     house.write(
         "import sys\ntry:\n    if os.environ['HOMEPORT_APP'] == 'app': import kit\nfinally: pass\n"
@@ -140,7 +140,7 @@ async def test_a_revision_with_other_variables_has_a_zygote_of_its_own(house):  
     assert first != second
 
 
-async def test_what_was_learned_outlives_the_server(house):  # noqa: F811
+async def test_the_list_of_learned_imports_outlives_the_server(house):  # noqa: F811
     house.install("kit", AT)
     house.write("import kit\ndef say(): return kit.AT")
     await house.start()

@@ -261,7 +261,7 @@ async def test_a_process_that_the_user_s_code_has_forked_is_ended_without_its_co
     assert [State.STARTING, State.READY] == either_house.watched.states
 
 
-async def test_what_a_script_has_registered_for_its_end_is_done(either_house, tmp_path):
+async def test_work_that_a_script_has_registered_for_its_end_is_done(either_house, tmp_path):
     either_house.write(
         f"""
         import atexit, threading, time
@@ -293,7 +293,7 @@ async def test_ps_shows_which_container_a_process_is(house):
     assert "homeport.runner ta-1 app web" in " ".join(words)
 
 
-async def test_it_ends_as_its_process_ends(house):
+async def test_a_container_ends_as_its_process_ends(house):
     house.write("def say(): return 1")
     container = await house.start()
     os.kill(container.pid, signal.SIGSEGV)
@@ -320,7 +320,7 @@ async def test_random_numbers_differ_from_container_to_container(house):
         assert 4 == len(set(column))
 
 
-async def test_what_a_script_imports_is_loaded_ahead_for_the_next_one(house):
+async def test_modules_that_a_script_imports_are_loaded_ahead_for_its_next_container(house):
     house.install("heavy", "import time\nAT = time.monotonic_ns()")
     house.write("import heavy\ndef say(): return heavy.AT")
     first = await house.start()
@@ -344,7 +344,7 @@ async def test_what_a_script_imports_is_loaded_ahead_for_the_next_one(house):
         ("import os\nPID = os.getpid()", "it keeps the process id"),
     ],
 )  # fmt: skip
-async def test_what_cannot_be_forked_is_imported_by_each_container_itself(
+async def test_a_module_that_cannot_be_forked_is_imported_by_each_container_itself(
     house, caplog, text, reason
 ):
     caplog.set_level("INFO")
@@ -585,7 +585,7 @@ async def test_a_pool_that_is_forgotten_while_its_snap_hook_hangs_leaves_no_proc
     start.cancel()
 
 
-async def test_what_a_snapshot_took_counts_for_the_start_that_waited_for_it(house):
+async def test_the_time_of_a_snapshot_counts_for_the_start_that_waited_for_it(house):
     house.write(snapshot("import time; time.sleep(1)"))
     first, second = [await house.start(**CLASS) for _ in range(2)]
 

@@ -192,7 +192,7 @@ async def test_a_websocket_that_fails_before_it_is_accepted_is_refused():
 @pytest.mark.parametrize(
     "error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
 )
-async def test_whatever_an_app_raises_is_a_500_or_a_cut_and_said(begun, error, capsys):
+async def test_any_error_of_an_app_is_a_500_or_a_cut_and_is_logged(begun, error, capsys):
     async def app(scope, receive, send):
         if begun:
             await send({"type": "http.response.start", "status": 200, "headers": []})

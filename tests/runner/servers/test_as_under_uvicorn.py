@@ -114,7 +114,7 @@ def test_a_task_that_would_end_the_process_is_said_and_the_others_go_on(start):
 
 
 @pytest.mark.parametrize("configured", [False, True])
-def test_what_a_script_logs_by_uvicorns_logger_is_shown_once_with_its_request(start, configured):
+def test_a_line_by_uvicorns_logger_is_shown_once_with_its_request(start, configured):
     runner = start(
         f"""
         import logging

@@ -46,7 +46,7 @@ def test_a_request_is_recorded_as_far_as_was_asked(sent):
     )
 
 
-async def test_what_an_asgi_app_says_is_passed_on_first(sent):
+async def test_the_answer_of_an_asgi_app_is_passed_on_before_it_is_recorded(sent):
     order = []
 
     async def receive():
@@ -109,7 +109,7 @@ def test_bytes_are_taken_apart_when_they_have_passed(sent, answer, status, body)
     assert (status, body) == (record.status, record.response.body)
 
 
-def test_what_is_captured_goes_to_the_server(monkeypatch, tmp_path):
+def test_a_capture_goes_to_the_server(monkeypatch, tmp_path):
     asked = []
 
     class Answer:

@@ -264,7 +264,7 @@ def test_fields_that_come_twice_are_joined_for_a_wsgi_app(start):
         b"GET / HTTP/1.1\r\n folded: x\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_400_and_said_in_the_log_of_a_wsgi_app(start, request_bytes):
+def test_bytes_that_are_not_http_are_400_and_are_logged_by_a_wsgi_container(start, request_bytes):
     runner = start(SEEN, web={"flask": "wsgi_app"}).ready()
 
     assert 400 == ask(runner, request_bytes)[0]

@@ -61,7 +61,7 @@ def told(reports, *calls, body=b""):
     return [asyncio.ensure_future(reports.tell(f"call={each}", body)) for each in calls]
 
 
-def test_what_is_told_during_a_request_goes_together_in_the_next_one(monkeypatch):
+def test_outcomes_that_come_during_a_request_go_together_in_the_next_one(monkeypatch):
     async def story():
         server, reports = Server(monkeypatch), Reports()
         server.release.clear()
@@ -80,7 +80,7 @@ def test_what_is_told_during_a_request_goes_together_in_the_next_one(monkeypatch
 @pytest.mark.parametrize(
     "trouble", [ConnectionResetError(), 503, 502, [200], ["?", "?"], ValueError("not HTTP")]
 )
-def test_what_the_server_did_not_take_is_told_again(monkeypatch, trouble):
+def test_outcomes_that_the_server_did_not_take_are_sent_again(monkeypatch, trouble):
     async def story():
         server, reports = Server(monkeypatch), Reports()
         server.answers = [trouble, trouble]
@@ -115,7 +115,7 @@ def test_the_others_do_not_wait_for_a_large_outcome(monkeypatch):
     virtually(story())
 
 
-def test_one_request_has_no_more_than_there_is_room_for(monkeypatch):
+def test_a_request_has_no_more_outcomes_than_there_is_room_for(monkeypatch):
     async def story():
         server, reports = Server(monkeypatch), Reports()
         half = b"x" * (spawned.TOGETHER_BYTES * 2 // 3)

@@ -49,7 +49,7 @@ def test_the_pulse_beats_counts_requests_and_has_the_deadline_of_the_oldest(star
     assert (3, 0, 0.0) == (idle.requests, idle.inside, idle.deadline)
 
 
-def test_one_thread_beats(start):
+def test_a_container_has_one_thread_that_beats(start):
     runner = start(SCRIPT, web={"web": "asgi_app"}).ready()
     names = runner.client.get("/").json()
 

@@ -53,7 +53,7 @@ def test_each_type_has_its_option():
     )
 
 
-def test_what_is_left_out_keeps_the_functions_own_default():
+def test_an_option_that_is_left_out_keeps_the_functions_own_default():
     assert read(every, "--text", "t") == ([], {"text": "t"})
     assert read(every, "--text", "t", "--no-dry-run") == ([], {"text": "t", "dry_run": False})
 

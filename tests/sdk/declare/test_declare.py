@@ -144,7 +144,7 @@ def test_a_local_module_that_an_image_does_not_have_is_told(declare, tmp_path):
     assert [] == warnings("modal.Image()")
 
 
-def test_what_is_left_out_is_told_and_what_cannot_travel_is_refused(declare, tmp_path):
+def test_files_left_out_are_named_and_files_that_cannot_travel_are_refused(declare, tmp_path):
     script = """
         import modal
         image = modal.Image.debian_slim().add_local_dir("data", "/root/data")
@@ -365,7 +365,7 @@ def test_a_decorated_function_that_no_app_took_is_warned_of(declare):
     assert warning.startswith("script.py:5: `lonely` is decorated and belongs to no app")
 
 
-def test_what_a_script_prints_does_not_disturb_what_it_declares(declare):
+def test_the_output_of_a_script_does_not_disturb_its_manifest(declare):
     assert "hello" == declare("print('noise')\n" + textwrap.dedent(HELLO))["manifest"]["app_name"]
 
 
@@ -398,7 +398,7 @@ def test_an_images_files_travel_and_its_steps_are_recorded(declare):
     }
 
 
-def test_what_a_step_reads_travels_in_its_arguments_and_its_secrets_do_not(declare):
+def test_files_of_a_step_travel_in_its_arguments_and_secrets_do_not(declare):
     answer = declare(
         """
         import modal

@@ -93,7 +93,7 @@ def test_a_name_that_is_given_by_a_decorator_is_found_without_its_app(chosen):
         ((GENERATOR,), "", "`many` is a generator", "`.remote_gen()`"),
     ],
 )
-def test_what_cannot_be_run_says_what_can(chosen, parts, name, told, hint):
+def test_a_name_that_cannot_be_run_is_refused_with_those_that_can(chosen, parts, name, told, hint):
     with pytest.raises(ScriptError) as raised:
         chosen(*parts, name=name)
 

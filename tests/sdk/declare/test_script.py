@@ -23,7 +23,7 @@ def failure(tmp_path):
     return failure
 
 
-def test_one_line_needs_no_traceback(failure):
+def test_an_error_of_the_scripts_own_line_has_no_traceback(failure):
     error = failure("x = 1\n1 / 0")
 
     assert "script.py:2  1 / 0" == error.where

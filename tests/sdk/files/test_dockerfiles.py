@@ -63,6 +63,6 @@ def test_modes_and_files_from_elsewhere_are_known(base, tmp_path):
     assert {*told["files"]} == {*told["given"]}
 
 
-def test_what_cannot_be_carried_out_is_an_error_where_it_is_declared(base):
+def test_an_instruction_that_cannot_be_carried_out_is_an_error_where_it_is_declared(base):
     with pytest.raises(InvalidError, match="`from_dockerfile`: line 2: `FLY`"):
         dockerfiles.read("from_dockerfile", "FROM x\nFLY away", context_dir=base)

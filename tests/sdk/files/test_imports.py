@@ -61,7 +61,7 @@ def test_an_import_below_the_top_is_found_however_it_is_written(tree, text):
         "def f():\n    import later\0\n",
     ],
 )
-def test_what_is_no_import_or_has_run_is_not(tree, text):
+def test_a_name_that_is_no_import_or_has_run_is_not_found(tree, text):
     assert set() == later(tree(script=text, later="x = 1\n"))
 
 

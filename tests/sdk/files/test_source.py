@@ -69,7 +69,7 @@ def test_a_module_that_is_not_there_is_an_error_at_its_step(modules):
         ("/etc/x", "/etc/x"),
     ],
 )
-def test_what_is_below_root_has_its_place_in_the_tree(path, place):
+def test_a_path_below_root_has_its_place_in_the_tree(path, place):
     assert place == source.place_of(path)
 
 

@@ -28,7 +28,7 @@ def test_an_included_app_brings_its_functions_and_classes():
     assert {"theirs": theirs} == dict(other.functions)
 
 
-def test_what_an_included_app_replaces_is_told():
+def test_a_function_that_an_included_app_replaces_is_named():
     one, other = modal.App("one"), modal.App("other")
     for app in (one, other):
         _declare(app, "same")

@@ -110,7 +110,7 @@ def test_a_required_parameter_of_a_plain_instance_has_no_value():
         _ = Model().name
 
 
-def test_what_a_class_inherits_counts_until_it_is_replaced():
+def test_an_inherited_member_of_a_class_counts_until_it_is_replaced():
     class Base:
         first: int = modal.parameter(default=1)
 

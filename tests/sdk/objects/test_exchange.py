@@ -60,25 +60,25 @@ async def test_a_request_waits_for_a_server_that_is_away(asking):
     assert 3 == len(server.requests)
 
 
-async def test_what_may_be_done_twice_is_asked_again_if_the_server_ends_meanwhile(asking):
+async def test_a_repeatable_request_is_sent_again_if_the_server_ends_meanwhile(asking):
     answer, server = await asking(ENDED, OK)
 
     assert (b"done", 2) == (answer, len(server.requests))
 
 
-async def test_what_must_not_be_done_twice_is_not_asked_again_then(asking):
+async def test_an_unrepeatable_request_is_not_sent_again_then(asking):
     with pytest.raises(exception.ServiceError, match="it is not known"):
         await asking(ENDED, OK, repeats=False)
 
 
-async def test_what_may_be_done_twice_is_asked_again_after_a_cut_connection(asking):
+async def test_a_repeatable_request_is_sent_again_after_a_cut_connection(asking):
     answer, server = await asking(CUT, OK)
 
     assert b"done" == answer
     assert 2 == len(server.requests)
 
 
-async def test_what_must_not_be_done_twice_is_asked_once(asking):
+async def test_an_unrepeatable_request_is_sent_once(asking):
     with pytest.raises(exception.ServiceError, match="ended before its answer"):
         await asking(CUT, OK, repeats=False)
 

@@ -95,7 +95,7 @@ def test_each_beginning_is_a_step_with_its_arguments():
     assert SLIM.pipe(modal.Image.pip_install, "a").spec == SLIM.pip_install("a").spec
 
 
-def test_what_builds_something_is_refused_after_files_that_are_only_mounted():
+def test_a_step_that_builds_is_refused_after_files_that_are_only_mounted():
     mounted = SLIM.add_local_file(__file__, "/a")
 
     with pytest.raises(InvalidError, match="`apt_install` comes after `add_local_file`"):

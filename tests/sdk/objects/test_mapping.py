@@ -75,7 +75,7 @@ def test_an_exception_ends_a_map_or_is_a_result(functions):
     handle.for_each([1, "wrong"], ignore_exceptions=True)
 
 
-def test_what_the_users_iterator_raises_is_raised(functions):
+def test_an_error_of_the_users_iterator_is_raised(functions):
     def inputs():
         yield 1
         raise KeyError("mine")

@@ -130,7 +130,7 @@ def test_web_decorators_go_under_app_function_and_never_on_classes(name):
         app.function()(getattr(modal, name)()(generator))
 
 
-def test_what_excludes_each_other():
+def test_options_that_exclude_each_other_are_refused():
     with pytest.raises(InvalidError, match="Cannot set `webhook_config` twice"):
         modal.asgi_app()(modal.wsgi_app()(plain))
     with pytest.raises(InvalidError, match="Cannot set `is_generator` twice"):
@@ -287,7 +287,7 @@ def test_a_misspelt_keyword_of_an_image_step_is_an_error_that_names_the_nearest(
         image.pip_install("x", force_biuld=True)
 
 
-def test_what_is_not_there_yet_says_so_at_use_and_not_at_import():
+def test_an_object_without_a_server_says_so_at_use_and_not_at_import():
     function = app.function(name="remote")(plain)
     assert modal.Dict.from_name("d")
     with pytest.raises(ExecutionError, match="not been hydrated"):
@@ -324,6 +324,6 @@ def test_imports_of_an_image_forgive_what_is_missing_here():
 
 
 @pytest.mark.parametrize("region", [1, {"us"}, ["us", 1], [""], object()])
-def test_what_is_no_region_is_refused(region):
+def test_a_value_that_is_no_region_is_refused(region):
     with pytest.raises(InvalidError, match='must be a string such as "us"'):
         app.function(region=region)(plain)

@@ -59,7 +59,7 @@ def test_functions_of_two_directories_and_without_a_file_are_refused(load):
         inline.home("typed")
 
 
-def test_what_an_app_needs_is_said_before_a_server_is_started(load, monkeypatch):
+def test_an_error_in_the_arguments_is_raised_before_a_server_is_started(load, monkeypatch):
     app = load("third").app
     with pytest.raises(exception.InvalidError, match="must be 'rolling' or 'recreate', not 'x'"):
         app.deploy(strategy="x")
@@ -92,7 +92,7 @@ def test_an_app_that_runs_is_not_started_again(load, monkeypatch):
         app.run().__enter__()
 
 
-def test_what_main_has_is_pickled_by_the_name_that_containers_know(load, monkeypatch):
+def test_objects_of_main_are_pickled_by_the_name_that_containers_know(load, monkeypatch):
     script = load("sixth", "class Item:\n    pass\n\ndef twice(x):\n    return 2 * x\n")
     main = sys.modules["__main__"]
     for name in ("Item", "twice"):

@@ -174,7 +174,7 @@ def test_a_wrong_keyword_says_what_to_write(options, text):
         app().server(**options)
 
 
-def test_what_else_cannot_be():
+def test_a_server_class_that_cannot_be_is_refused():
     with pytest.raises(UnimplementedError, match=r"HTTP/1\.1"):
         app().server(h2_enabled=True)
     with pytest.raises(TypeError, match="must be used on a class"):

@@ -96,7 +96,7 @@ async def test_many_entries_come_in_pages(server, monkeypatch):
         assert [(n, str(n)) for n in range(10)] == [item async for item in d.items.aio()]
 
 
-async def test_what_is_not_there_is_said(server):
+async def test_an_object_that_does_not_exist_is_an_error_that_names_it(server):
     with pytest.raises(exception.NotFoundError, match="there is no dict `nobody`"):
         await Dict.from_name("nobody").len.aio()
     with pytest.raises(exception.InvalidError, match="Invalid Dict name: 'a/b'"):
@@ -162,7 +162,7 @@ async def test_a_queue_blocks_or_does_not(server):
     assert [1, 2] == await q.get_many.aio(2)
 
 
-async def test_who_waits_without_an_end_asks_again(server, monkeypatch):
+async def test_a_caller_that_waits_without_an_end_asks_again(server, monkeypatch):
     monkeypatch.setattr("homeport.sdk.objects.exchange.WAIT_S", 0.05)
     q = Queue.from_name("q", create_if_missing=True)
     waiting = asyncio.create_task(q.get.aio())

@@ -118,7 +118,7 @@ def test_classes_and_what_is_looked_up_have_them_too(inside):
         ({"env": {"1": "a"}}, exception.InvalidError, "environment variable"),
     ],
 )
-def test_what_makes_no_sense_is_refused_at_once(keywords, error, text):
+def test_options_that_make_no_sense_are_refused_at_once(keywords, error, text):
     for subject in (f, Model, modal.Function.from_name("a", "f"), modal.Cls.from_name("a", "M")):
         with pytest.raises(error, match=text):
             subject.with_options(**keywords)

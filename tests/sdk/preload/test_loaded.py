@@ -14,14 +14,14 @@ def parameters(tmp_path, monkeypatch):
     return path
 
 
-def test_who_asks_nvidias_driver_for_devices_is_noticed(parameters):
+def test_an_import_that_asks_nvidias_driver_for_devices_is_noticed(parameters):
     watch = loaded.Forkable()
     parameters.read_text()
 
     assert "it asks NVIDIA's driver, and no GPU is visible yet" == watch.left_behind()
 
 
-def test_who_only_loads_its_libraries_is_not(parameters):
+def test_an_import_that_only_loads_the_drivers_libraries_is_not_noticed(parameters):
     parameters.read_text()  # before
     watch = loaded.Forkable()
     parameters.stat()

@@ -34,7 +34,7 @@ def test_a_part_of_a_package_may_call_itself_otherwise(box, together):
     assert 1 == printed
 
 
-def test_what_every_base_zygote_imports_is_safe_all_at_once(box):
+def test_the_modules_of_every_base_zygote_are_safe_all_at_once(box):
     # Else each server imports it twice, the second time one after the other to find the unsafe one.
     assert "" == box.run([], f"say(recorder.load(*{BASE}))", LANG="C.UTF-8")
 
@@ -127,7 +127,7 @@ REPEATED = {
 
 
 @pytest.mark.parametrize("text", REPEATED)
-def test_what_an_import_adds_to_the_process_appears_when_the_script_imports_it(box, text):
+def test_the_effects_of_an_import_appear_when_the_script_imports_the_module(box, text):
     box.install(a=f"import os\n{text}")
     script = f"""
     import codecs
@@ -146,7 +146,7 @@ def test_what_an_import_adds_to_the_process_appears_when_the_script_imports_it(b
     assert fresh == [before, after]
 
 
-def test_who_reads_all_variables_for_those_with_a_prefix_depends_on_these(box):
+def test_a_module_that_reads_all_variables_with_a_prefix_depends_on_these(box):
     text = "import os; MINE = {k: v for k, v in os.environ.items() if k.startswith('TQDM_')}"
     box.install(tqdm="", tqdm__std=text, other=text)
     script = "unlike = [shelf.unlike({**os.environ, name: '1'}) for name in ('A', 'TQDM_B')]; import tqdm.std; say(unlike)"

@@ -89,7 +89,7 @@ def test_a_logger_is_plain_while_nobody_has_changed_it(change, plain):
     assert plain is repeats.is_plain(logger)
 
 
-def test_what_runs_at_the_end_is_registered_and_that_of_all_finalizers_once(monkeypatch):
+def test_functions_for_the_end_are_registered_and_that_of_all_finalizers_once(monkeypatch):
     registered = []
     monkeypatch.setattr(
         atexit, "register", lambda *given, **named: registered.append((given, named))

@@ -242,7 +242,7 @@ def test_a_file_that_was_written_anew_or_a_package_that_came_makes_the_shelf_sta
     assert f"something was installed in `{box.site}`, or removed" == printed
 
 
-def test_which_variables_a_fork_must_have_is_known_before_it(box):
+def test_the_variables_that_a_fork_must_have_are_known_before_it(box):
     box.install(
         a="import os; X = os.environ.get('SECRET'); os.environ['OWN'] = '1'; Y = os.environ['OWN']"
     )

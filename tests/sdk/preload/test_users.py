@@ -20,7 +20,7 @@ from homeport.sdk.preload.users import is_users
         ("", False),
     ],
 )
-def test_it_is_what_is_in_the_scripts_directory_and_no_package(path, own):
+def test_a_users_module_is_in_the_scripts_directory_and_in_no_package(path, own):
     assert own is is_users(path, "/root") is is_users(path, "/root/")
     assert not is_users(path, "")
 

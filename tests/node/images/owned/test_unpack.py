@@ -104,7 +104,7 @@ def test_whiteouts_hide_and_opaque_directories_show_nothing_of_below(layer, into
     assert ["etc", "var"] == sorted(os.listdir(layer))
 
 
-def test_what_a_layer_hides_and_has_itself_is_its_own(layer, into):
+def test_a_path_that_a_layer_hides_and_has_is_the_layers_own(layer, into):
     into(
         entry("before", tarfile.DIRTYPE, mode=0o755),
         entry(".wh.before"),
@@ -248,7 +248,7 @@ def test_an_archive_that_ends_too_early_is_damaged(layer, into, cut, packed):
 
 
 @pytest.mark.parametrize("text", [b"\0" * 100, b"no archive at all" * 100, b"\x1f\x8bnot gzip"])
-def test_what_is_no_archive_is_refused(layer, into, text):
+def test_data_that_is_no_archive_is_refused(layer, into, text):
     with pytest.raises(archives.UnfitError):
         into(io.BytesIO(text))
 

@@ -38,7 +38,7 @@ async def test_a_debian_that_is_stopped_leaves_no_mount_and_no_process(tmp_path,
     assert [] == processes.with_word(seconds)
 
 
-def test_what_is_left_out_of_a_command_line_is_an_option():
+def test_recommended_packages_are_left_out_by_an_option():
     words = debian.installing(["a", "b"], only=True)
 
     assert ["a", "b"] == words[-2:]

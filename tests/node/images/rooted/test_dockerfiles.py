@@ -89,7 +89,7 @@ async def test_lines_of_a_dockerfile_go_on_with_an_image(house, base):
         ("FROM scratch", "no shell to look for its Python"),
     ],
 )
-async def test_what_a_dockerfile_may_not_say_is_named(house, text, why):
+async def test_the_instruction_that_a_dockerfile_may_not_have_is_named(house, text, why):
     failure = await house.fails(step("from_dockerfile", text=text))
 
     assert why in failure.message

@@ -55,7 +55,7 @@ def test_amazons_registry_gives_a_token_for_a_signed_request(aws):
     assert "very-secret" not in str(headers)
 
 
-def test_what_amazon_refuses_or_the_secret_lacks_is_named(aws):
+def test_an_error_names_the_refusal_of_amazon_or_the_key_that_the_secret_lacks(aws):
     url, _ = aws
     with pytest.raises(ImageError, match="400 not yours"):
         registry.credentials(
@@ -83,7 +83,7 @@ def test_credentials_are_in_a_file_of_ones_own_and_on_no_command_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "--help", "a b", "a\nb", "../x", "$(id)"])
-def test_what_is_no_reference_is_refused(name):
+def test_a_text_that_is_no_name_of_an_image_is_refused(name):
     with pytest.raises(ImageError, match="is not the name of an image"):
         registry.whole(name)
 

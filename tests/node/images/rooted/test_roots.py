@@ -121,7 +121,7 @@ async def test_steps_see_their_layers_and_nothing_of_this_machine(house, base, t
     assert ("/work", "1") == (built.workdir, built.environ["A"])
 
 
-async def test_what_a_step_removed_stays_removed_and_its_directories_are_new(house, base):
+async def test_files_that_a_step_removed_stay_removed_and_its_directories_are_new(house, base):
     await house.make(
         base,
         commands("mkdir -p /d/old && touch /d/old/f"),
