@@ -10,7 +10,9 @@ import psutil
 
 from homeport.contract import recorded
 from homeport.contract.traffic import Endpoint, RequestRecord
+from homeport.ingress import haproxy
 from homeport.ingress.haproxy import HAProxy
+from homeport.ingress.ring import Rings
 from homeport.ingress.rules import AGAIN
 from tests.ingress.conftest import POOL, Upstream, routed
 from tests.ingress.test_haproxy import abandoned
@@ -231,3 +233,54 @@ async def test_more_lines_than_a_socket_holds_are_all_told(ingress, upstream, mo
     await until(lambda: len(book) >= sent, "all records")
 
     assert sent == len({each.id for each in book}) == len(book)
+
+
+async def test_while_nobody_asks_nothing_is_read_and_the_next_request_is_told(
+    ingress, upstream, visitor, monkeypatch
+):
+    monkeypatch.setattr(haproxy, "IDLE_POLL_S", 600.0)
+    book, _, url = await serving(ingress, upstream, 1)
+    assert (await book.of(id_of(await visitor.get(url)))).status == 200
+    idle, wait = asyncio.Event(), ingress._rings.stirred
+
+    async def stirred(longest_s: float) -> None:
+        idle.set()
+        await wait(longest_s)
+
+    monkeypatch.setattr(ingress._rings, "stirred", stirred)
+    for _ in range(2):
+        async with asyncio.timeout(30):
+            await idle.wait()
+        record = await book.of(id_of(await visitor.get(url)))
+        idle.clear()
+
+        assert 200 == record.status
+
+
+async def test_rings_wait_for_a_line_for_the_end_of_a_process_and_no_longer_than_they_may(tmp_path):
+    """The process is a server in the test, because HAProxy cannot be told when to write."""
+    talks: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    path = tmp_path / "control.sock"
+    server = await asyncio.start_unix_server(lambda _, talk: talks.put_nowait(talk), path=str(path))
+    rings = Rings()
+    rings.follow(path)
+    async with asyncio.timeout(60):
+        await rings.stirred(600.0)  # it is not connected
+        assert ([], False) == rings.read()
+        talk = await talks.get()
+        await rings.stirred(0.01)
+        waiting = asyncio.create_task(rings.stirred(600.0))
+        await asyncio.sleep(0)
+        talk.write(b"one\n")
+        await waiting
+        assert (["one"], False) == rings.read()
+        waiting = asyncio.create_task(rings.stirred(600.0))
+        await asyncio.sleep(0)
+        rings.stir()
+        await waiting
+        talk.close()
+        await rings.stirred(600.0)
+        assert ([], False) == rings.read()
+        await rings.stirred(600.0)  # it is not connected again
+    rings.close()
+    server.close()

@@ -29,6 +29,7 @@ from homeport.undo import Undo
 
 FIRST_PORTS = 16
 FULL_S = 0.02  # between two reads of the log while more is waiting
+IDLE_POLL_S = 5.0  # a read without any line, which also saves the maps that a full disk refused
 LOW_PORTS = 4  # double the supply when no more free ports than this are left
 
 
@@ -87,6 +88,7 @@ class HAProxy(Peers, Tls):
         self._requests.ended = ended
         if ended is not None:
             self._heard.set()
+            self._rings.stir()
 
     async def open(self) -> None:
         """Listen on the main port and the local ports; take them over from an earlier server if it left any."""
@@ -344,8 +346,10 @@ class HAProxy(Peers, Tls):
 
     async def _listen(self) -> None:
         """Read the log of requests, and save maps again that a full disk refused."""
-        more = False
+        more, is_idle = False, False
         while True:
+            if is_idle and self._requests.ended is None and not self._rings.is_retiring:
+                await self._rings.stirred(IDLE_POLL_S)
             with contextlib.suppress(TimeoutError):
                 soon = self._requests.ended is not None or self._rings.is_retiring
                 wait_s = FULL_S if more else SOON_S if soon else POLL_S
@@ -354,13 +358,13 @@ class HAProxy(Peers, Tls):
                     self._heard.clear()
             if not more:
                 self._save()
-            more = self._read()
+            more, is_idle = self._read()
 
-    def _read(self) -> bool:
-        """Read the waiting lines of the log of requests; return whether more are waiting."""
+    def _read(self) -> tuple[bool, bool]:
+        """Read the waiting lines of the log of requests; return whether more are waiting, and whether there were none."""
         lines, more = self._rings.read()
         self._requests.read(lines, more=more)
-        return more
+        return more, not (lines or more)
 
 
 def _number(path: Path) -> int:

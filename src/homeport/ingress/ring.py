@@ -1,10 +1,12 @@
 """Reads the log of requests from the rings in the memory of HAProxy's processes.
 
 A ring has two connections to its process's Runtime API. Over the first one the process writes each line at once, and
-it is read once a second or more often: unread lines wait in the socket and then in the ring. A process that
-retires ends when its last connection has ended, so the second one asks whether these two are the last.
+it is read once a second or more often: unread lines wait in the socket and then in the ring. While no request ends, nothing
+is read (`Rings.stirred`). A process that retires ends when its last connection has ended, so the second one asks whether
+these two are the last.
 """
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -64,6 +66,11 @@ class Ring:
             self._talk = _connected(self._control)
             self._talk.send(TALK)
 
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor at which its lines arrive; None if it is not connected."""
+        return None if self._lines is None else self._lines.fileno()
+
     def close(self) -> None:
         """Read no more."""
         for connection in (self._lines, self._talk):
@@ -116,10 +123,38 @@ class Rings:
         self.seen: Callable[[], Collection[str]] = tuple  # ids that an earlier server has read
         self._rings: list[Ring] = []
         self._adopted: list[Ring] = []
+        self._stirs = asyncio.Event()
+
+    def stir(self) -> None:
+        """Let `stirred` return."""
+        self._stirs.set()
+
+    async def stirred(self, longest_s: float) -> None:
+        """Wait until a process has written a line or ends, until `stir`, or so long.
+
+        Return at once if one is not connected. `read` must not be called meanwhile.
+        """
+        self._stirs.clear()
+        descriptors = [ring.descriptor for ring in self._rings]
+        if None in descriptors:
+            return
+        loop = asyncio.get_running_loop()
+        watched: list[int] = []
+        try:
+            for descriptor in filter(None, descriptors):
+                loop.add_reader(descriptor, self._stirs.set)
+                watched.append(descriptor)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(longest_s):
+                    await self._stirs.wait()
+        finally:
+            for descriptor in watched:
+                loop.remove_reader(descriptor)
 
     def follow(self, control: Path) -> None:
         """Read another process's ring, too, from its begin."""
         self._rings.append(Ring(control))
+        self.stir()
 
     def adopt(self, controls: Iterable[Path]) -> None:
         """Read the rings of an earlier server's processes."""

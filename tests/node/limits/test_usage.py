@@ -103,6 +103,51 @@ def test_shared_memory_is_read_again_after_a_change_or_a_minute(program, monkeyp
     assert {} == meter._shares
 
 
+def test_a_look_reads_few_shares_and_estimates_the_others(monkeypatch):
+    """Like 50 containers right after a deploy, each an init and a runner."""
+    read = []
+    shares_mib = {pid: 5.0 if pid % 2 else 15.0 for pid in range(1, 101)}
+    there = {
+        pid: Process(0 if pid % 2 else pid - 1, 0.0, "1", 51.0 if pid % 2 else 54.0)
+        for pid in shares_mib
+    }
+    monkeypatch.setattr(usage, "processes", lambda: there)
+    monkeypatch.setattr(
+        usage.watchdog, "share_mib", lambda pid: read.append(pid) or shares_mib[pid]
+    )
+    containers = [(pid, launch(f"ta-{pid}")) for pid in range(1, 101, 2)]
+    meter = Meter(clock=lambda: 0.0)
+
+    assert {20} == {used.memory_mib for used in meter.look(containers).values()}
+    assert usage.MOST_READ == len(read)
+    for look in range(2, 11):
+        meter.look(containers)
+        assert look * usage.MOST_READ == len(set(read)) == len(read)
+    meter.look(containers)
+    assert 100 == len(read)
+
+    # One process becomes much larger: it is read at once, and the others are not.
+    shares_mib[2] = 65.0
+    there = there | {2: Process(1, 0.0, "1", 104.0)}
+    assert 70 == meter.look(containers)["ta-1"].memory_mib
+    assert [2] == read[100:]
+
+
+def test_a_process_that_grows_counts_with_its_growth_until_it_is_read(monkeypatch):
+    there = {pid: Process(0, 0.0, "1", 50.0) for pid in range(1, 31)}
+    monkeypatch.setattr(usage, "processes", lambda: there)
+    monkeypatch.setattr(usage.watchdog, "share_mib", lambda _pid: 10.0)
+    containers = [(pid, launch(f"ta-{pid}")) for pid in there]
+    meter = Meter(clock=lambda: 0.0)
+    for _ in range(3):
+        meter.look(containers)
+    there = {pid: Process(0, 0.0, "1", 58.0) for pid in there}
+    used = meter.look(containers)
+
+    assert 18 == used["ta-30"].memory_mib
+    assert 10 == used["ta-1"].memory_mib
+
+
 def test_the_memory_on_accelerators_is_that_of_the_containers_own(program):
     questions = []
 
