@@ -38,7 +38,7 @@ def test_the_target_of_a_link_stays(tmp_path):
     assert (outside / "large").exists()
 
 
-def test_nothing_is_nothing(tmp_path):
+def test_a_missing_tree_has_no_size_and_is_no_error_to_discard(tmp_path):
     removing.discard(str(tmp_path / "missing"))
 
     with pytest.raises(FileNotFoundError):

@@ -230,7 +230,7 @@ async def test_a_cancelled_request_hangs_up(serve):
     assert await asyncio.to_thread(server.ended.wait, 60)
 
 
-async def test_a_stream_on_a_loop(serve):
+async def test_a_stream_is_read_on_a_loop(serve):
     server = serve(STREAM, OK, STREAM[: STREAM.index(b"two")])
     _, frames = await wire.frames_async(server.path, REQUEST)
     assert [b"one", b"two", b""] == [body async for _, body in frames]

@@ -193,7 +193,7 @@ def test_a_directory_below_the_hosts_tmp_is_shown_as_well(account):
     assert ["there", "there"] == python(account, cell, code)
 
 
-def test_layers_are_its_root(account, layers):
+def test_the_layers_of_an_image_are_the_root_of_a_cell(account, layers):
     cell = account.cell(layers=layers)
     code = """
 os.remove("/etc/passwd")
@@ -220,7 +220,7 @@ except OSError as error:
     assert (22 if account.ids is None else 1000) == python(account, account.cell(), code)
 
 
-def test_limits_hold(account):
+def test_the_limits_of_a_cell_hold(account):
     code = """
 import resource as r
 print(json.dumps([r.getrlimit(x) for x in (r.RLIMIT_NPROC, r.RLIMIT_NOFILE, r.RLIMIT_CORE)]))

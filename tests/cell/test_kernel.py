@@ -109,7 +109,7 @@ opener.close()
     )
 
 
-def test_ranges_come_from_the_users_own_lines(tmp_path):
+def test_the_ranges_of_ids_come_from_the_users_own_lines(tmp_path):
     file = tmp_path / "subuid"
     file.write_text("other:1:2\n# note\nsailor:100000:70000\n1000:5:6\n")
 

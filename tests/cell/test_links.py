@@ -15,7 +15,7 @@ def test_libraries_get_links_beside_the_c_library(tmp_path, monkeypatch):
     assert [] == [*first.iterdir()]
 
 
-def test_without_a_c_library_there_are_none(tmp_path, monkeypatch):
+def test_an_image_without_a_c_library_gets_no_links(tmp_path, monkeypatch):
     monkeypatch.setattr(links, "FOLDERS", (str(tmp_path),))
     links.lay({links.LIBRARIES: {"libcuda.so.1": "/nvidia/libcuda.so.580"}}, str(tmp_path))
 
@@ -38,6 +38,6 @@ def test_a_link_replaces_a_file_and_a_link_and_no_directory(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_request_without_links_needs_nothing():
+def test_a_request_without_links_changes_nothing():
     assert links.of({}) is None
     assert links.of({"links": {}}) is None

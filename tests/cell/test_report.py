@@ -113,7 +113,9 @@ os._exit(0)
         ([OSError(errno.EPERM, "Operation not permitted", "unshare")], False, 1),
     ],
 )
-def test_an_error_of_the_moment_is_not_believed_at_once(monkeypatch, failures, possible, trials):
+def test_an_error_that_may_pass_is_tried_again_before_it_is_reported(
+    monkeypatch, failures, possible, trials
+):
     waiting = list(failures)
     asked = []
 

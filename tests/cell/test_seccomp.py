@@ -92,7 +92,7 @@ def test_a_fork_is_allowed_and_a_namespace_is_not(machine):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_nobody_types_into_a_terminal(machine):
+def test_a_container_cannot_type_into_a_terminal(machine):
     ioctl = number(machine, "ioctl")
 
     assert ALLOWED == judge(machine, ioctl, 0, 0x5413)  # TIOCGWINSZ
@@ -110,7 +110,7 @@ def test_the_usual_personalities_are_allowed(machine, value, expected):
     assert expected == judge(machine, number(machine, "personality"), value)
 
 
-def test_an_unknown_machine_is_an_error():
+def test_a_machine_of_an_unknown_architecture_is_an_error():
     with pytest.raises(OSError, match="no table of system calls for riscv64"):
         seccomp.program("riscv64")
 
@@ -122,7 +122,7 @@ def test_an_unknown_machine_is_an_error():
         ("aarch64", "/usr/include/asm-generic/unistd.h"),
     ],
 )
-def test_the_numbers_are_the_kernels(machine, header):
+def test_the_numbers_of_system_calls_are_those_of_the_kernel(machine, header):
     if not Path(header).exists():
         pytest.skip("no kernel headers here")
     found = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text())

@@ -44,5 +44,5 @@ def test_a_tree_that_is_too_deep_is_over_every_limit_and_leaves_no_descriptor(tm
     removing.discard(str(tmp_path / "d"))  # pytest's own removal recurses
 
 
-def test_nothing_is_nothing(tmp_path):
+def test_a_missing_tree_has_no_size_and_is_no_error_to_discard(tmp_path):
     assert 0 == storage.measured(str(tmp_path / "missing"))

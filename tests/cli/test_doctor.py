@@ -37,7 +37,7 @@ WHOLE = {
         ({"names": [], "device_files": False}, True, "none"),
     ],
 )
-def test_gpus_with_their_driver(monkeypatch, told, good, text):
+def test_doctor_lists_gpus_with_their_driver(monkeypatch, told, good, text):
     def asked(_module: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess([], 0, stdout=json.dumps(told))
 

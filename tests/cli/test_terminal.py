@@ -34,7 +34,7 @@ def test_nothing_is_obeyed_and_everything_is_shown():
     assert terminal.text("a\r\nb\n\x1b").splitlines() == ["a", "b", r"\x1b"]
 
 
-def test_a_log_line_forges_no_other(monkeypatch):
+def test_a_log_line_cannot_look_like_two(monkeypatch):
     printed = shown(
         monkeypatch, output.show_line, line(f"x{NASTY}\nf ta-2 forged\u2029f ta-3 forged")
     )

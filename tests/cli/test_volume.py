@@ -50,7 +50,7 @@ async def _typed(home, forking):
         yield run, plane
 
 
-async def test_files_go_in_and_out(typed, tmp_path):
+async def test_volume_commands_put_list_and_get_files(typed, tmp_path):
     local, out = tmp_path / "local", tmp_path / "out"
     (local / "sub").mkdir(parents=True)
     (local / "sub/a").write_text("a")

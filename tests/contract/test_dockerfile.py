@@ -6,7 +6,7 @@ from homeport.contract import dockerfile
 from homeport.contract.dockerfile import UnfitError
 
 
-def test_flags_mounts_and_lines_that_go_on():
+def test_flags_mounts_and_continued_lines_are_read():
     text = "RUN --mount=type=secret,id=a --mount=target=/m,from=b \\\n  # a comment\n  do it"
     (one,) = dockerfile.parse(text)
 

@@ -44,7 +44,7 @@ def steps(event: str) -> list[str]:
     return [line for line in commands if line != "pip install homeport"]
 
 
-def test_the_workflow_deploys_the_branch_and_a_preview_of_a_pull_request(reader: Reader):
+def test_the_workflow_of_the_guide_deploys_the_branch_and_previews_pull_requests(reader: Reader):
     token = secrets.token_hex(16)
     (reader.directory / "hello.py").write_text(SCRIPT)
     port = reader._here("4670")

@@ -22,7 +22,7 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != __name__])
-def test_examples_in_docstrings(name):
+def test_the_examples_in_docstrings_are_true(name):
     found = doctest.testmod(importlib.import_module(name))
 
     assert found.attempted

@@ -41,7 +41,7 @@ def broken(source: str) -> set[tuple[int, str, str]]:
         ("log.info('it says %s', x)", {("deleted", "pass")}),
     ],
 )  # fmt: skip
-def test_each_way_of_breaking_a_line(source, ways):
+def test_a_line_is_broken_in_each_of_its_ways(source, ways):
     assert {(1, *way) for way in ways} == broken(source)
 
 

@@ -67,7 +67,7 @@ async def test_a_call_goes_to_its_function(ingress, upstream, container):
         [("X-Homeport-Host", "vault.localhost")],
     ],
 )
-async def test_nothing_else_can_be_asked_for(ingress, upstream, container, fields):
+async def test_a_container_can_ask_for_calls_alone(ingress, upstream, container, fields):
     one = await callable_(ingress, upstream)
     answer = await container.post("/", headers=fields)
 
@@ -106,7 +106,9 @@ async def test_without_a_control_plane_the_answer_comes_at_once(ingress, contain
     assert answer.headers["content-type"].startswith("text/plain")
 
 
-async def test_a_visitor_reaches_neither(ingress, upstream, visitor, make_settings):
+async def test_a_visitor_reaches_neither_calls_nor_routes_for_containers(
+    ingress, upstream, visitor, make_settings
+):
     one = await callable_(ingress, upstream)
     base = f"http://127.0.0.1:{ingress.http_port}"
     async with control_plane(make_settings().inside_socket):

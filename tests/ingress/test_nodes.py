@@ -91,7 +91,7 @@ async def test_a_call_is_the_same_from_another_machine(ingress, container, upstr
     assert 3 == len(one.paths)
 
 
-async def test_nothing_else_can_be_asked_for(ingress, container, upstream):
+async def test_a_container_can_ask_for_calls_alone(ingress, container, upstream):
     one = await called(ingress, upstream)
     await routed(ingress, id="main--vault", hosts=("vault.localhost",), protected=True)
     for fields in ({}, {CALL: "main--vault"}, {"Host": "vault.localhost"}):

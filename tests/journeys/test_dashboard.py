@@ -57,7 +57,7 @@ def hosts(browser):
     )
 
 
-def test_home_is_live(terminal, write, visitor, browser):
+def test_the_first_page_changes_without_a_reload(terminal, write, visitor, browser):
     urls = terminal.deploy(write(APP))
     enter(terminal, browser)
     own = browser.ask("location.host")
@@ -120,7 +120,9 @@ def text(browser):
     return browser.ask("document.querySelector('main').innerText")
 
 
-def test_an_endpoint_its_requests_its_log_and_a_try(terminal, write, visitor, browser):
+def test_the_pages_of_an_endpoint_show_its_requests_and_its_log_and_call_it(
+    terminal, write, visitor, browser
+):
     urls = terminal.deploy(write(APP))
     visitor.get(urls["hello"])
     enter(terminal, browser)
@@ -307,7 +309,9 @@ TAKES = """
 """
 
 
-def test_another_apps_container_gains_nothing_by_the_dashboards_way(terminal, write, browser):
+def test_a_container_of_another_app_may_do_no_more_by_the_dashboards_socket(
+    terminal, write, browser
+):
     """It has a token of an admin, and the code of a link that nobody has used."""
     token = terminal.json("token", "create", "--name", "ci", "--scope", "admin")["secret"]
     link = terminal.run("dashboard", "--no-open").stdout.strip()

@@ -92,7 +92,7 @@ def _processes(terminal, container: str) -> list[psutil.Process]:
     return terminal.processes(container)
 
 
-def test_an_interrupted_deploy_goes_on_in_the_server_and_says_so(terminal, write, tmp_path):
+def test_an_interrupted_deploy_continues_in_the_server_and_says_so(terminal, write, tmp_path):
     go = tmp_path / "go"
     script = write(
         """

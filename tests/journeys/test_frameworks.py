@@ -33,7 +33,7 @@ DJANGO = """
 """
 
 
-def test_django(terminal, write, visitor):
+def test_a_django_app_answers(terminal, write, visitor):
     url = terminal.deploy(write(DJANGO))["site"]
 
     assert {"url": f"{url}/", "you": "127.0.0.1"} == visitor.get(url).json()
@@ -75,7 +75,7 @@ TWO = """
 """
 
 
-def test_starlette_and_fasthtml(terminal, write, visitor):
+def test_starlette_and_fasthtml_apps_answer(terminal, write, visitor):
     urls = terminal.deploy(write(TWO))
 
     assert f"{urls['starlette']}/" == visitor.get(urls["starlette"]).text

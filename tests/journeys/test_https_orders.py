@@ -89,7 +89,7 @@ def kill_in_an_order(terminal, visitor) -> None:
     wait_for(lambda: not list(orders.iterdir()), "the end of the order's directory")
 
 
-def test_from_a_deploy_to_https_and_on_over_renewals_kills_and_restarts(
+def test_a_deploy_answers_by_https_through_renewals_kills_and_restarts(
     terminal, write, tmp_path_factory
 ):
     http_port, https_port = free_port(), free_port()

@@ -57,7 +57,9 @@ VERSIONS = """
 """
 
 
-def test_two_pythons_and_an_old_fastapi_in_one_app_and_nothing_of_ours(terminal, write, visitor):
+def test_an_app_may_have_two_pythons_and_an_old_fastapi_and_sees_no_package_of_ours(
+    terminal, write, visitor
+):
     words = [SYSTEM, "-c", "import platform; print(platform.python_version())"]
     there = SYSTEM.exists()
     version = subprocess.check_output(words, text=True).strip() if there else "3.11"

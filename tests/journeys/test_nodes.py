@@ -205,7 +205,7 @@ def nowhere():
 """
 
 
-def test_a_region_and_shared_volumes_lead_to_another_machine(
+def test_a_function_with_a_region_or_shared_volumes_runs_on_another_machine(
     terminal, other, visitor, tmp_path, request
 ):
     isolation.needed()

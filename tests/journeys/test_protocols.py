@@ -69,7 +69,7 @@ def url(terminal, write) -> str:
     return terminal.deploy(write(APP))["whole"]
 
 
-def test_cleartext_http_2_on_the_same_port(url):
+def test_the_port_for_http_answers_http_2_without_tls(url):
     with httpx.Client(http1=False, http2=True, timeout=60, trust_env=False) as client:
         answers = [client.get(url) for _ in range(3)]
 
@@ -112,7 +112,7 @@ def test_close_codes_and_refusals_pass_through(url):
     assert 403 == refused.value.response.status_code
 
 
-def test_a_websocket_over_http_2(url):
+def test_a_websocket_works_over_http_2(url):
     authority = url.removeprefix("http://")
     host, port = authority.split(":")
     with socket.create_connection((host, int(port)), timeout=60) as wire:

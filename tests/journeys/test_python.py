@@ -219,7 +219,7 @@ def test_an_exception_leaves_an_async_block_as_it_is(terminal, write):
     assert 1 == terminal.run("status", check=False).returncode
 
 
-def test_ctrl_c_ends_the_block_and_the_script_goes_on(terminal, write):
+def test_ctrl_c_ends_the_block_and_the_script_continues(terminal, write):
     process = subprocess.Popen(
         [sys.executable, write(WAITS)],
         env=terminal.environ,
@@ -281,7 +281,7 @@ def test_functions_are_called_by_name_here_and_from_another_machine(terminal, wr
     assert "correct-horse" not in refused.stderr + nobody.stderr
 
 
-def test_a_detached_run_goes_on_until_its_spawned_calls_have_ended(terminal, write):
+def test_a_detached_run_continues_until_its_spawned_calls_have_ended(terminal, write):
     done = terminal.run("run", "--detach", write(DETACHED))
     call = done.stdout.strip()
     assert "`detached` continues until its spawned calls have ended" in done.stderr

@@ -52,7 +52,7 @@ def mended(terminal) -> None:
             path.rename(terminal.home / f"homeport.db{more}")
 
 
-def test_mistakes_that_no_start_gets_past(terminal, url):
+def test_a_wrong_setting_fails_up_and_leaves_running_containers_alone(terminal, url):
     with socket.create_server(("127.0.0.1", 0)) as others:
         taken = str(others.getsockname()[1])
         mistakes = {
@@ -80,7 +80,7 @@ def test_mistakes_that_no_start_gets_past(terminal, url):
     assert before == ask(url)
 
 
-def test_a_start_that_fails_late(terminal, url):
+def test_a_start_that_fails_late_leaves_running_containers_alone(terminal, url):
     before = ask(url)
     damaged(terminal)
     done = terminal.run("up", check=False)

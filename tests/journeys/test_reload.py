@@ -55,7 +55,7 @@ def test_files_that_come_and_go_in_a_mounted_directory_reload(serve, write):
     serve.until('[["a.txt","c"],"two"]')
 
 
-def test_a_changed_requirements_file_builds_anew(serve, write):
+def test_a_changed_requirements_file_builds_the_image_again(serve, write):
     listed = write("fastapi", "listed.txt")
     steps = f'.debian_slim().pip_install_from_requirements("{listed}")'
     serve('__import__("importlib.util").util.find_spec("six") is not None', steps=steps)

@@ -65,7 +65,7 @@ def _other_python() -> str | None:
     return next((str(path) for path in found if path.name.rpartition(".")[2] != ours), None)
 
 
-def test_an_image_of_a_registry_with_another_python_and_a_dockerfile(
+def test_images_of_a_registry_and_of_a_dockerfile_run_with_their_own_python(
     isolated, write, visitor, registry, tmp_path
 ):
     python = _other_python()
@@ -129,7 +129,7 @@ DEBIAN = """
 
 
 @pytest.mark.soak
-def test_debians_sox_converts_a_file(isolated, write, visitor):
+def test_a_function_runs_a_program_that_apt_install_installed(isolated, write, visitor):
     if shutil.which("mmdebstrap") is None:
         pytest.skip("there is no mmdebstrap: apt-get install mmdebstrap")
     urls = isolated.deploy(write(DEBIAN), timeout=240)

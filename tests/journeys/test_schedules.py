@@ -172,7 +172,9 @@ print(json.dumps([value[:2], ran.len(), colour.update_autoscaler().__dict__]))
     )
 
 
-def test_schedules_variants_and_settings(terminal, visitor, write):
+def test_scheduled_functions_run_variants_are_called_and_an_autoscaler_is_set(
+    terminal, visitor, write
+):
     terminal.script = write(SCRIPT)
     terminal.run("up")
     urls = terminal.deploy(terminal.script)

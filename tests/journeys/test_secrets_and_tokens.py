@@ -43,7 +43,7 @@ def test_a_secret_reaches_only_the_function_that_names_it(terminal, write, visit
     assert [] == [path for path, text in everything.items() if b"hunter2hunter2" in text]
 
 
-def test_a_secret_from_a_file_and_by_force(terminal, tmp_path):
+def test_a_secret_comes_from_a_file_and_is_replaced_by_force_alone(terminal, tmp_path):
     (tmp_path / "x.env").write_text("A=1\nB='two words'\n")
     (tmp_path / "x.json").write_text('{"A": "3"}')
     terminal.run("secret", "create", "one", "--from-dotenv", tmp_path / "x.env")

@@ -143,7 +143,7 @@ def by_host(visitor: httpx.Client, url: str) -> httpx.Response:
     return visitor.get(f"http://127.0.0.1:{parts.port}/", headers={"Host": parts.netloc})
 
 
-def test_servers_and_tunnels(isolated, write, visitor):
+def test_a_server_class_and_a_tunnel_answer_by_their_urls(isolated, write, visitor):
     urls = isolated.deploy(write(script(1)))
     _they_share_a_port(isolated, visitor, urls)
     _sessions_stay(visitor, urls["Files"])

@@ -87,7 +87,9 @@ def ca(tmp_path_factory) -> Iterator[authority.Authority]:
         yield ca
 
 
-def test_the_guide_on_a_server(machine: Machine, ca: authority.Authority):
+def test_the_commands_of_the_guide_for_a_server_do_what_it_says(
+    machine: Machine, ca: authority.Authority
+):
     guide, backup = Guide("server"), Guide("backup")
     ops, ada = machine.user("ops", may_sudo=True), machine.user("ada")
     trust(machine, ca, ada)

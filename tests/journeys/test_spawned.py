@@ -108,7 +108,7 @@ def outside(terminal):
     return run
 
 
-def test_a_job_queue_over_http(deployed, visitor, terminal):
+def test_a_web_function_spawns_calls_and_returns_their_results(deployed, visitor, terminal):
     call = visitor.post(deployed["start"], params={"name": "a"}).json()
     answer = "not yet"
     deadline = time.monotonic() + 120
@@ -122,7 +122,7 @@ def test_a_job_queue_over_http(deployed, visitor, terminal):
     assert "done" == shown["state"]
 
 
-def test_outcomes_of_every_kind(deployed, outside):
+def test_a_spawned_call_has_an_outcome_of_each_kind(deployed, outside):
     told = outside(
         """
 made = app("work").spawn("x")

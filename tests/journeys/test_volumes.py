@@ -100,7 +100,7 @@ def test_functions_share_a_volume_that_outlives_them(isolated, visitor, snapshot
 @pytest.mark.parametrize(
     "isolated", ["terminal", pytest.param("ordinary", marks=pytest.mark.soak)], indirect=True
 )
-def test_the_command_line_does_the_rest(isolated):
+def test_the_command_line_lists_reads_and_deletes_files_of_a_volume(isolated):
     local = isolated.home.parent / "local"
     (local / "sub").mkdir(parents=True)
     (local / "sub/a").write_text("a")

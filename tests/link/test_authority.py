@@ -124,6 +124,15 @@ def test_a_request_that_is_not_as_ours_is_refused(ca, csr):
         ca.sign(csr(), NODE)
 
 
+def test_the_certificate_of_a_pair_comes_without_its_key(ca):
+    key, csr = authority.request()
+    certificate = ca.sign(csr, NODE).encode()
+
+    assert certificate == authority.certificate_of(key + certificate)
+    with pytest.raises(ValueError, match="not found"):
+        authority.certificate_of(key)
+
+
 def test_a_certificate_is_renewed_when_half_of_its_time_has_passed(ca):
     _, csr = authority.request()
     certificate = ca.sign(csr, NODE, days=10).encode()
@@ -134,7 +143,7 @@ def test_a_certificate_is_renewed_when_half_of_its_time_has_passed(ca):
 
 
 @pytest.mark.parametrize("name", ["a", "worker-1", "a" * 40, "0"])
-def test_a_name_of_a_node(name):
+def test_a_valid_name_of_a_node_is_taken_and_read_from_its_certificate(name):
     told = {"subjectAltName": (("DNS", Identity(name=name, id="a" * 32).host),)}
 
     assert name == identity.check_name(name)

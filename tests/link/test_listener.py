@@ -368,7 +368,7 @@ async def test_an_agent_that_connects_again_takes_its_own_place_at_once(cluster,
     assert cluster.remote("a").connected.is_set()
 
 
-async def test_an_agent_of_another_version_hears_what_to_do(cluster, joined):
+async def test_an_agent_of_another_version_is_told_to_install_the_same_one(cluster, joined):
     peer = await connected(cluster, joined)
     peer.say(Hello(version=99, run="one"))
 

@@ -52,7 +52,7 @@ def test_a_file_is_only_read_by_the_hash_that_was_listed(offered, sha256):
 
 
 @pytest.mark.parametrize("offset", [-1, 2**63, 2**100])
-def test_an_offset_that_cannot_be(offered, offset):
+def test_an_offset_that_cannot_be_is_refused(offered, offset):
     sha256 = offered.entries("rv-1")[0].sha256
     with pytest.raises(NotFound):
         offered.piece("rv-1", sha256, offset)
@@ -90,6 +90,12 @@ def test_the_trees_beside_it_may_be_missing_and_the_tree_of_an_older_order_is_fo
 
     with pytest.raises(NotFound):
         offered.entries("rv-1")
+
+
+def test_an_offered_tree_that_has_gone_is_an_error_that_names_it(offered):
+    offered.offer("rv-9")
+    with pytest.raises(NotFound, match="`rv-9` is not there any more"):
+        offered.entries("rv-9")
 
 
 def test_a_tree_with_too_many_files_is_an_error(offered, monkeypatch):

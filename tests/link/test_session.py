@@ -49,6 +49,16 @@ async def test_calls_are_answered_and_take_effect_in_their_order(both):
     assert [str(number) for number in range(50)] == served.notes
 
 
+async def test_a_message_that_is_no_call_is_passed_on_and_a_beat_is_not(both):
+    asks, answers, _ = both
+    batches = [messages.Kept(number=number) for number in range(3)]
+    for message in (batches[0], messages.Beat(), *batches[1:]):
+        asks.session.send(message)
+
+    await until(lambda: len(answers.heard) >= 3, "three messages")
+    assert batches == answers.heard
+
+
 async def test_a_long_call_tells_its_progress_and_does_not_hold_up_others(both):
     asks, _, served = both
     said: list[str] = []
@@ -72,7 +82,7 @@ async def test_a_caller_that_stops_waiting_cancels_the_call_at_the_peer(both):
     await until(lambda: served.cancelled == ["x"], "the end of the call")
 
 
-async def test_a_bug_over_there_is_a_failure_that_shows_no_detail(both, caplog):
+async def test_a_bug_at_the_peer_is_a_failure_that_shows_no_detail(both, caplog):
     asks, _, _ = both
     with pytest.raises(Failure) as failed:
         await asks.session.ask("fail")
@@ -96,7 +106,7 @@ async def test_only_so_many_long_calls_run_at_once(both):
     assert session.MAX_LONG == len(await asyncio.gather(*calls[:-1]))
 
 
-async def test_everybody_who_waits_hears_of_the_loss_and_nothing_is_sent_after_it(both):
+async def test_each_waiting_call_fails_at_a_loss_and_nothing_is_sent_after_it(both):
     asks, answers, _ = both
     said: list[str] = []
     waiting = asyncio.create_task(asks.session.ask("wait", {"text": "x"}, said.append))
@@ -111,7 +121,7 @@ async def test_everybody_who_waits_hears_of_the_loss_and_nothing_is_sent_after_i
         asks.session.tell("note", {"text": "late"})
 
 
-async def test_an_idle_connection_stays_by_its_beats(both, monkeypatch):
+async def test_an_idle_connection_stays_open_because_of_its_beats(both, monkeypatch):
     monkeypatch.setattr(session, "BEAT_S", 0.02)
     asks, answers, _ = both
     received = asks.session._reader

@@ -128,7 +128,7 @@ def test_the_operator_allows_networks():
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 2**40])
-def test_a_port_is_a_port(port):
+def test_a_report_of_a_port_that_cannot_be_is_refused(port):
     with pytest.raises(Broken, match="not a port"):
         peer("10.0.0.2", port=port)
 

@@ -98,7 +98,7 @@ async def test_no_workspace_sees_or_deletes_another_ones_tokens(tokens):
     assert not tokens.verified(bearer)
 
 
-async def test_all_tokens_of_a_user_go_together(tokens):
+async def test_the_tokens_of_a_user_are_deleted_together(tokens):
     first, text = await create(tokens)
     second, second_text = await create(tokens)
     _, others = await create(tokens, user="grace")

@@ -116,7 +116,7 @@ async def test_old_rows_go(audit, clock):
     assert ["new"] == await targets(audit)
 
 
-async def test_a_flood_of_one_caller_pushes_out_no_other(audit, monkeypatch):
+async def test_a_flood_of_one_caller_pushes_out_no_row_of_another(audit, monkeypatch):
     monkeypatch.setattr(module, "MOST_OF_ONE", 3)
     await audit.add(entry(target="mine", token="ak-2"))
     await audit.add(entry(target="inside", by="container", token=""))

@@ -114,7 +114,7 @@ async def test_only_so_many_of_an_app_are_kept(keep, database):
     assert KEPT + 1 == count(database)
 
 
-async def test_a_damaged_row_and_odd_characters_spoil_no_other(keep, database):
+async def test_a_damaged_row_or_an_odd_character_hides_no_other_cold_start(keep, database):
     starts = await keep()
     starts.add(start(1))
     starts.add(start(2, why_fresh="half \ud800 of a character, \0 and 'quotes'"))

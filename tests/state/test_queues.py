@@ -39,7 +39,7 @@ async def waits(queues: Queues) -> None:
     await until(lambda: queues._values.waiting, "a caller that waits")
 
 
-async def test_first_in_first_out(queues):
+async def test_a_queue_returns_values_in_the_order_in_which_they_came(queues):
     await queues.put("q", numbers(0, 3))
     await queues.put("q", numbers(3, 5))
 

@@ -155,7 +155,7 @@ def test_a_file_that_a_power_cut_has_damaged_is_asked_for_again(tmp_path):
     virtually(story())
 
 
-async def test_a_closed_sweeper_sweeps_nothing_any_more():
+async def test_a_closed_sweeper_deletes_nothing():
     swept = sweeper.Sweeper(None, (), None, in_use=lambda: ())
     swept.soon()
     before = {task.get_name() for task in asyncio.all_tasks()}

@@ -74,7 +74,7 @@ async def test_a_rate_has_a_number_and_a_unit(tokens, rate):
         await tokens.create(MAIN, "", rate=rate)
 
 
-async def test_a_rate_and_an_expiry_reach_the_ingress(tokens, ingress, clock):
+async def test_the_ingress_gets_the_rate_and_the_expiry_of_a_token(tokens, ingress, clock):
     row, _ = await tokens.create(MAIN, "", rate="600/m", expires_s=HOUR_S)
     opened = ingress.valid[row.id]
 

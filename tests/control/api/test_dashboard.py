@@ -169,7 +169,7 @@ async def test_the_audit_log_says_who_logged_in(server):
     ]
 
 
-async def test_another_container_gains_nothing_by_a_token(server):
+async def test_a_container_other_than_the_dashboards_may_do_no_more_by_a_token(server):
     """With the key of its own environment, a container has few routes, whatever else it sends."""
     _, secret = await token_of(server, scopes=(Permission.ADMIN,), environments=())
     given = await code(server)
@@ -242,7 +242,7 @@ async def test_the_port_of_visitors_gets_no_link(server):
         assert 401 == (await client.post("/v1/dashboard")).status_code
 
 
-async def test_another_version_of_homeport_deploys_the_dashboard_anew(server, monkeypatch):
+async def test_another_version_of_homeport_deploys_the_dashboard_again(server, monkeypatch):
     own = dashboard.Dashboard(server.plane.deployer)
     await own.url()
     await own.url()

@@ -26,7 +26,7 @@ def outcome(answer: httpx.Response) -> str:
     return last["error"]["kind"] if last["event"] == "error" else last["event"]
 
 
-def test_a_deploy_and_its_stop(tmp_path):
+def test_an_app_is_deployed_and_stopped_over_the_api(tmp_path):
     async def story():
         async with Plane(tmp_path) as plane, client(plane, tmp_path) as http:
             deployed = await http.post("/v1/apps/shop/deploy", json={"manifest": GOOD})

@@ -125,7 +125,7 @@ async def test_a_place_that_no_page_told_is_refused(tmp_path, after):
     assert (400, "BadRequest") == kind(answer)
 
 
-async def test_containers_reach_these_routes_and_no_others(tmp_path):
+async def test_containers_may_use_the_routes_of_dicts_and_queues_and_no_others(tmp_path):
     plane = Plane(tmp_path, FakeNode(0.01))
     async with plane, api_of(plane, tmp_path) as server:
         transport = httpx.ASGITransport(Inside(server.api.inside(), plane.environments.by_key))

@@ -43,7 +43,7 @@ async def claimed(node: str, *containers: str) -> tuple[tuple[int, ...], list[st
 
 
 @pytest.mark.parametrize("node", [HERE, "a"])
-async def test_a_container_claims_for_itself_and_for_none_of_another_node(node):
+async def test_a_container_claims_attempts_for_itself_and_not_for_a_container_of_another_node(node):
     statuses, given = await claimed(node, "ta-here", "ta-a", "ta-b")
 
     assert [name for name, its in NODES.items() if its == node] == given

@@ -160,7 +160,7 @@ async def test_a_container_that_ended_ends_its_attempt(plane):
     assert b"ta-gone" in outcome.body
 
 
-async def test_retries_decide_about_another_attempt(plane):
+async def test_the_retries_of_a_function_decide_whether_there_is_another_attempt(plane):
     plane.retries[F] = "1.10.1000.10"  # one retry, after 10 ms
     call = await plane.spawn(1)
     await plane.rows.claim(call, 0, 0, "ta-gone")

@@ -107,7 +107,7 @@ PIP = Step(name="pip_install", args={"packages": ["flask"]}, where="a.py:3")
         ),
     ],
 )
-def test_settings_that_differ(before, after, wanted):
+def test_settings_that_differ_are_listed(before, after, wanted):
     changes = difference.settings(manifest(before), manifest(after), images=True)
 
     assert wanted == [(change.setting, change.before, change.after) for change in changes]

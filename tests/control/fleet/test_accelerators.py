@@ -74,7 +74,7 @@ def test_a_wish_means_the_model_that_it_names(wish, key):
         ("any", []),
     ],
 )
-def test_nothing_else_will_do(wish, there):
+def test_a_model_that_was_not_asked_for_is_never_chosen(wish, there):
     assert accelerators.choose([wish], devices(*there)) is None
 
 

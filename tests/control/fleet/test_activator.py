@@ -126,7 +126,7 @@ async def test_a_developer_on_this_machine_reads_why_a_start_failed_on_one_line(
 @pytest.mark.parametrize(
     ("ephemeral", "words"), [(True, "0a-1"), (False, "0a-1 here"), (False, "0a-1"), (True, "")]
 )
-async def test_nobody_else_is_told_and_the_reason_is_in_the_log_once_a_second(
+async def test_a_visitor_from_elsewhere_reads_no_reason_and_the_log_has_it_once_a_second(
     house, ephemeral, words
 ):
     pool = house.add(ephemeral=ephemeral)
@@ -186,7 +186,7 @@ async def test_the_ingress_learns_another_spelling_of_a_pool(house):
 
 
 @pytest.mark.parametrize("line", ["fetch x", "park ", "park a/b", "park", ""])
-async def test_nonsense_is_refused_and_harms_nobody(house, line):
+async def test_a_line_that_is_no_command_is_refused_and_harms_nobody(house, line):
     make_ready(house.add())
     answer = await house.ask(line)
 

@@ -15,7 +15,7 @@ from tests.orders import order
 from tests.waiting import virtually
 
 
-def test_a_container_whose_end_nobody_told_of_is_replaced():
+def test_a_container_whose_end_was_not_reported_is_replaced():
     async def story():
         async with House(min_containers=1) as house:
             await asyncio.sleep(1)
@@ -46,7 +46,7 @@ def test_a_container_that_the_node_ends_gently_is_replaced_and_gets_nobody_new()
     virtually(story())
 
 
-def test_a_container_that_became_ready_without_a_word_gets_its_visitor():
+def test_a_container_whose_ready_event_was_lost_gets_its_visitor():
     async def story():
         async with House() as house:
             visit = house.visits(1, 0.1)

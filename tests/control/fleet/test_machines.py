@@ -68,7 +68,7 @@ async def test_the_port_is_open_again_after_a_restart_and_the_machines_are_known
         await again_nodes.close()
 
 
-async def test_there_is_one_port_for_all(machines):
+async def test_all_machines_connect_at_one_port(machines):
     _, listens = await machines.token(ANY)
     assert listens == (await machines.token(listens))[1] == (await machines.token(None))[1]
     with pytest.raises(BadRequest, match="already"):

@@ -132,7 +132,7 @@ async def test_an_unknown_tunnel_is_not_found(known, monkeypatch):
         await known.close(MAIN, "f" * 20)
 
 
-async def test_there_can_only_be_so_many(known, ingress, monkeypatch):
+async def test_the_number_of_tunnels_is_bounded(known, ingress, monkeypatch):
     monkeypatch.setattr(tunnels, "MAX_TUNNELS", 2)
     three = [opened(number) for number in range(3)]
     known.changed(container(*three))

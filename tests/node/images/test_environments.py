@@ -126,7 +126,7 @@ async def test_a_package_that_is_not_there_is_named_with_its_place(house):
     assert [] == house.half()
 
 
-async def test_two_python_versions_live_side_by_side(house, other_python):
+async def test_images_of_two_python_versions_do_not_disturb_each_other(house, other_python):
     older = Image(steps=(Step(name="debian_slim", args={"python_version": other_python}), SIX))
     code = "import platform, six; print(platform.python_version())"
 

@@ -101,5 +101,5 @@ def test_a_layer_depends_on_whose_secrets_its_step_has_seen():
         ([], "it said nothing"),
     ],
 )
-def test_uvs_message_in_one_line(lines, told):
+def test_the_message_of_uv_is_shown_on_one_line(lines, told):
     assert told == in_one_line(lines)

@@ -115,7 +115,7 @@ def test_an_answer_that_has_begun_is_cut_when_the_time_is_up(program):
     assert heard.endswith(b"begun")
 
 
-def test_no_more_inside_than_slots(program):
+def test_a_relay_lets_in_no_more_requests_than_there_are_slots(program):
     runner = program(max_inputs=1, timeout_s=20.0)
     first = connect(runner, b"GET /begun HTTP/1.1\r\n\r\n")
     assert first.recv(100)

@@ -81,7 +81,7 @@ def test_a_server_under_its_earlier_name_takes_the_earlier_keywords():
     assert ("us",) == declared(servers).region
 
 
-def test_the_settings_of_a_server_reach_the_manifest():
+def test_the_settings_of_a_server_class_are_in_the_manifest():
     apps = app()
     decorate = apps.server(
         name="Other", unauthenticated=True, max_concurrency=4, exit_grace_period=5, min_containers=2

@@ -64,7 +64,7 @@ async def test_a_dockerfile_is_carried_out(house, base):
     assert "WHO" not in built.environ
 
 
-async def test_lines_of_a_dockerfile_go_on_with_an_image(house, base):
+async def test_lines_of_a_dockerfile_continue_an_image(house, base):
     built = await house.make(
         base, step("dockerfile_commands", commands=["ENV X=1", "RUN echo $X > /x", "WORKDIR /w"])
     )
