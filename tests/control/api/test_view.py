@@ -9,7 +9,7 @@ from homeport.contract.api.apps import AppState
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import WebKind, WebMethod
-from homeport.contract.scope import MAIN
+from homeport.contract.scope import MAIN, Scope
 from homeport.control.api.view import View
 from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest
@@ -86,8 +86,11 @@ def test_each_apps_containers_are_its_own(tmp_path):
             assert {"f", "g"} == {container.function for container in one.containers}
             assert [1, 1] == [endpoint.containers for endpoint in one.endpoints]
             assert ["two"] == [container.app for container in two.containers]
-            assert len(view.containers()) == len(one.containers) + len(two.containers)
-            assert {"here"} == {container.node for container in view.containers()}
+            every = await view.containers_of(MAIN)
+            assert len(every) == len(one.containers) + len(two.containers)
+            assert {"here"} == {container.node for container in every}
+            assert one.containers == view.containers(Owner.app(MAIN, "one"))
+            assert () == await view.containers_of(Scope("main", "other"))
 
     virtually(story())
 
@@ -181,7 +184,7 @@ def test_a_line_belongs_to_whoever_has_its_container_or_its_function(tmp_path):
                 told = LogLine(**{"at": 0.0, "app": "shop", "function": "f", "text": "", **line})
                 return [owner for owner in owners if view.is_owners(owner, told)]
 
-            for container in view.containers():
+            for container in await view.containers_of(MAIN):
                 owner = (
                     Owner.app(MAIN, "shop")
                     if container.function == "f"

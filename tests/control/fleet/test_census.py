@@ -24,7 +24,7 @@ async def every():
 
 async def test_each_node_has_what_its_containers_do_not_ask_for(every):
     await every.start("b", order("ta-1", memory_mib=(300, None), cpu=(1.5, None)), {})
-    other, own = census.of(every)
+    other, own = await census.of(every)
 
     assert ("here", 0, 10, 4, 1000) == (
         own.name,
@@ -44,12 +44,12 @@ async def test_each_node_has_what_its_containers_do_not_ask_for(every):
 
 
 async def test_the_state_of_a_node_says_whether_it_gets_containers(every):
-    assert ["ready", "ready"] == [numbers.state for numbers in census.of(every)]
+    assert ["ready", "ready"] == [numbers.state for numbers in await census.of(every)]
     await every.drain("b", on=True)
-    assert ["drained", "ready"] == [numbers.state for numbers in census.of(every)]
+    assert ["drained", "ready"] == [numbers.state for numbers in await census.of(every)]
     every.mirrors["b"].give_up()
 
-    assert ["gone", "ready"] == [numbers.state for numbers in census.of(every)]
+    assert ["gone", "ready"] == [numbers.state for numbers in await census.of(every)]
     assert [] == every.gone()
 
 

@@ -13,10 +13,11 @@ from homeport.contract import codec, frames
 from homeport.contract.api import events
 from homeport.contract.api.answers import Fault, Refusal
 from homeport.contract.errors import Failure, NotFound, TooMany
+from homeport.control.api import pieces
+from homeport.control.turns import in_turns
 
 LINES = "application/x-ndjson"
-#: Made once: `json.dumps` makes one each time if it is given options.
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+CHUNK_BYTES = 256 * 1024  # of a long answer
 NOTHING = Response(status_code=204)  # for all that answer nothing
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,34 @@ log = logging.getLogger(__name__)
 
 def json_of(value: Any, status: int = 200) -> Response:
     """Answer with a value of the contract."""
-    text = _JSON.encode(codec.encode(value)).encode()
+    text = pieces.JSON.encode(codec.encode(value)).encode()
     return Response(text, status_code=status, media_type="application/json")
+
+
+async def long_json_of(value: Any) -> Response:
+    """Answer with a value that may have a hundred thousand parts; others on the event loop have their turn meanwhile."""
+    chunks = _chunks(value)
+    first = await anext(chunks)
+    if len(first) < CHUNK_BYTES:
+        return Response(first, media_type="application/json")
+
+    async def every() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return StreamingResponse(every(), media_type="application/json")
+
+
+async def _chunks(value: Any) -> AsyncIterator[bytes]:
+    """Yield the JSON of a value, in chunks of at least `CHUNK_BYTES` but for the last; all of it at once would be copied at once."""
+    chunk = bytearray()
+    async for piece in in_turns(pieces.of(value)):
+        chunk += piece.encode()
+        if len(chunk) >= CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
 
 
 def lines_of(stream: AsyncIterator[Any]) -> Response:

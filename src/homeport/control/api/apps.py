@@ -90,7 +90,7 @@ class Apps:
     async def stop(self, scope: Scope, name: str, caller: Caller) -> Stopped:
         """Stop an app, and every session of that name."""
         if not self._deployer.knows(scope, name):
-            await self._view.app(scope, name)  # raises `NotFound` with the existing names
+            await self._view.check(scope, name)
         at = await self._deploys.begin(scope, name, "stop", by=caller.by, user=caller.name)
         try:
             count = await self._deployer.stop_app(scope, name)
@@ -104,6 +104,6 @@ class Apps:
     @route("GET", "/v1/apps/{name}/cold-starts")
     async def cold_starts(self, scope: Scope, name: str, query: ColdStartQuery) -> ColdStartList:
         """List how an app's containers started."""
-        await self._view.app(scope, name)
+        await self._view.check(scope, name)
         starts = await self._cold_starts.last(scope, name, query.tail, query.function)
         return ColdStartList(cold_starts=tuple(map(cold_start, starts)))

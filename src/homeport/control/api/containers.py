@@ -20,7 +20,7 @@ class Containers:
     @route("GET", "/v1/containers")
     async def every(self, scope: Scope) -> ContainerList:
         """List the containers."""
-        return ContainerList(containers=self._view.containers(scope=scope))
+        return ContainerList(containers=await self._view.containers_of(scope))
 
     @route("POST", "/v1/containers/{id}/stop")
     async def stop(self, scope: Scope, id: str) -> Nothing:  # noqa: A002 - the path's

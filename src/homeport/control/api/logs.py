@@ -25,7 +25,7 @@ class Logs:
         self, scope: Scope, name: str, query: LogQuery
     ) -> AsyncIterator[LogLine | bytes]:
         """Read the lines that an app's containers have printed, the oldest first."""
-        await self._view.app(scope, name)  # an unknown app is an error, not an empty log
+        await self._view.check(scope, name)  # an unknown app is an error, not an empty log
         only = {
             key: value
             for key in ("function", "container", "request")

@@ -131,7 +131,7 @@ async def answer(route: Described, handler: Callable[..., Any], request: Request
     await record.end(OK)
     if isinstance(value, Response):
         return value
-    return answers.NOTHING if value is None else answers.json_of(value)
+    return answers.NOTHING if value is None else await answers.long_json_of(value)
 
 
 def _record(route: Described, request: Request) -> Record:

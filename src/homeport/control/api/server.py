@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.responses import PlainTextResponse
 
@@ -25,7 +25,7 @@ class Server:
         self,
         view: View,
         *,
-        nodes: Callable[[], Sequence[NodeNumbers]],
+        nodes: Callable[[], Awaitable[Sequence[NodeNumbers]]],
         alone: Callable[[], bool],
         keep: Callable[[], None],
         shutdown: Callable[[], None],
@@ -49,7 +49,7 @@ class Server:
                 hint="ask the API, with a token of the scope `read`",
             )
         apps = (await self._view.seen(caller.sees)).apps
-        nodes = self._nodes() if caller.is_of_server else ()
+        nodes = await self._nodes() if caller.is_of_server else ()
         return await asyncio.to_thread(_metrics, apps, nodes)
 
     @route("GET", "/v1/status")

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 
 from homeport.contract.api import coldstarts, deploys
@@ -31,6 +31,7 @@ from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.fleet.nodes import OWN
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Totals
+from homeport.control.turns import in_turns
 from homeport.state import urls
 from homeport.state.coldstarts import ColdStart
 from homeport.state.rows import AppRow
@@ -117,29 +118,61 @@ class View:
 
         If the database cannot be read, live apps are listed all the same, and the others as they were last read.
         """
+        await self._read()
+        live = [app for app in self._live.all() if sees(app.scope)]
+        stopped = [(scope, row) for scope, row in self._stopped(live) if sees(scope)]
+        containers = await self._by_owner()
+        apps = [
+            self._live_app(app, containers.get(app.owner, ()))
+            async for app in in_turns(live)
+            if self._live.get(app.owner) is not None  # it may have been stopped meanwhile
+        ]
+        return AppList(apps=(*apps, *(self._stopped_app(*row) for row in stopped)))
+
+    def _stopped(self, live: Iterable[LiveApp]) -> list[tuple[Scope, AppRow]]:
+        """Return the rows of the apps that are not live."""
+        deployed = {app.owner for app in live}
+        return [
+            (scope, row) for scope, row in self._rows if Owner.app(scope, row.name) not in deployed
+        ]
+
+    async def app(self, scope: Scope, name: str) -> AppStatus:
+        """Return one app; a deployed one before a session of the same name. `NotFound` otherwise."""
+        live, stopped = await self._named(scope, name)
+        apps = []
+        for app in live:
+            statuses = [
+                _container(container) async for container in in_turns(self._owned(app.owner))
+            ]
+            apps.append(self._live_app(app, _newest_first(statuses)))
+        apps += [self._stopped_app(*row) for row in stopped]
+        return min(apps, key=lambda app: ORDER.index(app.state))
+
+    async def check(self, scope: Scope, name: str) -> None:
+        """Raise `NotFound`, with the existing names, if there is no such app."""
+        await self._named(scope, name)
+
+    async def _named(
+        self, scope: Scope, name: str
+    ) -> tuple[list[LiveApp], list[tuple[Scope, AppRow]]]:
+        """Return the live apps of this name, and the row if it is not live; `NotFound` if there is neither."""
+        await self._read()
+        live = self._live.of(scope)
+        rows = [(of, row) for of, row in self._stopped(live) if of == scope]
+        serving = [app for app in live if app.name == name]
+        stopped = [(of, row) for of, row in rows if row.name == name]
+        if not (serving or stopped):
+            names = (*(app.name for app in live), *(row.name for _, row in rows))
+            existing = ", ".join(f"`{other}`" for other in names) or "none"
+            raise NotFound(missing(scope, name), hint=f"there is {existing}")
+        return serving, stopped
+
+    async def _read(self) -> None:
+        """Read the apps' rows; if the database cannot be read, keep those that were read last."""
         try:
             self._rows, self._trouble = await self._store.apps(), ""
         except StorageError as error:
             self._trouble = error.message
-        live = [app for app in self._live.all() if sees(app.scope)]
-        deployed = {app.owner for app in live}
-        stopped = [
-            self._stopped_app(owner, row)
-            for scope, row in self._rows
-            if sees(scope) and (owner := Owner.app(scope, row.name)) not in deployed
-        ]
-        containers = self._by_owner()
-        apps = [self._live_app(app, containers.get(app.owner, ())) for app in live]
-        return AppList(apps=(*apps, *stopped))
-
-    async def app(self, scope: Scope, name: str) -> AppStatus:
-        """Return one app; a deployed one before a session of the same name. `NotFound` otherwise."""
-        apps = (await self.apps(scope)).apps
-        matching = [app for app in apps if app.name == name]
-        if not matching:
-            existing = ", ".join(f"`{app.name}`" for app in apps) or "none"
-            raise NotFound(missing(scope, name), hint=f"there is {existing}")
-        return min(matching, key=lambda app: ORDER.index(app.state))
 
     async def history(self, scope: Scope, name: str) -> History:
         """Return an app's versions, the newest first."""
@@ -192,29 +225,36 @@ class View:
             for live in app.endpoints.values()
         )
 
-    def containers(
-        self, owner: Owner | None = None, *, scope: Scope | None = None
-    ) -> tuple[ContainerStatus, ...]:
-        """Return every container, or those of one owner or environment, the newest first."""
-        statuses = []
-        for container in self._nodes.containers():
-            if scope is not None and container.order.within != scope:
-                continue
-            pool = self._pools.of_container(container.id)
-            if owner is not None and (pool is None or pool.owner != owner):
-                continue
-            statuses.append(_container(container))
-        return tuple(sorted(statuses, key=lambda container: -container.started_at))
+    def containers(self, owner: Owner) -> tuple[ContainerStatus, ...]:
+        """Return the containers of one owner, the newest first."""
+        return _newest_first(map(_container, self._owned(owner)))
 
-    def _by_owner(self) -> dict[Owner, tuple[ContainerStatus, ...]]:
+    def _owned(self, owner: Owner) -> list[Container]:
+        members = (member for pool in self._pools if pool.owner == owner for member in pool.members)
+        return [
+            mirror.containers[member]
+            for member in members
+            if (mirror := self._nodes.of(member)) is not None and member in mirror.containers
+        ]
+
+    async def containers_of(self, scope: Scope) -> tuple[ContainerStatus, ...]:
+        """Return every container of an environment, the newest first."""
+        return _newest_first(
+            [
+                _container(container)
+                async for container in in_turns(self._nodes.containers())
+                if container.order.within == scope
+            ]
+        )
+
+    async def _by_owner(self) -> dict[Owner, tuple[ContainerStatus, ...]]:
         """Return the containers of each owner: for a list of all apps, that is one look at them."""
         by_owner: dict[Owner, list[ContainerStatus]] = {}
-        for container in self._nodes.containers():
+        async for container in in_turns(self._nodes.containers()):
             if (pool := self._pools.of_container(container.id)) is not None:
                 by_owner.setdefault(pool.owner, []).append(_container(container))
         return {
-            owner: tuple(sorted(containers_of_owner, key=lambda container: -container.started_at))
-            for owner, containers_of_owner in by_owner.items()
+            owner: _newest_first(statuses) async for owner, statuses in in_turns(by_owner.items())
         }
 
     async def images(self) -> tuple[Environment, ...]:
@@ -277,7 +317,8 @@ class View:
             for numbers in [_numbers(self._pools.totals(pool))]
         )
 
-    def _stopped_app(self, owner: Owner, row: AppRow) -> AppStatus:
+    def _stopped_app(self, scope: Scope, row: AppRow) -> AppStatus:
+        owner = Owner.app(scope, row.name)
         stopped = row.stopped_at is not None
         return AppStatus(
             name=row.name,
@@ -333,6 +374,10 @@ def _container(container: Container) -> ContainerStatus:
         node=container.node,
         gpus=container.order.devices,
     )
+
+
+def _newest_first(statuses: Iterable[ContainerStatus]) -> tuple[ContainerStatus, ...]:
+    return tuple(sorted(statuses, key=lambda container: -container.started_at))
 
 
 def missing(scope: Scope, name: str) -> str:

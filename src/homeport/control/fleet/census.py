@@ -1,9 +1,10 @@
-"""PURE: counts what each node has, what of it is free, and how it answers; for `/metrics`."""
+"""Counts what each node has, what of it is free, and how it answers; for `/metrics`."""
 
 from homeport.contract.dataclass import dataclass
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.mirror import Mirror
 from homeport.control.fleet.nodes import Nodes
+from homeport.control.turns import in_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +21,10 @@ class NodeNumbers:
     round_trip_s: float | None = None
 
 
-def of(nodes: Nodes) -> tuple[NodeNumbers, ...]:
+async def of(nodes: Nodes) -> tuple[NodeNumbers, ...]:
     """Return the numbers of every node, by name."""
-    return tuple(_numbers(nodes.mirrors[name]) for name in sorted(nodes.mirrors))
+    mirrors = sorted(nodes.mirrors.values(), key=lambda mirror: mirror.name)
+    return tuple([_numbers(mirror) async for mirror in in_turns(mirrors)])
 
 
 def _numbers(mirror: Mirror) -> NodeNumbers:

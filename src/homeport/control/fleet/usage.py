@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from homeport.contract.capacity import Usage
 from homeport.contract.container import Container
@@ -10,6 +10,7 @@ from homeport.contract.scope import Scope
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
+from homeport.control.turns import in_turns
 from homeport.state.usage import Sample
 from homeport.supervised import Tasks, supervised
 
@@ -69,7 +70,7 @@ class Sampler:
         if not 0 < span_s < 2 * EVERY_S:  # the first one after a pause, or the clock was set
             span_s = EVERY_S
         self._looked_at = now
-        samples = self._samples(containers, used, now - span_s)
+        samples = await self._samples(containers, used, now - span_s)
         if samples:
             await asyncio.to_thread(self._keep, now, span_s, samples)
         if any(sample.failed_starts for of_one in samples.values() for sample in of_one):
@@ -81,11 +82,11 @@ class Sampler:
             await asyncio.sleep(EVERY_S)
             await self.look()
 
-    def _samples(
+    async def _samples(
         self, containers: Sequence[Container], used: Mapping[str, Usage], since: float
     ) -> dict[Scope, list[Sample]]:
         counts: dict[_Whose, list[float]] = {}  # containers, both starts, seconds, both memories
-        for container in containers:
+        async for container in in_turns(containers):
             order = container.order
             row = counts.setdefault((order.within, order.pool.app, order.pool.function), [0] * 6)
             row[0] += 1
@@ -96,12 +97,12 @@ class Sampler:
                 row[4] += usage.memory_mib
                 row[5] += usage.gpu_memory_mib
         self._cpu_s = {name: usage.cpu_s for name, usage in used.items()}
-        for name, cold, failed in self._new_starts():
+        async for name, cold, failed in self._new_starts():
             row = counts.setdefault(name, [0] * 6)
             row[1] += cold
             row[2] += failed
         samples: dict[Scope, list[Sample]] = {}
-        for (scope, app, function), row in counts.items():
+        async for (scope, app, function), row in in_turns(counts.items()):
             sample = Sample(
                 app=app,
                 function=function,
@@ -115,10 +116,10 @@ class Sampler:
             samples.setdefault(scope, []).append(sample)
         return samples
 
-    def _new_starts(self) -> Iterator[tuple[_Whose, int, int]]:
+    async def _new_starts(self) -> AsyncIterator[tuple[_Whose, int, int]]:
         """Yield how many containers have become ready, and how many have not, since the last look."""
         before, self._starts = self._starts, {}
-        for pool in self._pools:
+        async for pool in in_turns([*self._pools]):
             starts = self._starts[pool.key] = pool.cold_starts, pool.failed_starts
             cold, failed = (
                 a - b for a, b in zip(starts, before.get(pool.key, (0, 0)), strict=True)
