@@ -5,6 +5,8 @@ COVERED = {
     "ingress/elsewhere": "ingress/test_peer.py",
     "ingress/peers": "ingress/test_peer.py",
     "state/marks": "state/test_requests.py",
+    "ingress/entered": "ingress/test_entering.py",
+    "ingress/inward": "ingress/test_entering.py",
     "ingress/leaving": "ingress/test_nodes.py",
     "ingress/outward": "ingress/test_nodes.py",
     "cli/node": "journeys/test_nodes.py",

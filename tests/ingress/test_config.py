@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from homeport.contract.traffic import Peer
-from homeport.ingress import config, process
+from homeport.ingress import config, entered, process
 from homeport.ingress.config import Config, Server
 from homeport.ingress.elsewhere import Elsewhere
 from homeport.ingress.supervisor import FILES
@@ -52,6 +52,15 @@ CASES = {
             )
         },
     },
+    "entered": {
+        "requests_per_s": 200,
+        "per_source": 1000,
+        "secure": 6,
+        "https_port": 443,
+        "trusted_proxies": ("10.0.0.0/8",),
+        "peers": PEERS,
+        "entered": True,
+    },
     "busy": {
         "requests_per_s": 0,
         "servers": {
@@ -93,6 +102,8 @@ def render(
         "backends": {"b": 2, "u": 1},
         **CASES[name],
     }
+    if told.pop("entered", False):
+        told["visitors"] = entered.sockets(directory, tls=True)
     if told["peers"]:
         told["nodes"] = nodes
     if told.get("secure") is not None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
 
 import pytest
 
 from homeport.contract.errors import Failure, Unauthorized
+from homeport.contract.traffic import Public
 from homeport.link import authority, frames, identity, listener, messages
 from homeport.link.authority import Authority
 from homeport.link.identity import Identity
@@ -161,6 +163,24 @@ async def test_a_node_may_ask_for_a_certificate_with_another_name_only_with_a_to
 
 
 # who may connect
+
+
+@pytest.mark.parametrize(
+    ("public", "said"),
+    [
+        (None, (0, 0, "")),
+        (Public(host="0.0.0.0", http=80, https=443), (80, 443, "0.0.0.0")),
+        (Public(host="10.0.0.1", http=8000), (8000, 0, "")),  # that address is not the node's
+    ],
+)
+async def test_a_node_hears_where_visitors_come_in(cluster, joined, public, said):
+    cluster.listener._welcome = functools.partial(Welcome, **listener.visitors(public))
+    peer = await connected(cluster, joined)
+    await peer.hear(Greeting)
+    peer.say(HELLO)
+    welcome = await peer.hear(Welcome)
+
+    assert said == (welcome.http, welcome.https, welcome.visitors)
 
 
 async def test_a_node_is_welcome_under_the_name_in_its_certificate(cluster, joined):

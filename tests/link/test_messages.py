@@ -25,7 +25,7 @@ ALL = [
     messages.Join(version=1, name="a", token="t", csr="pem"),
     messages.Joined(certificate="pem"),
     messages.Hello(version=1, run="r", host="h", homeport="1"),
-    messages.Welcome(name="a"),
+    messages.Welcome(name="a", http=80, https=443, visitors="::"),
     messages.Refused(reason="no", final=True),
     messages.Call(number=1, name="mark", given={"x": [1]}),
     messages.Cancel(number=1),

@@ -114,13 +114,14 @@ async def _list(settings: Settings, *, json: bool) -> None:
             "?" if node.memory_mib is None else f"{node.memory_mib} MiB",
             "?" if node.free_mib is None else f"{node.free_mib} MiB",
             "" if node.round_trip_ms is None else f"{node.round_trip_ms:g} ms",
+            ", ".join(map(str, node.entrance)),
             node.version,
             labels.written(node.labels),
         )
         for node in nodes
     ]
     columns = (
-        "Node", "State", "Containers", "Cores", "Memory", "Free disk", "Round trip", "homeport", "Labels",
+        "Node", "State", "Containers", "Cores", "Memory", "Free disk", "Round trip", "Entrance", "homeport", "Labels",
     )  # fmt: skip
     output.show_table(columns, table, empty="no other machine has joined: `homeport node token`")
 

@@ -143,7 +143,9 @@ Delegate=yes
 OOMPolicy=continue
 LimitNOFILE=262144
 TasksMax=infinity
-{_rights(service)}UMask=0077
+# Ports 80 and 443 without root; on a node, for visitors who come in there.
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+UMask=0077
 ProtectSystem=full
 ProtectHome=yes
 
@@ -158,12 +160,6 @@ def _head(service: Service) -> str:
         return "Description=homeport: Python functions as web endpoints\nAfter=network.target postgresql.service"
     joined = service.home / "cluster/joined.json"
     return f"Description=homeport: a node of another machine\nAfter=network.target\nConditionPathExists={joined}"
-
-
-def _rights(service: Service) -> str:
-    if service.is_node:
-        return ""
-    return "# Ports 80 and 443 without root.\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"
 
 
 def config(service: Service) -> str:

@@ -54,6 +54,15 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Public:
+    """Where visitors come in at a machine."""
+
+    host: str  # the address to listen at
+    http: int  # the ports
+    https: int = 0  # 0: there is no TLS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A URL, or the address of a function's calls, and the pool behind it, as the ingress needs to know it.
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from homeport.contract.container import Container
 from homeport.contract.dataclass import dataclass
 from homeport.contract.roles import Ingress
+from homeport.contract.traffic import Public
 from homeport.control.calls.dispatcher import Dispatcher
 from homeport.control.calls.scheduler import Scheduler
 from homeport.control.calls.spawned import Spawned
@@ -203,6 +204,12 @@ async def _open_machines(
         is_local = settings.domain.endswith("localhost")
         return with_port(settings, ingress).url_port if is_local else 0
 
+    def public() -> Public | None:
+        """Return where visitors from elsewhere come in; None if only this machine does."""
+        if settings.on_loopback:
+            return None
+        return Public(host=settings.host, http=ingress.http_port, https=ingress.https_port)
+
     machines = Machines(
         settings.home,
         nodes,
@@ -211,6 +218,7 @@ async def _open_machines(
         settings.node_networks,
         shared_volumes=shared,
         urls=url_port,
+        public=public,
     )
     await machines.open()
     opened.push_async_callback(machines.close)

@@ -9,14 +9,15 @@ Each container has a backend of its own from a supply, so that no connection can
 has ended, which the control plane hears some milliseconds later, a request has come to nobody: the frontend `gone` answers it, and
 the ingress sends it elsewhere (`elsewhere.GONE`).
 
-What leaves the machine is in `leaving`.
+What leaves the machine is in `leaving`, and visitors who come in here are in `entering`.
 """
 
 from collections.abc import Mapping
 from dataclasses import field
 
 from homeport.contract.dataclass import dataclass
-from homeport.ingress import elsewhere, leaving
+from homeport.ingress import elsewhere, entering, leaving
+from homeport.ingress.entering import Entering
 from homeport.ingress.leaving import Leaving
 
 LINK = "cluster"  # in HAProxy's working directory: the home's directory of that name
@@ -47,11 +48,13 @@ class Arriving:
     leaving: Leaving | None = (
         None  # None: the control plane has no port for this machine's containers
     )
+    entering: Entering | None = None  # None: no visitor comes in here
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """The descriptors that the process needs."""
-        return (self.listener, *(self.leaving.descriptors if self.leaving is not None else ()))
+        parts = (part for part in (self.leaving, self.entering) if part is not None)
+        return (self.listener, *(number for part in parts for number in part.descriptors))
 
 
 def words(address: str) -> tuple[str, ...]:
@@ -67,6 +70,7 @@ def render(arriving: Arriving) -> str:
             *_peer(arriving),
             *_gone(arriving.again),
             *([] if arriving.leaving is None else leaving.render(arriving.leaving)),
+            *([] if arriving.entering is None else entering.render(arriving.entering)),
             "",
         ]
     )
@@ -75,7 +79,8 @@ def render(arriving: Arriving) -> str:
 def _global(arriving: Arriving) -> list[str]:
     return [
         "global",
-        f"  maxconn {3 * arriving.most}",
+        # A visitor's connection passes a Unix socket of this process.
+        f"  maxconn {(3 if arriving.entering is None else 5) * arriving.most}",
         "  no strict-limits",
         f"  stats socket unix@{arriving.control} mode 600 level admin",
         "  stats timeout 1h",

@@ -10,7 +10,7 @@ from dataclasses import field
 from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import MISSING
 from homeport.contract.traffic import BY_PORT, Peer
-from homeport.ingress import elsewhere, guards, inside, nodes, remote, rules, secure
+from homeport.ingress import elsewhere, entered, guards, inside, nodes, remote, rules, secure
 from homeport.ingress.elsewhere import Elsewhere
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
@@ -126,6 +126,7 @@ class Config:
     nodes: int | None = None  # of the port for containers of other machines; None: there is none
     nodes_calls: str = ""  # the socket to which that port leads their calls
     urls_socket: str = ""  # and their requests to URLs: where `urls` listens
+    visitors: Mapping[str, str] = field(default_factory=dict)  # as in `entered.sockets`
     requests_per_s: int  # 0: no limit
     per_source: int  # requests at once from one address; 0: no limit
     max_connections: int  # of visitors
@@ -194,6 +195,7 @@ def render(config: Config) -> str:
 def _global(config: Config) -> list[str]:
     # Each of their connections continues by a Unix socket of this process.
     of_nodes = 0 if config.nodes is None else config.max_connections // CALLS_SHARE
+    of_nodes += config.max_connections if config.visitors else 0
     return [
         "global",
         # A request that enters again has a second connection; without room for it, both would wait forever.
@@ -288,6 +290,7 @@ def _frontend(config: Config) -> list[str]:
             if config.secure is None
             else [f"  bind fd@{config.secure},fd@{config.urls} tcp-ut {VANISHED_S}s {secure.BIND}"]
         ),
+        *entered.binds(config.visitors, secure.BIND),
         f"  maxconn {config.max_connections}",
         *([] if config.secure is None else secure.patience()),
         "  option clitcpka",
@@ -298,6 +301,7 @@ def _frontend(config: Config) -> list[str]:
             per_source=config.per_source,
             trusted_proxies=config.trusted_proxies,
             containers=0 if config.secure is None else config.max_connections // CALLS_SHARE,
+            has_entered=bool(config.visitors),
         ),
         *_log(config, "visit"),
         UNIQUE,
@@ -317,6 +321,7 @@ def _frontend(config: Config) -> list[str]:
             tls=None if config.secure is None else config.https_port,
             preflights=config.preflights,
             traced=config.traced,
+            has_entered=bool(config.visitors),
         ),
     ]
 
@@ -405,4 +410,6 @@ def _nodes(config: Config) -> list[str]:
         urls=config.urls_socket,
         nodes=config.peers,
         most=config.max_connections // CALLS_SHARE,
+        visitors=config.visitors,
+        most_visitors=config.max_connections,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.rates import Rate
 from homeport.contract.traffic import Endpoint, Pass, PoolKey, RequestRecord, Split
-from homeport.ingress import config, guards, process
+from homeport.ingress import config, entered, guards, process
 from homeport.ingress.certificates import Certificates
 from homeport.ingress.maps import Maps
 from homeport.ingress.peers import Peers
@@ -44,6 +44,7 @@ class HAProxy(Peers, Tls):
         picture = Picture(maps)
         self._certificates = Certificates(settings.certificates_dir, maps)
         self._secure = settings.tls != "off"
+        self._is_public = not settings.on_loopback
         supervisor = Supervisor(
             settings,
             maps,
@@ -319,6 +320,7 @@ class HAProxy(Peers, Tls):
             nodes=self._ports.of_nodes if self._admits else None,
             nodes_calls=str(settings.socket_dir / "nodes.sock"),
             urls_socket=str(settings.urls_socket),
+            visitors=self._visitors(),
             requests_per_s=settings.requests_per_s,
             per_source=of_one_source(settings),
             max_connections=process.max_connections(),
@@ -337,6 +339,12 @@ class HAProxy(Peers, Tls):
             servers={p.backend: tuple(p.servers.values()) for p in self._picture.pools.values()},
             peers=self._picture.peers,
         )
+
+    def _visitors(self) -> dict[str, str]:
+        """Return the sockets for visitors who come in at other machines; none if visitors come from this one alone."""
+        if not (self._admits and self._is_public):
+            return {}
+        return entered.sockets(str(self._settings.socket_dir), tls=self._secure)
 
     def _process_begun(self, control: Path) -> None:
         """Another process answers; those before it retire."""

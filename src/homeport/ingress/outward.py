@@ -7,6 +7,7 @@ kept in a file, so that the next agent's HAProxy leads there before the agent is
 import contextlib
 import logging
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from homeport.contract.dataclass import dataclass
@@ -43,6 +44,7 @@ class Outward:
         self._file = Path()
         self._is_shown = False
         self.to: To | None = None
+        self.covered: Callable[[int], bool] = lambda _port: False  # visitors come in at a port
 
     def read(self, file: Path) -> None:
         """Lead where an earlier agent's sockets led, by its file."""
@@ -68,8 +70,7 @@ class Outward:
     def turn(self, to: To, undo: Undo) -> None:
         """Lead somewhere else; the next process of HAProxy does."""
         undo.push(setattr, self, "to", self.to)
-        if self.to is None or to.urls != self.to.urls:
-            self._listen(to.urls)
+        self._listen(to.urls)
         self.to = to
 
     def show(self) -> None:
@@ -111,7 +112,8 @@ class Outward:
         self._let_go()
 
     def _listen(self, port: int) -> None:
-        """Listen at the port of URLs on loopback, unless another program does."""
+        """Listen at the port of URLs on loopback, unless visitors come in there, or another program listens."""
+        port = 0 if self.covered(port) else port
         if self._loopback is not None and self._loopback.getsockname()[1] == port:
             return
         self._let_go()

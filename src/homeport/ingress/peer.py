@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from homeport.contract.errors import PortTaken
-from homeport.ingress import arriving, certificates, outward, process
+from homeport.contract.traffic import Public
+from homeport.ingress import arriving, certificates, entering, outward, process
 from homeport.ingress.arriving import CONTAINERS, Arriving
 from homeport.ingress.backends import Supply
+from homeport.ingress.entering import Entering
+from homeport.ingress.inward import Inward
 from homeport.ingress.maps import Maps
 from homeport.ingress.outward import Outward
 from homeport.ingress.picture import restore
@@ -23,9 +26,12 @@ from homeport.ingress.publisher import Changes
 from homeport.ingress.runtime import Command
 from homeport.ingress.supervisor import Supervisor
 from homeport.settings import Settings
+from homeport.supervised import Tasks, supervised
 from homeport.undo import Undo
 
 FIRST_BACKENDS = 64
+LIVES_S = 0.5  # for a machine to take a connection
+AGAIN_S = 5.0  # between two tries to open a port that another program has
 MOST_AT_ONCE = 50  # commands in a line of the Runtime API, which must fit HAProxy's buffer
 PORT = 7601
 
@@ -56,7 +62,9 @@ class PeerPort(Changes):
         self._supply = Supply(arriving.BACKEND, FIRST_BACKENDS)
         self._servers: dict[str, tuple[str, str]] = {}  # backend -> label, address
         self._listener: socket.socket | None = None
-        self._outward = Outward(settings, of_control)
+        self._outward, self._inward = Outward(settings, of_control), Inward()
+        self._outward.covered = self._inward.covers
+        self._tasks = Tasks()
         self.port = 0
 
     @property
@@ -74,17 +82,23 @@ class PeerPort(Changes):
         """Start HAProxy; one that an earlier agent left finishes its connections and ends."""
         await self._supervisor.open()
         self._outward.show()
+        self._inward.keep()
+        self._tasks.start("ports for visitors", supervised("ports for visitors", self._try_again))
 
     async def close(self) -> None:
         """End HAProxy and stop listening."""
+        await self._tasks.close()
         await self._supervisor.close()
         self._outward.close()
+        self._inward.close()
         self._stop_listening()
 
     async def leave(self) -> None:
         """Let HAProxy continue without this process."""
+        await self._tasks.close()
         await self._supervisor.leave()
         self._outward.leave()
+        self._inward.close()
         self._stop_listening()
 
     async def lead(self, containers: Mapping[str, str]) -> None:
@@ -110,21 +124,72 @@ class PeerPort(Changes):
 
         await self._whole("containers", change)
 
-    async def towards(self, host: str, port: int, urls: int) -> None:
-        """Lead this machine's containers to this IP address and port of the control plane from now on.
+    async def towards(
+        self, host: str, port: int, urls: int, visitors: Public | None = None
+    ) -> None:
+        """Lead this machine's containers, and visitors who come in here, to this IP address and port of the control plane.
 
-        `urls` is as in `Welcome`.
+        `urls` is as in `Welcome`; `visitors`: where they come in, None: nowhere.
         """
         wanted = outward.to(host, port, urls)
-        if wanted == self._outward.to:
+        visitors = visitors if self._settings.entrance == "on" else None
+        if (wanted, visitors) == (self._outward.to, self._inward.at):
             return
 
         async def change(undo: Undo) -> None:
+            self._inward.want(visitors)
             self._outward.turn(wanted, undo)
+            self._inward.listen()
             await self._supervisor.reload()
             self._outward.show()
+            self._inward.keep()
 
         await self._whole("way to the control plane", change)
+
+    @property
+    def entrance(self) -> tuple[tuple[int, ...], Mapping[int, str]]:
+        """The ports where visitors come in, and why others cannot be opened."""
+        return self._inward.ports, self._inward.trouble
+
+    async def part(self) -> None:
+        """End the connections of visitors that were led on: the control plane's machine is gone. Those that wait for it stay."""
+
+        async def change(_undo: Undo) -> None:
+            self._supervisor.end_retired()  # whatever they have comes from that machine, or goes there
+            if (runtime := self._supervisor.runtime) is not None:
+                for session in entering.led_on(await runtime.ask(("show", "sess"))):
+                    await runtime.ask(("shutdown", "session", session))
+
+        await self._whole("end of visitors' connections", change)
+
+    async def answers(self) -> bool:
+        """Return whether the control plane's machine answers; True also if nothing listens there, or no visitor comes in here."""
+        if self._outward.to is None or not self._inward.ports:
+            return True
+        kind_and_host, _, port = self._outward.to.where.rpartition(":")
+        try:
+            async with asyncio.timeout(LIVES_S):
+                _, writer = await asyncio.open_connection(
+                    kind_and_host.partition("@")[2], int(port)
+                )
+        except ConnectionRefusedError:
+            return True
+        except OSError:  # a TimeoutError is one
+            return False
+        writer.transport.abort()
+        return True
+
+    async def _try_again(self) -> None:
+        """Open the ports for visitors that another program had."""
+
+        async def change(_undo: Undo) -> None:
+            if self._inward.listen():
+                await self._supervisor.reload()
+
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            if self._inward.trouble:
+                await self._whole("ports for visitors", change)
 
     async def renewed(self, pem: bytes) -> None:
         """Show this certificate from now on; `pem` has its private key too."""
@@ -188,12 +253,15 @@ class PeerPort(Changes):
         except (OSError, ValueError):
             before = 0
         self._outward.read(self._supervisor.directory / "outward")
+        self._inward.read(self._supervisor.directory / "inward")
+        if self._settings.entrance != "on":
+            self._inward.want(None)
         old = self._supervisor.take_over()
         if old and before and port in (None, before):
             for listening in old[0].listeners():
                 if self._listener is None and listening.getsockname()[1] == before:
                     self._listener = listening
-                elif self._outward.adopt(listening):
+                elif self._outward.adopt(listening) or self._inward.adopt(listening):
                     continue
                 else:
                     listening.close()
@@ -205,6 +273,7 @@ class PeerPort(Changes):
             self._supervisor.clear()
             self._listener = self._listen(port, before)
         self._outward.open()
+        self._inward.listen()
         self.port = int(self._listener.getsockname()[1])
         file.write_text(f"{self.port}")
 
@@ -243,6 +312,21 @@ class PeerPort(Changes):
             backends=self._supply.count,
             servers=self._servers,
             leaving=self._outward.leaving(process.max_connections()),
+            entering=self._entering(),
+        )
+
+    def _entering(self) -> Entering | None:
+        """Return the values for visitors; None if none come in here."""
+        if self._outward.to is None or not self._inward.listeners:
+            return None
+        return Entering(
+            listeners=self._inward.listeners,
+            directory=str(self._settings.socket_dir),
+            where=self._outward.to.where,
+            of_control=self._of_control,
+            ca=arriving.CA,
+            pair=arriving.PAIR,
+            most=process.max_connections(),
         )
 
 

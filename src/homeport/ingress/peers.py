@@ -23,6 +23,7 @@ class Peers(Containers):
     _cluster: Path  # the directory with the cluster's CA, and the certificate of the control plane
     _ports: Ports
     _admits = False  # whether containers of other machines may connect
+    _is_public = False  # visitors may come in at other machines too
 
     async def peer(self, node: str, there: Peer | None) -> None:
         """Connect to a machine here from now on; None: forget the machine and its containers."""
@@ -73,10 +74,15 @@ class Peers(Containers):
     async def _shut_out(self, node: str) -> None:
         """Let the process before a reload take nothing of a machine any more, and end its connections."""
         ends = [
-            ("shutdown", "sessions", "server", f"{backend}/{node}")
-            for backend in (nodes.TO_CALLS, nodes.TO_URLS)
+            ("shutdown", "sessions", "server", f"{backend}/{node}") for backend in self._led_to()
         ]
         await self._supervisor.tell([*self._maps.commands(), *ends])
+
+    def _led_to(self) -> tuple[str, ...]:
+        """Return the backends to which the port for nodes leads."""
+        visitors = nodes.TO_VISITORS.values() if self._is_public else ()
+        tls = self._ports.secure is not None
+        return (nodes.TO_CALLS, nodes.TO_URLS, *list(visitors)[: 1 + tls])
 
     async def _lose_all(self, node: str, undo: Undo) -> None:
         """End the requests in a machine's containers: the process before a reload would continue with them."""

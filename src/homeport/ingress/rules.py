@@ -7,7 +7,7 @@ costs 0.1 us, so `unusual` looks once whether a request needs the rules that few
 from collections.abc import Sequence
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.ingress import elsewhere, guards, remote, secure, traces, unusual
+from homeport.ingress import elsewhere, entered, guards, remote, secure, traces, unusual
 
 BURST_S = 5
 QUIET = "quiet.map"  # backends whose next request park.lua reports to the control plane
@@ -53,10 +53,11 @@ def web(
     tls: int | None = None,
     preflights: bool = False,
     traced: float | None = None,
+    has_entered: bool = False,
 ) -> list[str]:
     """Return the rules for a visitor's request; `tls` is the port of HTTPS, None without TLS.
 
-    `traced` is as in `Config`.
+    `traced` is as in `Config`. `has_entered`: visitors come in at other machines too.
     """
     return [
         *unusual.rules(
@@ -64,8 +65,13 @@ def web(
             own_hosts=own_hosts,
             domain=domain,
             preflights=preflights,
+            has_entered=has_entered,
         ),
-        *([] if tls is None else secure.rules(tls, trusted=bool(trusted_proxies))),
+        *(
+            []
+            if tls is None
+            else secure.rules(tls, trusted=bool(trusted_proxies), has_entered=has_entered)
+        ),
         # Before a request can be refused, so that it is seen.
         *([] if traced is None else traces.rules(traced)),
         *_protocol(),
@@ -100,26 +106,34 @@ def body() -> list[str]:
 
 
 def connections(
-    *, per_source: int, trusted_proxies: Sequence[str], containers: int = 0
+    *,
+    per_source: int,
+    trusted_proxies: Sequence[str],
+    containers: int = 0,
+    has_entered: bool = False,
 ) -> list[str]:
     """Return the limit of connections from one address; idle ones count too.
 
     `containers`: how many there may be from all containers, which have no address; 0: their socket has a limit itself.
+    `has_entered`: visitors come in at other machines too.
     """
-    lines = []
+    if has_entered:
+        lines, but_entered = [entered.ACL], " !entered"
+    else:
+        lines, but_entered = list[str](), ""
     if containers:
         lines += [
-            "  tcp-request connection track-sc2 int(1) table containers if !{ src -m found }",
+            f"  tcp-request connection track-sc2 int(1) table containers if !{{ src -m found }}{but_entered}",
             f"  tcp-request connection reject if {{ sc2_conn_cur(containers) gt {containers} }}",
         ]
-    if not per_source:
-        return lines
-    of_others = f" unless {{ src {' '.join(trusted_proxies)} }}" if trusted_proxies else ""
-    return [
-        *lines,
-        f"  tcp-request connection track-sc2 src,ipmask(32,64) table connections{of_others}",
-        f"  tcp-request connection reject if {{ sc2_conn_cur(connections) gt {2 * per_source} }}",
-    ]
+    others = f"{{ src {' '.join(trusted_proxies)} }}" if trusted_proxies else ""
+    if per_source:
+        of_others = f" unless {others}" if others else ""
+        lines += [
+            f"  tcp-request connection track-sc2 src,ipmask(32,64) table connections{of_others}",
+            f"  tcp-request connection reject if {{ sc2_conn_cur(connections) gt {2 * per_source} }}",
+        ]
+    return lines + (entered.connections(per_source, others) if has_entered else [])
 
 
 def again(*, trusted: bool, domain: str, joined: bool = False) -> list[str]:

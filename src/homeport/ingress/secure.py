@@ -6,6 +6,8 @@ HTTP, and it has none yet                         answered, so that a new host c
 HTTPS, and the certificate is not for Host        421 (RFC 9110, 15.5.20), so the client connects again
 """
 
+from homeport.ingress import entered
+
 LIST = "crt-list"  # the file with the list of certificates
 OVER_TLS = "over_tls"  # the name of the condition
 SESSIONS = 2000  # of clients that come back without a whole handshake
@@ -52,7 +54,7 @@ def lasting() -> list[str]:
     ]
 
 
-def rules(https_port: int, *, trusted: bool) -> list[str]:
+def rules(https_port: int, *, trusted: bool, has_entered: bool = False) -> list[str]:
     """Return the rules for a visitor's request. A trusted proxy answers for its own visitors' TLS."""
     port = "" if https_port == 443 else f":{https_port}"
     strangers = " !trusted" if trusted else ""
@@ -61,7 +63,7 @@ def rules(https_port: int, *, trusted: bool) -> list[str]:
     return [
         "  # TLS: challenges, a request for another host than the certificate's, HTTP",
         f"  acl {OVER_TLS} ssl_fc",
-        f"  acl main_port so_id {PLAIN}",
+        f"  acl main_port so_id {PLAIN}{f' {entered.PLAIN}' if has_entered else ''}",
         "  acl refused var(txn.refused) -m found",
         f"  acl a_challenge path_beg {CHALLENGES}",
         (

@@ -178,6 +178,13 @@ class Supervisor:
         old.retire(self._containers())
         self._retired.append(old)
 
+    def end_retired(self) -> None:
+        """End the processes that still finish their requests."""
+        for old in self._retired:
+            if old.running:
+                old.kill()
+        self._retired = []
+
     def suspects(self) -> frozenset[str]:
         """Return the containers that may still have requests of a retired process."""
         self._retired = [old for old in self._retired if old.running]
@@ -274,7 +281,9 @@ class Supervisor:
     def _unlink_sockets(self) -> None:
         sockets = self._settings.socket_dir
         names = ("again.sock", "gone.sock", "nodes.sock")
-        for socket in (*(sockets / name for name in names), *sockets.glob("haproxy-*.sock")):
+        globs = ("haproxy-*.sock", "entered-*.sock", "entering-*.sock")
+        paths = (path for pattern in globs for path in sockets.glob(pattern))
+        for socket in (*(sockets / name for name in names), *paths):
             with contextlib.suppress(OSError):
                 socket.unlink(missing_ok=True)
 

@@ -5,7 +5,7 @@ look once at everything that an ordinary request lacks, and end for such a reque
 
     txn.unusual     the rules for fields that few requests have must run
     txn.refused     status and text of the answer, if the request is refused
-    txn.proxied     a proxy sent it
+    txn.proxied     a proxy sent it, or another machine
     txn.ours, txn.metrics    it is for none of the endpoints: see `_own`
 
 No rule here changes the request; `rules` does that.
@@ -13,7 +13,7 @@ No rule here changes the request; `rules` does that.
 
 from collections.abc import Sequence
 
-from homeport.ingress import guards
+from homeport.ingress import entered, guards
 from homeport.ingress.guards import SET as _SET
 from homeport.ingress.guards import refused as _refused
 
@@ -40,13 +40,22 @@ NAMES = (
 
 
 def rules(
-    *, trusted_proxies: Sequence[str], own_hosts: Sequence[str], domain: str, preflights: bool
+    *,
+    trusted_proxies: Sequence[str],
+    own_hosts: Sequence[str],
+    domain: str,
+    preflights: bool,
+    has_entered: bool = False,
 ) -> list[str]:
-    """Return the rules for a visitor's request; with `preflights` those of CORS need no token."""
+    """Return the rules for a visitor's request; with `preflights` those of CORS need no token.
+
+    `has_entered`: visitors come in at other machines too.
+    """
     return [
         *endpoint("tcp-request content", domain),
         _SET.format("guard", "var(txn.endpoint),map_str(guards.map)"),
         *_trusted(trusted_proxies),
+        *(entered.never_here() if has_entered else []),
         "  # an ordinary request: nothing below matters to it",
         "  acl known var(txn.endpoint) -m found",
         "  acl guarded var(txn.guard) -m found",

@@ -45,6 +45,8 @@ class About:
     free_bytes: int  # on the disk of its home
     certificate_until: float  # when its certificate ends
     shared_volumes: str = ""  # `volumes.reported`; empty: the setting is not set there
+    entrance: tuple[int, ...] = ()  # the ports where visitors come in
+    no_entrance: str = ""  # why they cannot come in at others: a port, and what is wrong
 
 
 #: From the control plane to the agent: the role `Node`. A `source` is the name of a tree, or empty.

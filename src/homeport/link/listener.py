@@ -11,6 +11,7 @@ each has some seconds, and may send one short message. Two agents with one certi
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import logging
 import secrets
 import socket
@@ -21,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from homeport.contract.errors import Failure, NodeLost
-from homeport.contract.traffic import Peer
+from homeport.contract.traffic import Peer, Public
 from homeport.link import authority as authorities
 from homeport.link import frames, identity, messages, token, trust
 from homeport.link.authority import Authority
@@ -37,6 +38,7 @@ from homeport.supervised import Tasks, supervised
 HANDSHAKE_S = 5.0  # for TLS, and as long again for the first message
 MOST_STRANGERS, MOST_OF_ONE_ADDRESS = 128, 32
 PROBE_S = 1.0  # an agent that takes longer to answer gives way to another with the same certificate
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - of a machine
 LOG_EACH_S = 10.0  # what strangers do is logged at most so often
 UNSENT_BYTES = 128 * 2**10  # in the kernel: more would hold up a command
 
@@ -78,15 +80,16 @@ class Listener:
         networks: str = "",
         calls: int = 0,
         urls: int = 0,
+        public: Public | None = None,
     ) -> None:
         """`node_of` returns the role of a node that is in the registry; `joined` is called after a machine has joined.
 
         `reached` is awaited before a node is used, and tells where the ingress finds its containers; addresses are checked
         with `networks` (see `trust.peer`). `renewed` is awaited when the control plane has another certificate. `calls` and `urls`
-        are as in `Welcome`.
+        are as in `Welcome`. `public`: where visitors come in at this machine; None: only from this machine.
         """
         self._reached, self._renewed, self._networks = reached, renewed, networks
-        self._calls, self._urls = calls, urls
+        self._welcome = functools.partial(Welcome, calls=calls, urls=urls, **visitors(public))
         self._authority, self._registry = authority, registry
         self._node_of, self._joined = node_of, joined
         self._tasks = Tasks()
@@ -284,7 +287,7 @@ class Listener:
         if (other := self._sessions.get(node.name)) is not None:  # both came at the same moment
             other[0].cut("its agent has connected again")
         self._sessions[node.name] = session, hello.run
-        session.send(Welcome(name=node.name, calls=self._calls, urls=self._urls))
+        session.send(self._welcome(name=node.name))
         there = trust.peer(node, host, hello, self._networks)  # it was checked when the agent came
         remote.attach(session, hello.run, there)
         log.info("the node `%s` is connected from %s", node.name, host)
@@ -334,6 +337,14 @@ async def _say(writer: asyncio.StreamWriter, message: Any) -> None:
     writer.write(frames.framed(messages.write(message)))
     async with asyncio.timeout(HANDSHAKE_S):
         await writer.drain()
+
+
+def visitors(public: Public | None) -> dict[str, Any]:
+    """Return where visitors come in at a node, as in `Welcome`: at all of its addresses if they do so here."""
+    if public is None:
+        return {}
+    host = public.host if public.host in EVERY_ADDRESS else ""
+    return {"http": public.http, "https": public.https, "visitors": host}
 
 
 def _removed(name: str) -> Refused:

@@ -75,6 +75,9 @@ class Welcome:
     urls: int = (
         0  # the port in URLs that lead to loopback, so that this machine answers them; 0: none do
     )
+    http: int = 0  # the ports where visitors come in at this machine too; 0: nowhere
+    https: int = 0
+    visitors: str = ""  # the address for these ports; empty: the one from which this agent connects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,7 @@ class Session:
         self._long: dict[int, asyncio.Future[None]] = {}
         self._tasks = Tasks()
         self._why = ""  # it is lost
+        self.heard_at = asyncio.get_running_loop().time()  # the last message of the peer
         self._cut = asyncio.Event()
 
     @property
@@ -176,6 +177,7 @@ class Session:
         loop = asyncio.get_running_loop()
         while True:
             body = await frames.read(self._reader)
+            self.heard_at = loop.time()
             message = messages.read(body, trusted=self._pace is None)
             if isinstance(message, Call):
                 await self._called(message)

@@ -34,9 +34,11 @@ from homeport.node.agent import RUNNER, Agent
 from homeport.node.joined import dialing, place
 from homeport.node.joined.dialing import Dialer, Removed
 from homeport.node.joined.itself import Itself, OwnLog
+from homeport.node.joined.lookout import Lookout
 from homeport.node.joined.place import Address, Place, Reach
 from homeport.node.joined.served import Served
 from homeport.settings import Settings
+from homeport.supervised import supervised
 
 LAST_WORDS_S = 2.0  # for the reports of the containers' ends
 KEPT, END, ONLY_JOIN = "--kept", "--end", "--join"
@@ -119,7 +121,7 @@ async def run(
     await port.open(there.port)
     agent = Agent(settings, name=name, runner=runner)
     shared = settings.volumes_dir if settings.shared_volumes else None
-    itself = Itself(settings.home, files.pair, own_log, shared)
+    itself = Itself(settings.home, files.pair, own_log, shared, lambda: port.entrance)
     served = Served(agent, settings.home, port.lead, itself)
     await asyncio.to_thread(served.trees.open)
     await agent.open()
@@ -128,9 +130,12 @@ async def run(
     ready()
     dialing_in = Dialer(served, files, address, port, reach=there.host)
     dialer = asyncio.create_task(dialing_in.run(), name="connection")
+    lookout = Lookout(lambda: served.silent_s, port)
+    looking = asyncio.create_task(supervised("lookout", lookout.run), name="lookout")
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait({dialer, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
+    looking.cancel()
     if dialer.done() and isinstance(removed := dialer.exception(), Removed):
         log.warning("%s: the containers end", removed)
         await agent.close()

@@ -49,6 +49,7 @@ class Settings(Places):
     )
     region: str = ""  # of this machine, for functions with `region`; other machines have a label
     shared_volumes: str = ""  # directory of volumes that all machines share, such as one of NFS; empty: they are in the home, for this machine alone
+    entrance: str = "on"  # of a machine that has joined: visitors come in there too, at the server's ports; or `off`
     node_networks: str = ""  # networks where other machines may have their containers, besides the address each connects from
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk

@@ -51,6 +51,7 @@ KEYS = {
     "host": Setting(values.host),
     "trusted_proxies": Setting(values.networks),
     "shared_volumes": Setting(values.absolute),
+    "entrance": Setting(values.one_of("on", "off")),
     "node_networks": Setting(values.networks),
     "region": Setting(values.region),
     "http_port": Setting(values.port, int),

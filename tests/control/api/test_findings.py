@@ -40,6 +40,11 @@ def test_nothing_is_wrong_with_a_good_machine_and_with_one_that_has_said_nothing
             "at 10.0.0.2:7601: nothing answers",
             True,
         ),
+        (
+            {"no_entrance": "port 80: Address already in use"},
+            "visitors cannot come in at port 80: Address already in use",
+            False,
+        ),
         ({"version": "1.1"}, "it has homeport 1.1, and this server 1.2", False),
         ({"clock_off_s": 60.0}, "its clock is 60 s ahead", False),
         ({"clock_off_s": -700.0}, "its clock is 700 s behind", True),

@@ -4,7 +4,7 @@ import asyncio
 
 from homeport.contract.errors import NodeLost
 from homeport.contract.traffic import Peer
-from homeport.control.fleet.facts import VERSION_CHARS, Facts
+from homeport.control.fleet.facts import MOST_PORTS, REASON_CHARS, VERSION_CHARS, Facts
 from homeport.link.calls import About
 from tests.ports import free_port
 
@@ -52,7 +52,14 @@ async def test_a_machine_that_does_not_answer_keeps_no_other_from_it_and_a_remov
 
 
 async def test_the_report_of_a_machine_is_bounded():
-    said = About(now=0.0, homeport="1\x1b[31m" + "x" * 100, free_bytes=-1, certificate_until=0.0)
+    said = About(
+        now=0.0,
+        homeport="1\x1b[31m" + "x" * 100,
+        free_bytes=-1,
+        certificate_until=0.0,
+        entrance=tuple(range(100)),
+        no_entrance="port 80: \x1b[31m" + "x" * 500,
+    )
     facts = Facts({"a": Remote("a", said)})
     await facts.look()
     fact = facts.of("a")
@@ -62,6 +69,8 @@ async def test_the_report_of_a_machine_is_bounded():
         fact.free_bytes,
         fact.version.isprintable(),
     )
+    assert (MOST_PORTS, REASON_CHARS) == (len(fact.entrance), len(fact.no_entrance))
+    assert fact.no_entrance.isprintable()
 
 
 async def test_an_agent_that_connects_is_asked_at_once():

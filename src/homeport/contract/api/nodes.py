@@ -24,6 +24,8 @@ class JoinedNode:
     free_mib: int | None = None  # on the disk of its home
     certificate_until: float | None = None  # when its certificate ends; it is renewed a week before
     round_trip_ms: float | None = None  # of the last beat
+    entrance: tuple[int, ...] = ()  # the ports where visitors come in at it
+    no_entrance: str = ""  # why they cannot come in at others: a port, and what is wrong
     unreached: str = (
         ""  # why the server cannot reach its containers: the address, and what a connection meets
     )

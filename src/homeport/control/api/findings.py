@@ -133,6 +133,11 @@ def _of_machine(node: JoinedNode, version: str, now: float) -> Iterator[tuple[st
     if node.unreached:
         hint = "let its firewall allow this machine to connect to that port; or name another address: `homeport node join --reach`"
         yield f"requests cannot reach its containers at {node.unreached}", hint, True
+    if node.no_entrance:
+        hint = (
+            "end the program that has the port, on that machine; or set HOMEPORT_ENTRANCE=off there"
+        )
+        yield f"visitors cannot come in at {node.no_entrance}", hint, False
     if node.version and node.version != version:
         hint = "install the same version on all machines: `homeport service upgrade`"
         yield f"it has homeport {node.version}, and this server {version}", hint, False

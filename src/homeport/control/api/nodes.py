@@ -94,6 +94,8 @@ class Nodes:
             clock_off_s=round(fact.clock_off_s, 1) if fact else None,
             free_mib=fact.free_bytes // MIB if fact else None,
             certificate_until=fact.certificate_until if fact else None,
+            entrance=fact.entrance if fact else (),
+            no_entrance=fact.no_entrance if fact else "",
             unreached=fact.unreached if fact else "",
             round_trip_ms=None if round_trip_s is None else round(1000 * round_trip_s, 1),
         )

@@ -22,6 +22,8 @@ EVERY_S = 15.0
 ANSWER_S = 5.0
 CONNECT_S = 2.0
 VERSION_CHARS = 40
+REASON_CHARS = 200
+MOST_PORTS = 2
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class Fact:
     free_bytes: int  # on the disk of its home
     certificate_until: float
     shared_volumes: str  # `link.volumes.reported`
+    entrance: tuple[int, ...] = ()  # as in `About`
+    no_entrance: str = ""
     unreached: str = (
         ""  # why its containers cannot be reached: an address, and what a connection to it meets
     )
@@ -114,12 +118,18 @@ async def _unreached(peer: Peer) -> str:
 
 
 def _fact(about: "About", now: float, unreached: str) -> Fact:
-    version = "".join(filter(str.isprintable, about.homeport))[:VERSION_CHARS]
+    version = _printable(about.homeport, VERSION_CHARS)
     return Fact(
         version=version,
         clock_off_s=about.now - now,
         free_bytes=max(about.free_bytes, 0),
         certificate_until=about.certificate_until,
         shared_volumes=about.shared_volumes,
+        entrance=about.entrance[:MOST_PORTS],
+        no_entrance=_printable(about.no_entrance, REASON_CHARS),
         unreached=unreached,
     )
+
+
+def _printable(text: str, chars: int) -> str:
+    return "".join(filter(str.isprintable, text))[:chars]

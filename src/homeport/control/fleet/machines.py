@@ -15,7 +15,7 @@ from homeport import private
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NodeLost, StorageError
 from homeport.contract.roles import Ingress
-from homeport.contract.traffic import Peer
+from homeport.contract.traffic import Peer, Public
 from homeport.control.fleet.facts import Facts
 from homeport.control.fleet.mirror import Health, Mirror
 from homeport.control.fleet.nodes import OWN, Nodes
@@ -62,13 +62,14 @@ class Machines:
         networks: str = "",
         shared_volumes: Path | None = None,
         urls: Callable[[], int] = lambda: 0,
+        public: Callable[[], Public | None] = lambda: None,
     ) -> None:
         """`networks`: where nodes may have their containers, besides the address that each connects from.
 
-        `shared_volumes`: the directory of volumes that machines may share. `urls` is as in `Welcome`.
+        `shared_volumes`: the directory of volumes that machines may share. `urls` is as in `Welcome`, and `public` as in `Listener`.
         """
         self.ray_trouble = ""  # why no machine can be asked of Ray (`growing`); empty: nothing is known to be wrong
-        self._ingress, self._networks, self._urls = ingress, networks, urls
+        self._ingress, self._networks, self._urls, self._public = ingress, networks, urls, public
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
@@ -179,6 +180,7 @@ class Machines:
             networks=self._networks,
             calls=calls,
             urls=self._urls(),
+            public=self._public(),
         )
         try:
             port = await listener.open(listens.host, listens.port)

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from homeport import private
 from homeport.contract.errors import BadRequest, Failure, NodeLost, Unauthorized
+from homeport.contract.traffic import Public
 from homeport.link import authority, frames, identity, messages, token
 from homeport.link.calls import OF_CONTROL, OF_NODE
 from homeport.link.frames import Broken
@@ -52,8 +53,10 @@ class Door(Protocol):
     async def renewed(self, pem: bytes) -> None:
         """Show this certificate from now on."""
 
-    async def towards(self, host: str, port: int, urls: int) -> None:
-        """Lead the containers' calls to this address; `urls` is as in `Welcome`."""
+    async def towards(
+        self, host: str, port: int, urls: int, visitors: Public | None = None
+    ) -> None:
+        """Lead the containers' calls, and visitors, to this address; `urls` is as in `Welcome`."""
 
 
 class Dialer:
@@ -131,19 +134,24 @@ class Dialer:
         )
         self._wait_s, self._logged = FIRST_WAIT_S, ("", 0.0)
         log.info("connected to %s as the node `%s`", self._where, first.name)
-        await self._turn(writer.get_extra_info("peername")[0], first)
+        own, there = (str(writer.get_extra_info(end)[0]) for end in ("sockname", "peername"))
+        await self._turn(there, own, first)
         self._served.attach(session)
         try:
             await session.run()
         finally:
             await self._served.detach()
 
-    async def _turn(self, host: str, welcome: Welcome) -> None:
-        """Let the containers call functions at the address that this agent is connected to."""
+    async def _turn(self, host: str, own: str, welcome: Welcome) -> None:
+        """Let the containers call functions at the address that this agent is connected to, and lead visitors there."""
         if not welcome.calls:
             return
+        visitors = None
+        if welcome.http:
+            at = welcome.visitors or own
+            visitors = Public(host=at, http=welcome.http, https=welcome.https)
         try:
-            await self._door.towards(str(host), welcome.calls, welcome.urls)
+            await self._door.towards(host, welcome.calls, welcome.urls, visitors)
         except Failure as failure:
             log.warning("containers of this machine cannot call functions: %s", failure.message)
 

@@ -8,7 +8,7 @@ import logging
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -77,11 +77,16 @@ class Itself:
     """The facts about one agent and its machine."""
 
     def __init__(
-        self, home: Path, pair: Path, log: OwnLog, shared_volumes: Path | None = None
+        self,
+        home: Path,
+        pair: Path,
+        log: OwnLog,
+        shared_volumes: Path | None = None,
+        entrance: Callable[[], tuple[tuple[int, ...], Mapping[int, str]]] = lambda: ((), {}),
     ) -> None:
-        """`pair`: the file of the agent's key and certificate."""
+        """`pair`: the file of the agent's key and certificate. `entrance` is `PeerPort.entrance`."""
         self._home, self._pair, self.log = home, pair, log
-        self._shared_volumes = shared_volumes
+        self._shared_volumes, self._entrance = shared_volumes, entrance
         self._looking: asyncio.Future[tuple[int, float, str]] | None = None
 
     async def about(self) -> About:
@@ -90,12 +95,15 @@ class Itself:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
         free_bytes, until, shared_volumes = await asyncio.shield(self._looking)
+        ports, trouble = self._entrance()
         return About(
             now=time.time(),
             homeport=metadata.version("homeport"),
             free_bytes=free_bytes,
             certificate_until=until,
             shared_volumes=shared_volumes,
+            entrance=ports,
+            no_entrance="; ".join(f"port {port}: {why}" for port, why in trouble.items()),
         )
 
     def _look(self) -> tuple[int, float, str]:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -79,6 +80,12 @@ class Served:
         programs, self._programs = self._programs, {}
         for program in programs.values():
             self._tasks.start("a program ends with its connection", program.close())
+
+    @property
+    def silent_s(self) -> float:
+        """How long the control plane has said nothing; without a connection, for ever."""
+        session = self._session
+        return math.inf if session is None else asyncio.get_running_loop().time() - session.heard_at
 
     async def settled(self, within_s: float) -> None:
         """Return when the control plane has all log lines, or after this time."""

@@ -1,0 +1,54 @@
+"""A machine that is gone is found soon, and no other one is thought to be."""
+
+import math
+
+from homeport.node.joined.lookout import MISSES, Lookout
+
+
+class Way:
+    """Notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.is_alive = True
+        self.asked = self.parted = 0
+
+    async def answers(self) -> bool:
+        self.asked += 1
+        return self.is_alive
+
+    async def part(self) -> None:
+        self.parted += 1
+
+
+async def test_nobody_looks_while_the_control_plane_speaks():
+    way = Way()
+    lookout = Lookout(lambda: 1.4, way)
+    for _ in range(10):
+        await lookout.look()
+
+    assert (0, 0) == (way.asked, way.parted)
+
+
+async def test_connections_to_a_machine_that_is_gone_end_once_and_those_to_one_that_lives_stay():
+    way = Way()
+    lookout = Lookout(lambda: math.inf, way)
+    for _ in range(5):
+        await lookout.look()
+    way.is_alive = False
+    for _ in range(MISSES - 1):
+        await lookout.look()
+    way.is_alive = True
+    await lookout.look()
+    assert 0 == way.parted
+
+    way.is_alive = False
+    for _ in range(3 * MISSES):
+        await lookout.look()
+    assert 1 == way.parted
+
+    way.is_alive = True
+    await lookout.look()
+    way.is_alive = False
+    for _ in range(MISSES):
+        await lookout.look()
+    assert 2 == way.parted
