@@ -114,7 +114,8 @@ def test_visitors_come_in_at_every_machine_and_wait_while_what_leads_them_on_is_
     script = tmp_path / "shop.py"
     script.write_text(SCRIPT)
     cluster.first.run("deploy", script)
-    url = cluster.first.urls()["shop"]
+    (shop,) = cluster.first.status()["apps"]
+    url = shop["endpoints"][0]["url"]
     port = urllib.parse.urlsplit(url).port
     visitor = Visitor(c.machine, b.machine, url)
     wait_for(lambda: entrances(cluster) == {"b": [port], "c": []}, "the entrance of `b`")
