@@ -36,7 +36,7 @@ class Lookout:
     async def run(self) -> NoReturn:
         """Look again and again."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(max(LOOK_S, SILENT_S - self._silent_s()))
             await self.look()
 
     async def look(self) -> None:
