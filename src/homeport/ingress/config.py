@@ -10,7 +10,7 @@ from dataclasses import field
 from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import MISSING
 from homeport.contract.traffic import BY_PORT, Peer
-from homeport.ingress import elsewhere, entered, guards, inside, nodes, remote, rules, secure
+from homeport.ingress import elsewhere, guards, inside, nodes, remote, rules, secure
 from homeport.ingress.elsewhere import Elsewhere
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
@@ -290,7 +290,7 @@ def _frontend(config: Config) -> list[str]:
             if config.secure is None
             else [f"  bind fd@{config.secure},fd@{config.urls} tcp-ut {VANISHED_S}s {secure.BIND}"]
         ),
-        *entered.binds(config.visitors, secure.BIND),
+        *nodes.entrances(config.visitors),
         f"  maxconn {config.max_connections}",
         *([] if config.secure is None else secure.patience()),
         "  option clitcpka",

@@ -3,14 +3,16 @@
 The port for nodes (`nodes`) has checked the node's certificate, and leads the connection on to one of two sockets of the
 frontend for visitors: so every rule for visitors is one for these too. Each connection begins with a PROXY header of the
 node, which says who the visitor is. A node may lie about that, so what only this machine may ask for is not
-given to anybody who comes this way.
+given to anybody who comes this way. A server without other machines does not import this.
 """
 
 from collections.abc import Mapping
 
+from homeport.ingress import secure
+
 HTTP, HTTPS = "http", "https"  # the first label of the name in a node's handshake
 #: The numbers of the two sockets in HAProxy's configuration.
-PLAIN, OVER_TLS = 81, 82
+PLAIN, OVER_TLS = secure.ENTERED_PLAIN, 82
 ACL = f"  acl entered so_id {PLAIN} {OVER_TLS}"
 
 
@@ -23,12 +25,13 @@ def sockets(directory: str, *, tls: bool) -> dict[str, str]:
     return {kind: f"{directory}/entered-{kind}.sock" for kind in (HTTP, HTTPS)[: 1 + tls]}
 
 
-def binds(paths: Mapping[str, str], tls: str) -> list[str]:
-    """Return the sockets of the frontend for visitors; `tls` is what the one of HTTPS has."""
-    lines = [f"  bind unix@{paths[HTTP]} accept-proxy mode 600 id {PLAIN}"] if paths else []
-    if HTTPS in paths:
-        lines.append(f"  bind unix@{paths[HTTPS]} accept-proxy mode 600 id {OVER_TLS} {tls}")
-    return lines
+def binds(paths: Mapping[str, str]) -> list[str]:
+    """Return the sockets of the frontend for visitors."""
+    numbers = {HTTP: f"{PLAIN}", HTTPS: f"{OVER_TLS} {secure.BIND}"}
+    return [
+        f"  bind unix@{path} accept-proxy mode 600 id {numbers[kind]}"
+        for kind, path in paths.items()
+    ]
 
 
 def connections(per_source: int, others: str) -> list[str]:
@@ -44,8 +47,3 @@ def connections(per_source: int, others: str) -> list[str]:
             f"  tcp-request session reject if entered {{ sc2_conn_cur(connections) gt {2 * per_source} }}",
         ]
     return lines
-
-
-def never_here() -> list[str]:
-    """Return the rule by which no such visitor counts as one of this machine, also if the node says so."""
-    return ["  tcp-request content set-var(txn.proxied) bool(true) if entered"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.rates import Rate
 from homeport.contract.traffic import Endpoint, Pass, PoolKey, RequestRecord, Split
-from homeport.ingress import config, entered, guards, process
+from homeport.ingress import config, guards, process
 from homeport.ingress.certificates import Certificates
 from homeport.ingress.maps import Maps
 from homeport.ingress.peers import Peers
@@ -344,6 +344,8 @@ class HAProxy(Peers, Tls):
         """Return the sockets for visitors who come in at other machines; none if visitors come from this one alone."""
         if not (self._admits and self._is_public):
             return {}
+        from homeport.ingress import entered
+
         return entered.sockets(str(self._settings.socket_dir), tls=self._secure)
 
     def _process_begun(self, control: Path) -> None:

@@ -93,6 +93,15 @@ def port(
     ]
 
 
+def entrances(sockets: Mapping[str, str]) -> list[str]:
+    """Return the sockets of the frontend for visitors to which the port leads those who come in at a node."""
+    if not sockets:
+        return []
+    from homeport.ingress import entered
+
+    return entered.binds(sockets)
+
+
 def _table(name: str, kind: str) -> list[str]:
     return [f"backend {name}", f"  stick-table type {kind} expire 1m store conn_cur"]
 

@@ -7,7 +7,7 @@ costs 0.1 us, so `unusual` looks once whether a request needs the rules that few
 from collections.abc import Sequence
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.ingress import elsewhere, entered, guards, remote, secure, traces, unusual
+from homeport.ingress import elsewhere, guards, remote, secure, traces, unusual
 
 BURST_S = 5
 QUIET = "quiet.map"  # backends whose next request park.lua reports to the control plane
@@ -117,10 +117,11 @@ def connections(
     `containers`: how many there may be from all containers, which have no address; 0: their socket has a limit itself.
     `has_entered`: visitors come in at other machines too.
     """
+    lines, but_entered = list[str](), ""
     if has_entered:
+        from homeport.ingress import entered
+
         lines, but_entered = [entered.ACL], " !entered"
-    else:
-        lines, but_entered = list[str](), ""
     if containers:
         lines += [
             f"  tcp-request connection track-sc2 int(1) table containers if !{{ src -m found }}{but_entered}",
@@ -133,7 +134,9 @@ def connections(
             f"  tcp-request connection track-sc2 src,ipmask(32,64) table connections{of_others}",
             f"  tcp-request connection reject if {{ sc2_conn_cur(connections) gt {2 * per_source} }}",
         ]
-    return lines + (entered.connections(per_source, others) if has_entered else [])
+    if has_entered:
+        lines += entered.connections(per_source, others)
+    return lines
 
 
 def again(*, trusted: bool, domain: str, joined: bool = False) -> list[str]:

@@ -6,12 +6,11 @@ HTTP, and it has none yet                         answered, so that a new host c
 HTTPS, and the certificate is not for Host        421 (RFC 9110, 15.5.20), so the client connects again
 """
 
-from homeport.ingress import entered
-
 LIST = "crt-list"  # the file with the list of certificates
 OVER_TLS = "over_tls"  # the name of the condition
 SESSIONS = 2000  # of clients that come back without a whole handshake
 PLAIN = 80  # the number of the main HTTP socket in HAProxy's configuration, whatever its port is
+ENTERED_PLAIN = 81  # and of the one for visitors who come in at other machines (`entered`)
 CHALLENGES = "/.well-known/acme-challenge/"
 # Without a certificate for the name in the handshake there is no connection: no visitor gets another host's.
 BIND = f"ssl crt-list {LIST} strict-sni alpn h2,http/1.1"
@@ -63,7 +62,7 @@ def rules(https_port: int, *, trusted: bool, has_entered: bool = False) -> list[
     return [
         "  # TLS: challenges, a request for another host than the certificate's, HTTP",
         f"  acl {OVER_TLS} ssl_fc",
-        f"  acl main_port so_id {PLAIN}{f' {entered.PLAIN}' if has_entered else ''}",
+        f"  acl main_port so_id {PLAIN}{f' {ENTERED_PLAIN}' if has_entered else ''}",
         "  acl refused var(txn.refused) -m found",
         f"  acl a_challenge path_beg {CHALLENGES}",
         (

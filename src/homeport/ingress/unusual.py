@@ -13,7 +13,7 @@ No rule here changes the request; `rules` does that.
 
 from collections.abc import Sequence
 
-from homeport.ingress import entered, guards
+from homeport.ingress import guards
 from homeport.ingress.guards import SET as _SET
 from homeport.ingress.guards import refused as _refused
 
@@ -55,7 +55,8 @@ def rules(
         *endpoint("tcp-request content", domain),
         _SET.format("guard", "var(txn.endpoint),map_str(guards.map)"),
         *_trusted(trusted_proxies),
-        *(entered.never_here() if has_entered else []),
+        # A node may say of a visitor that it is on this machine.
+        *([_SET.format("proxied", "bool(true) if entered")] if has_entered else []),
         "  # an ordinary request: nothing below matters to it",
         "  acl known var(txn.endpoint) -m found",
         "  acl guarded var(txn.guard) -m found",
