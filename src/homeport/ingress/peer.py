@@ -39,7 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class PeerPort(Changes):
-    """The port, and the containers that are reached by it."""
+    """The port, and the containers that are reached by it; what leaves the machine, and visitors who come in.
+
+    One class, because all of that is one configuration of one process, which changes whole or not at all.
+    """
 
     def __init__(self, settings: Settings, of_control: str) -> None:
         """`of_control`: the name in the control plane's certificate."""
