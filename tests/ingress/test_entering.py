@@ -109,7 +109,7 @@ async def test_a_request_is_the_same_at_another_machine_and_the_visitors_address
     assert here == there
 
 
-async def test_what_only_the_first_machine_may_ask_for_nobody_gets_at_another_one(
+async def test_nobody_gets_at_another_machine_what_only_the_first_one_may_ask_for(
     entered, activator
 ):
     found = {}

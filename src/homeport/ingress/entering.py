@@ -1,6 +1,6 @@
 """Visitors who come in at a joined machine, as lines of its haproxy.cfg. PURE. The other end is `entered`.
 
-Each connection goes on as bytes, by mTLS to the port for nodes of the ingress, which has the certificates of domains, knows the
+Each connection is led as bytes, by mTLS, to the port for nodes of the ingress, which has the certificates of domains, knows the
 endpoints and counts slots. So HTTP/2, WebSockets and uploads are the same here as there.
 
 A PROXY header within the mTLS says who the visitor is. HAProxy would write it before the handshake, in the clear, so

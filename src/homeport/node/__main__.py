@@ -120,8 +120,7 @@ async def run(
     port = PeerPort(settings, identity.CONTROL)
     await port.open(there.port)
     agent = Agent(settings, name=name, runner=runner)
-    shared = settings.volumes_dir if settings.shared_volumes else None
-    itself = Itself(settings.home, files.pair, own_log, shared, lambda: port.entrance)
+    itself = Itself(settings.home, files.pair, own_log, _shared(settings), lambda: port.entrance)
     served = Served(agent, settings.home, port.lead, itself)
     await asyncio.to_thread(served.trees.open)
     await agent.open()
@@ -131,7 +130,7 @@ async def run(
     dialing_in = Dialer(served, files, address, port, reach=there.host)
     dialer = asyncio.create_task(dialing_in.run(), name="connection")
     lookout = Lookout(lambda: served.silent_s, port)
-    looking = asyncio.create_task(supervised("lookout", lookout.run), name="lookout")
+    looking = asyncio.create_task(supervised("lookout", lookout.run))
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait({dialer, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
@@ -152,6 +151,11 @@ async def run(
     with contextlib.suppress(asyncio.CancelledError):
         await dialer
     await served.close()
+
+
+def _shared(settings: Settings) -> Path | None:
+    """Return the directory of volumes that machines share."""
+    return settings.volumes_dir if settings.shared_volumes else None
 
 
 async def _leave(port: PeerPort, code: Ending) -> NoReturn:
