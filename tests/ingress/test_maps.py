@@ -1,10 +1,14 @@
 """Which entries a map accepts, on disk and in commands of the Runtime API."""
 
+import asyncio
 import hashlib
 
 import pytest
 
+from homeport.ingress import maps as files
 from homeport.ingress.maps import Maps, pool_text
+from homeport.ingress.publisher import Changes
+from tests.waiting import virtually
 
 POOL = "app/f/rv-1"
 HASH = "0" * 64
@@ -92,3 +96,46 @@ def test_an_entry_that_the_disk_does_not_take_is_written_when_there_is_room(tmp_
     maps.save()
 
     assert "a.x e\n" == (tmp_path / "later" / "hosts.map").read_text()
+
+
+class Still:
+    """A supervisor whose process is well."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+
+    async def mend(self) -> None:
+        pass
+
+
+def test_large_maps_are_written_a_little_later_and_small_ones_at_once(tmp_path, monkeypatch):
+    def there() -> int:
+        return len((tmp_path / "hosts.map").read_text().splitlines())
+
+    async def story() -> None:
+        kept = Maps(tmp_path)
+        changes = Changes(kept, Still())
+
+        async def add(host: str) -> None:
+            async def change(_undo) -> None:
+                kept.put("hosts", host, "e")
+
+            await changes._whole("a host", change)
+
+        await add("a.x")
+        await add("b.x")
+        assert 2 == there()
+        monkeypatch.setattr(files, "LARGE", 0)
+        await add("c.x")
+        changes._save_at = asyncio.get_running_loop().time() + 5
+        await add("d.x")
+        await add("e.x")
+        assert 3 == there()
+        await asyncio.sleep(5.1)
+        assert 5 == there()
+        changes._save_at = asyncio.get_running_loop().time() + 5
+        await add("f.x")
+        changes._save_now()
+        assert 6 == there()
+
+    virtually(story())

@@ -120,6 +120,7 @@ class HAProxy(Peers, Tls):
     async def close(self) -> None:
         """End every process and delete their files."""
         await self._tasks.close()
+        self._save_now()
         self._read()
         self._rings.close()
         await self._supervisor.close()

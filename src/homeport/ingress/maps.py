@@ -60,6 +60,9 @@ def pool_text(key: str) -> str:
     return f"{pool}?{hashlib.sha256(parameters.encode()).hexdigest()}" if chosen else pool
 
 
+LARGE = 5000  # entries of all maps that have changed: about 5 ms
+
+
 class Maps:
     """Each map's keys and values, and the changes since the last `commit`."""
 
@@ -132,6 +135,11 @@ class Maps:
         for (name, key), value in self._before.items():
             self._set(name, key, value)
         self._before.clear()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it takes long to write the changed maps."""
+        return sum(len(self._maps[name]) for name in self._unsaved) > LARGE
 
     def save(self) -> None:
         """Write the changed maps to disk. Raises `OSError`; the next call writes them again."""
