@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import httpx
 import pytest
 
 from homeport.contract.traffic import PoolKey
@@ -225,6 +226,23 @@ async def test_a_request_that_waited_for_a_container_may_come_back_as_often_as_i
     activator.answer = too_late
 
     assert 200 == (await visitor.get(url)).status_code
+
+
+async def test_half_a_small_body_takes_no_slot_and_is_408(
+    ingress, activator, upstream, visitor, monkeypatch
+):
+    monkeypatch.setattr(rules, "BODY_S", 1)
+    await ingress._supervisor.reload()
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhal")
+
+    assert 200 == (await visitor.get(url)).status_code  # there is one slot, and it is free
+    assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    assert 1 == len(one.paths)
+    await leave(writer)
 
 
 @pytest.mark.parametrize("count", [2, 8])
