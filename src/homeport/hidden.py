@@ -14,7 +14,6 @@ A value that a program encrypts or reverses is not hidden.
 """
 
 import base64
-import html
 import json
 import re
 import shlex
@@ -99,6 +98,8 @@ class Hider:
 
 def _forms(value: str) -> Iterator[str]:
     """The texts that programs may print for a value."""
+    import html  # its entities take 0.3 MiB
+
     lines = _printed_lines(value)
     # A shell joins the lines of a variable that is not quoted.
     for text in {value, value.strip(), "".join(lines), " ".join(lines), *_lines(value)}:

@@ -6,9 +6,14 @@ import sys
 import pytest
 
 HEAVY = {
-    "alembic", "anyio", "click", "cryptography", "cryptography.x509", "fastapi", "httpx", "prometheus_client", "pydantic", "rich",
-    "homeport.link", "sqlalchemy", "starlette", "uvicorn", "watchfiles", "websockets",
+    "alembic", "anyio", "click", "cryptography", "cryptography.x509", "fastapi", "homeport.link", "homeport.sdk.gone",
+    "html.entities", "httpx", "multiprocessing", "prometheus_client", "pydantic", "rich", "sqlalchemy", "starlette", "tomllib", "urllib.request",
+    "uvicorn", "watchfiles", "websockets",
 }  # fmt: skip
+API = """
+from homeport.control.api import uvicorn_server
+uvicorn_server.Config(print, lifespan="off", ws=uvicorn_server.WEBSOCKETS, log_config=None).load()
+"""
 STATUS = """
 import contextlib
 from homeport.cli import main
@@ -22,10 +27,11 @@ with contextlib.suppress(main.Failure):  # no server runs
     [
         # The first zygote begins after these imports, and before those of the stages.
         pytest.param("import homeport.control.main", set(), id="the server, before its first zygote"),
-        pytest.param("import homeport.control.stages, homeport.control.stored, homeport.ingress.haproxy", {"click", "sqlalchemy", "starlette", "uvicorn", "anyio", "watchfiles"}, id="the server"),
+        pytest.param("import homeport.control.stages, homeport.control.stored, homeport.ingress.haproxy", {"sqlalchemy", "starlette", "uvicorn", "anyio"}, id="the server"),
+        pytest.param(API, {"uvicorn"}, id="the server of the API"),
         pytest.param("import homeport.cli.ahead, homeport.cli.control, homeport.settings", set(), id="a command, before its processes begin"),
         pytest.param(STATUS, {"click"}, id="homeport status"),
-        pytest.param("import homeport.sdk.declare.__main__", set(), id="the process that loads a script"),
+        pytest.param("import homeport.sdk.declare.__main__", {"homeport.sdk.gone"}, id="the process that loads a script"),
         pytest.param("import homeport.runner.__main__", set(), id="a container in a fresh interpreter"),
     ],
 )  # fmt: skip

@@ -41,20 +41,48 @@ class Report:
 
 
 def report(directory: str = "/var/tmp") -> Report:  # noqa: S108 - a directory of its own is made in it
-    """Try a cell as a container would have it, whose files are in `directory`."""
+    """Try a cell as a container would have it, whose files are in `directory`.
+
+    The parts are tried at the same time, because most of a trial is waiting for the kernel to clear a namespace up.
+    """
     ids = range_of_ids(TRIAL_IDS) if os.geteuid() == 0 else identity.subordinate()
-    error, ids = _try_with(directory, ids)
+    overlay, network = _parts(directory, ids)
+    error, used_ids = _try_with(directory, ids)
+    has_overlay, has_network = overlay(), network()
     if error is not None:
         why, hint = obstacle(error, _read)
         return Report(possible=False, why=why, hint=hint)
+    if used_ids is not ids:
+        overlay, network = _parts(directory, used_ids)
+        has_overlay, has_network = overlay(), network()
     return Report(
         possible=True,
-        overlay=_trial_error(directory, Network.HOST, ids, overlay=True) is None,
-        ids=1 if ids is None else sum(row[2] for row in ids.users),
-        network=_trial_error(directory, Network.NONE, ids, overlay=False) is None,
+        overlay=has_overlay,
+        ids=1 if used_ids is None else sum(row[2] for row in used_ids.users),
+        network=has_network,
         abstract_sockets=kernel.landlock_abi() >= seal.SCOPES_ABI,
         helper=helper(),
     )
+
+
+def _parts(directory: str, ids: Ids | None) -> tuple[Callable[[], bool], Callable[[], bool]]:
+    """Begin to try an overlay and a network; return functions that wait, and say whether it worked."""
+    return (
+        _beside(lambda: _trial_error(directory, Network.HOST, ids, overlay=True)),
+        _beside(lambda: _trial_error(directory, Network.NONE, ids, overlay=False)),
+    )
+
+
+def _beside(attempt: Callable[[], OSError | None]) -> Callable[[], bool]:
+    """Make an attempt in a child; return a function that waits for it, and says whether it worked."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if attempt() is None else 1
+        finally:
+            os._exit(code)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def helper() -> str:

@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from importlib import metadata
 
+from homeport._version import __version__
 from homeport.contract.api.audit import AuditEntry
 from homeport.state.audit import Audit
 
@@ -17,7 +17,7 @@ PATIENCE_S = 2.0  # a database that does not answer must not hold up the end
 
 async def begin(audit: Audit, why: Callable[[], str], opened: AsyncExitStack) -> None:
     """Write that the server serves; it writes `why` it ends when `opened` is closed."""
-    await _add(audit, "server start", f"homeport {metadata.version('homeport')}")
+    await _add(audit, "server start", f"homeport {__version__}")
 
     async def close() -> None:
         await end(audit, why())

@@ -4,11 +4,9 @@ The command line, or the server's own entry, makes it once and passes it on; not
 variables.
 """
 
-import difflib
 import getpass
 import ipaddress
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, replace
 from pathlib import Path
@@ -289,6 +287,8 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
 
 
 def _suggestion(name: str, variables: Iterable[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, variables, n=1)
     return f": do you mean {near[0]}?" if near else ""
 
@@ -311,15 +311,23 @@ def _home(raw: Any) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """Return the settings in a `config.toml`; none if the file does not exist."""
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise BadRequest(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
         raise BadRequest(f"{path} cannot be read: {error.strerror}") from None
+    import tomllib  # 3 ms of a start, which most homes do not need
+
+    try:
+        config = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadRequest(f"{path} is not valid TOML: {error}") from None
     for key in config:
         if key not in KEYS:
+            import difflib
+
             near = difflib.get_close_matches(key, KEYS, n=1)
             raise BadRequest(
                 f"there is no setting `{key}`, which {path} has",

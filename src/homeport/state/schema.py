@@ -6,10 +6,10 @@ unchanged; a copy of the database as it was stays (`copies`). alembic is importe
 """
 
 import logging
-from importlib import metadata
 
 from sqlalchemy import Connection, inspect, text
 
+from homeport._version import __version__
 from homeport.contract.errors import StorageError
 from homeport.state import copies, tables, urls
 from homeport.state.database import Database
@@ -56,7 +56,7 @@ def number(database: Database, connection: Connection) -> str | None:
     if number_found is not None and number_found > tables.SCHEMA:
         raise StorageError(
             f"{urls.shown(database.url)} was written by a later homeport (schema {number_found}); this one, "
-            f"{metadata.version('homeport')}, reads schemas up to {tables.SCHEMA}",
+            f"{__version__}, reads schemas up to {tables.SCHEMA}",
             hint="install that version again; or, to go back, `homeport restore` a backup from before the upgrade"
             + ("" if database.postgres else f" (or the copy {urls.shown(database.url)}.schema-…)"),
         )

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import uvicorn
 from starlette.types import ASGIApp
 
 from homeport.contract.errors import PortTaken
+from homeport.control.api import uvicorn_server
 from homeport.supervised import log_failure
 
 #: Ask an idle connection after 30 s, three times; give one up whose data is not acknowledged for 60 s.
@@ -56,8 +56,8 @@ def tcp_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+class _Server(uvicorn_server.Server):
+    def __init__(self, config: uvicorn_server.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
         self.ending = asyncio.Event()
@@ -80,10 +80,10 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     """Answer on the socket inside the block."""
-    config = uvicorn.Config(
+    config = uvicorn_server.Config(
         app,
         lifespan="off",
-        ws="websockets-sansio",
+        ws=uvicorn_server.WEBSOCKETS,
         log_config=None,
         date_header=False,
         access_log=False,

@@ -4,8 +4,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from importlib import metadata
 
+from homeport._version import __version__
 from homeport.contract.api import coldstarts, deploys
 from homeport.contract.api.apps import (
     AppList,
@@ -83,7 +83,7 @@ class View:
         apps, (kept, keeper) = await self.seen(sees), self._kept()
         return Status(
             pid=os.getpid(),
-            version=metadata.version("homeport"),
+            version=__version__,
             home=str(self._settings.home),
             host=self._settings.host,
             http_port=self._settings.http_port,

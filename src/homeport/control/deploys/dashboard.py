@@ -5,8 +5,8 @@ Its code is `homeport.dashboard`, a part of the installation, so there are no fi
 
 import importlib.util
 import re
-from importlib import metadata
 
+from homeport._version import __version__
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.manifest import FunctionSpec, Manifest, WebKind, WebMethod
 from homeport.contract.scope import SYSTEM
@@ -51,7 +51,7 @@ class Dashboard:
         deployed = await self._deployer.deploy(
             SYSTEM,
             APP,
-            manifest(metadata.version("homeport")),
+            manifest(__version__),
             tag="",
             strategy="rolling",
             say=lambda _text: None,

@@ -4,7 +4,6 @@ No value of a secret is in a manifest that is kept. Variables of an image (`.env
 are passwords in URLs, because people put secrets there.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -80,6 +79,8 @@ def _diff(path: str, before: SourceFile | None, after: SourceFile | None, read: 
     if before_lines is None or after_lines is None:
         return ""
     names = (f"a/{path}" if before else "/dev/null", f"b/{path}" if after else "/dev/null")
+    import difflib
+
     text = "\n".join(difflib.unified_diff(before_lines, after_lines, *names, lineterm=""))
     return text if len(text) <= MOST_DIFF else f"{text[:MOST_DIFF]}\n…"
 

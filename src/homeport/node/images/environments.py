@@ -12,7 +12,6 @@ import hashlib
 import re
 import sys
 from collections.abc import Collection, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +323,8 @@ def _date(path: str) -> int:
 
 
 def _runner_requirements(minor: str) -> list[str]:
+    from importlib import metadata  # the first zygote does not wait for it
+
     declared = metadata.requires("homeport") or []
     requirements = sorted(text for text in declared if text.startswith(RUNNERS) and ";" not in text)
     if tuple(int(part) for part in minor.split(".")) < OURS_FROM:

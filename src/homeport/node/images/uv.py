@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,10 @@ def _config(outer: Mapping[str, str]) -> dict[str, Any]:
     base = outer.get("XDG_CONFIG_HOME") or f"{outer.get('HOME', '/')}/.config"
     for path in (f"{base}/uv/uv.toml", "/etc/uv/uv.toml"):
         with contextlib.suppress(OSError, ValueError):
-            loaded = tomllib.loads(Path(path).read_text())
+            text = Path(path).read_text()
+            import tomllib
+
+            loaded = tomllib.loads(text)
             return {**loaded, **loaded.get("pip", {})}
     return {}
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,6 +117,8 @@ def named(step: Step) -> list[str]:
 
 
 def _of_project(args: Mapping[str, Any]) -> Iterable[str]:
+    import tomllib
+
     try:
         project = tomllib.loads(str(args["pyproject"])).get("project", {})
         extras = args.get("optional_dependencies") or []

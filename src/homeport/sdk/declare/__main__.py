@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 import argparse
 import dataclasses
-import difflib
 import functools
 import json
 import os
@@ -301,6 +300,8 @@ def _app(module: ModuleType, variable: str, target: str) -> App:
             return apps[variable]
         if hasattr(module, variable):
             raise ScriptError(f"`{variable}` is not a Modal App", hint=_candidates(apps, target))
+        import difflib
+
         near = difflib.get_close_matches(variable, apps, 1)
         hint = f"did you mean `{target}::{near[0]}`?" if near else _candidates(apps, target)
         raise ScriptError(f"there is no `{variable}` in `{target}`", hint=hint)

@@ -1,6 +1,5 @@
 """Finds what `homeport run` runs in a script: a local entrypoint, a function, or a method of a class."""
 
-import difflib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -87,6 +86,8 @@ def _named(module: ModuleType, name: str, target: str) -> Runnable:
             for entry in _under(app, name):
                 return _of(entry[0], name, entry[1], target, app)
     names = [runnable.name for _, runnable in _all(module)]
+    import difflib
+
     near = difflib.get_close_matches(name, names, 1)
     if head in vars(module) and not near:
         raise ScriptError(

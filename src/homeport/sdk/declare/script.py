@@ -3,7 +3,6 @@
 Called by `declare` (__main__.py). Whatever the user's code raises becomes a `ScriptError` with its line.
 """
 
-import difflib
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
@@ -169,5 +168,7 @@ def _nearby(path: Path) -> str:
         scripts = [p.name for p in path.parent.iterdir() if p.suffix == ".py"]
     except OSError:
         return f"there is no directory `{path.parent}` either"
+    import difflib
+
     near = difflib.get_close_matches(path.name, scripts, 1)
     return f"did you mean `{path.parent / near[0]}`?" if near else ""

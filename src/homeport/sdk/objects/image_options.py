@@ -4,7 +4,6 @@ A step keeps all its keywords, and the node reads those that it knows. Without t
 keyword would have no effect and no error.
 """
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -132,6 +131,8 @@ def check(step: str, options: Mapping[str, Any]) -> None:
     allowed = OF_STEP[step].__annotations__ if step in OF_STEP else {}
     for name in options:
         if name not in allowed:
+            import difflib
+
             near = difflib.get_close_matches(name, allowed, 1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise MisuseError(f"`Image.{step}` got an unexpected keyword argument `{name}`.{hint}")

@@ -1,6 +1,5 @@
 """The keywords of `@app.function` and `@app.cls`: checked, and turned into the contract's values."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -77,6 +76,8 @@ def read(decorator: str, given_values: Mapping[str, Any]) -> dict[str, Any]:
                 f"'{RENAMED[key]}'."
             )
         if key not in allowed:
+            import difflib
+
             near = difflib.get_close_matches(key, allowed, 1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise MisuseError(

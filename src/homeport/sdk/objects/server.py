@@ -4,7 +4,6 @@ Two decorators make one: `@app.server()`, and `@modal.experimental.http_server()
 treats both in the same way; only the keywords, the default of the authentication and the object differ.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Iterable, Mapping
@@ -269,6 +268,8 @@ def _read(keywords_given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     allowed = [*SHARED, *DEFAULTS]
     for key in keywords_given:
         if key not in allowed:
+            import difflib
+
             near = difflib.get_close_matches(key, allowed, 1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             if key in INSTEAD:

@@ -3,9 +3,7 @@
 import asyncio
 import hashlib
 import threading
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +15,10 @@ SILENT_S = 60.0
 SCHEMES = ("http", "https")
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to HTTP(S) URLs only."""
-
-    def redirect_request(
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Any:
-        if urllib.parse.urlsplit(newurl).scheme not in SCHEMES:
-            raise urllib.error.URLError(f"it leads to {newurl[:80]!r}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 async def fetch(url: str, path: Path, checksum: str, *, max_bytes: int = MAX_BYTES) -> None:
     """Write the content of a URL to a file; `checksum` is `sha256:…`, or empty. Raises `ImageError`."""
+    import urllib.error  # 2 MiB with `urllib.request`, which a server needs for ADD alone
+
     ended = threading.Event()
     try:
         digest = await asyncio.to_thread(_fetch, url, path, ended, max_bytes)
@@ -46,7 +35,7 @@ async def fetch(url: str, path: Path, checksum: str, *, max_bytes: int = MAX_BYT
 def _fetch(url: str, path: Path, ended: threading.Event, max_bytes: int) -> str:
     if urllib.parse.urlsplit(url).scheme not in SCHEMES:
         raise ValueError("it is not an HTTP address")
-    opener = urllib.request.build_opener(_Redirects)
+    opener = _opener()
     hashed, total = hashlib.sha256(), 0
     with opener.open(url, timeout=SILENT_S) as answer, path.open("xb") as file:
         while (chunk := answer.read(CHUNK_BYTES)) and not ended.is_set():
@@ -56,3 +45,19 @@ def _fetch(url: str, path: Path, ended: threading.Event, max_bytes: int) -> str:
             hashed.update(chunk)
             file.write(chunk)
     return hashed.hexdigest()
+
+
+def _opener() -> Any:
+    """Return an opener that follows redirects to HTTP(S) URLs only."""
+    import urllib.error
+    import urllib.request
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(
+            self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+        ) -> Any:
+            if urllib.parse.urlsplit(newurl).scheme not in SCHEMES:
+                raise urllib.error.URLError(f"it leads to {newurl[:80]!r}")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    return urllib.request.build_opener(Redirects)

@@ -12,9 +12,7 @@ import json
 import os
 import re
 import shutil
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +151,9 @@ def _ecr_token(registry: str, secrets: Mapping[str, str]) -> tuple[str, str]:
     url = secrets.get("AWS_ENDPOINT_URL_ECR") or f"https://api.ecr.{region}.amazonaws.com{dots}/"
     body = b"{}"
     headers = signed(url, body, secrets, region, dt.datetime.now(dt.UTC))
+    import urllib.error
+    import urllib.request  # 2 MiB, which a server needs for such an image alone
+
     request = urllib.request.Request(url, body, headers)  # noqa: S310 - the address is ours or the secret's
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
