@@ -203,7 +203,6 @@ COVERED = {
     "control/api/deploys": "control/api/test_routes.py",
     "control/api/images": "control/api/test_answers.py",
     "control/api/listener": "control/api/test_routes.py",
-    "control/api/listeners": "control/test_main.py",
     "control/api/logs": "control/api/test_answers.py",
     "control/api/routing": "control/api/test_answers.py",
     "control/api/secrets": "control/api/test_answers.py",

@@ -62,7 +62,7 @@ async def deploys(settings: Settings, query: DeployQuery, *, json: bool) -> None
 
 
 def result(deploy: DeployRecord) -> str:
-    """Return how a deploy ended, in a word; `--json` has the kind of the error."""
+    """Return how a deploy ended, as a short text; `--json` has the kind of the error."""
     return (
         deploy.result if deploy.result in ("running", "ok", "skipped", "interrupted") else "failed"
     )

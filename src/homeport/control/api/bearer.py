@@ -42,7 +42,7 @@ def address_from_ingress(scope: Scope) -> str:
 
 
 def address_from_dashboard(scope: Scope) -> str:
-    """Return the address of the visitor for whom the dashboard asks; its container has it from the ingress."""
+    """Return the address of the visitor that the dashboard asks for; its container has it from the ingress."""
     field = VISITOR.lower().encode()
     addresses = [value for name, value in scope["headers"] if name == field]
     return addresses[0].decode("latin-1")[:64] if len(addresses) == 1 else ""

@@ -28,7 +28,7 @@ class Issuing:
 
     @property
     def name(self) -> str:
-        """Return a word that differs for each CA."""
+        """Return a text that differs for each CA."""
         return f"local:{self._ca.fingerprint}"
 
     async def open(self) -> None:

@@ -74,7 +74,7 @@ def _rows(app: AppStatus, traffic: dict[tuple[str, str], Recent]) -> Iterator[Ro
 
 
 def state(app: AppStatus, endpoint: EndpointStatus | None) -> str:
-    """Return the state of an endpoint in a word."""
+    """Return the state of an endpoint as one word for people."""
     if app.state in (AppState.STOPPED, AppState.BROKEN) or endpoint is None:
         return app.state.value
     if endpoint.queued and not endpoint.containers:

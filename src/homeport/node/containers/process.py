@@ -166,7 +166,7 @@ class Process:
         return self._popen.wait() if self._popen else None
 
     async def killed(self) -> None:
-        """Kill the runner, after which init ends the rest; return when init has ended.
+        """Kill the runner, after which init ends the other processes; return when init has ended.
 
         An init that is stopped, or takes too long, is killed too; the caller ends processes that it leaves.
         """

@@ -43,7 +43,7 @@ class Acme:
 
     @property
     def name(self) -> str:
-        """Return a word that differs for each ACME server."""
+        """Return a text that differs for each ACME server."""
         return f"acme:{hashlib.sha256(self._settings.acme_directory.encode()).hexdigest()[:8]}"
 
     async def open(self) -> None:
