@@ -2,6 +2,7 @@
 
 import pytest
 
+from homeport.contract.errors import IngressError
 from homeport.ingress.runtime import Runtime
 
 
@@ -24,6 +25,37 @@ async def test_the_answer_to_one_command_is_not_taken_for_that_to_another(ingres
 
     assert "b0" in await runtime.ask(("show", "stat", "b0", "6", "-1"), ("show", "info"))
     assert "x.localhost x" in await runtime.ask(("show", "map", "hosts.map"))
+
+
+async def test_commands_go_in_batches_and_none_after_one_that_is_refused(ingress):
+    runtime = Runtime(ingress._supervisor.runtime.socket)
+    asked, ask = [], runtime.ask
+
+    async def counted(*commands):
+        asked.append(len(commands))
+        return await ask(*commands)
+
+    runtime.ask = counted
+    await runtime.tell(
+        [("add", "map", "hosts.map", f"{i}.localhost", "x" * (i + 1)) for i in range(120)],
+        [("set", "map", "hosts.map", "7.localhost", "seven")],
+    )
+    assert [50, 50, 20, 1] == asked
+    told = await ask(("show", "map", "hosts.map"))
+    assert all(f" {i}.localhost " in told for i in range(120))
+    assert " 7.localhost seven" in told
+
+    asked.clear()
+    long = [("add", "map", "hosts.map", f"l{i}.localhost", "y" * 20_000) for i in range(3)]
+    await runtime.tell(long)
+    assert [1, 1, 1] == asked
+
+    asked.clear()
+    with pytest.raises(IngressError, match=r"`set map`.*not found"):
+        await runtime.tell(
+            [("set", "map", "hosts.map", "nobody.localhost", "x"), *long], [("show", "info")]
+        )
+    assert 1 == len(asked)
 
 
 def test_the_requests_that_are_on_their_way_and_how_old_they_are():

@@ -122,16 +122,17 @@ async def test_ports_that_haproxy_did_not_take_are_not_offered(ingress, wrapper,
 
 
 async def refuse(monkeypatch, after: int):
-    """Let the Runtime API refuse each command of a change after the first `after` commands."""
+    """Let the Runtime API refuse each command of a change after the first `after` commands, also within a batch."""
     real = Runtime.ask
     asked = []
 
     async def ask(self, *commands):
-        asked.append(commands)
-        changes = [c for c in asked if c[0][0] in ("add", "set", "del", "enable")]
-        if commands[0][0] in ("add", "set", "del", "enable") and len(changes) > after:
-            return "No."
-        return await real(self, *commands)
+        if commands[0][0] not in ("add", "set", "del", "enable"):
+            return await real(self, *commands)
+        carried_out = commands[: max(after - len(asked), 0)]
+        asked.extend(commands)
+        answer = await real(self, *carried_out) if carried_out else ""
+        return answer if len(carried_out) == len(commands) else f"{answer}\nNo.\n"
 
     monkeypatch.setattr(Runtime, "ask", ask)
 

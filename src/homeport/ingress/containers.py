@@ -15,12 +15,11 @@ from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED
 from homeport.ingress.picture import leave, state
 from homeport.ingress.publisher import Publisher
-from homeport.ingress.runtime import Command, Row, sessions
+from homeport.ingress.runtime import MOST_COMMANDS, Command, Row, sessions
 from homeport.undo import Undo
 
 # Seconds after `drain`: a request that looked its pool up just before has arrived by then.
 SETTLE_S = 0.05
-MOST_COMMANDS = 50  # in a line of the Runtime API, which must fit HAProxy's buffer
 
 log = logging.getLogger(__name__)
 
