@@ -22,6 +22,7 @@ from homeport.state.database import Database
 from homeport.state.domains import Domains
 from homeport.state.environments import Environments
 from homeport.state.scope import MAIN, Scope, Scoped
+from homeport.state.secret_rows import SecretRows
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store, Stores
 from homeport.state.sweeper import Sweeper
@@ -44,7 +45,6 @@ WRITES = (
     "serve_revision",
     "put_back",
     "stop_app",
-    "put_secret",
 )
 
 
@@ -58,6 +58,20 @@ class RecordedStores(Stores):
 
     def of(self, scope):
         return RecordedStore(self, scope)
+
+
+class RecordedSecrets(SecretRows):
+    """Secrets whose writes are among those of the stores, as `put_secret`."""
+
+    def __init__(self, every: RecordedStores, scope: Scope) -> None:
+        super().__init__(every.database, scope)
+        self.every = every
+
+    async def put(self, name, sealed, keys, *, inline):
+        self.every.calls.append(("put_secret", ""))
+        self.every.fault("put_secret", "", "before")
+        await super().put(name, sealed, keys, inline=inline)
+        self.every.fault("put_secret", "", "after")
 
 
 class RecordedStore(Store):
@@ -123,7 +137,7 @@ class Plane(Fleet):
         )
         self.secrets = Scoped(
             lambda scope: SecretBox(
-                self.stores.of(scope), self.vault, self.environments.seal(scope)
+                RecordedSecrets(self.stores, scope), self.vault, self.environments.seal(scope)
             )
         )
         self.secret_box = self.secrets.of(MAIN)

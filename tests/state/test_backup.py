@@ -26,6 +26,7 @@ from homeport.settings import Settings
 from homeport.state import archive, backup, schema, urls
 from homeport.state.blobs import Blobs
 from homeport.state.database import Database
+from homeport.state.secret_rows import SecretRows
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.vault import Vault
@@ -52,7 +53,7 @@ async def fill(settings: Settings, app: str = "shop") -> None:
     manifest = Manifest(app_name=app, functions=(SECRET,), files=files)
     revision = await store.add_revision(f"rv-{app}", app, manifest, "f", "")
     await store.serve_revision(revision, {f"me--{app}-f": 4664})
-    box = SecretBox(store, Vault(settings.home / "vault.key"))
+    box = SecretBox(SecretRows(store.database), Vault(settings.home / "vault.key"))
     await box.load()
     await box.create("auth", {"TOKEN": f"of {app}"}, force=True)
     await database.close()
@@ -63,7 +64,7 @@ async def look(settings: Settings) -> dict[str, object]:
     database = Database(urls.of(settings.database, settings.home))
     schema.prepare(database)
     store = Store(database)
-    box = SecretBox(store, Vault(settings.home / "vault.key"))
+    box = SecretBox(SecretRows(store.database), Vault(settings.home / "vault.key"))
     await box.load()
     state = {
         "apps": [dataclasses.astuple(row) for row in await store.apps()],

@@ -20,6 +20,7 @@ from homeport.state import database as databases
 from homeport.state import schema, urls
 from homeport.state.database import Database
 from homeport.state.rows import Revision, TokenRow
+from homeport.state.secret_rows import SecretRows
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.tokens import TokenRows
@@ -44,7 +45,7 @@ class opened:
     def __init__(self, setting, home) -> None:
         self.database = Database(urls.of(setting, home))
         self.store = Store(self.database)
-        self.store.box = SecretBox(self.store, Vault(home / "vault.key"))
+        self.store.box = SecretBox(SecretRows(self.database), Vault(home / "vault.key"))
 
     async def __aenter__(self) -> Store:
         schema.prepare(self.database)
@@ -67,8 +68,8 @@ def changes(store: Store) -> dict:
         "serve_revision": lambda: store.serve_revision(second, {"me--shop-g": 1}),
         "stop_app": lambda: store.stop_app("shop"),
         "remove_revision": lambda: store.remove_revision("rv-1"),
-        "put_secret": lambda: store.put_secret("auth", b"y", [], inline=False),
-        "delete_secret": lambda: store.delete_secret("auth"),
+        "put_secret": lambda: SecretRows(store.database).put("auth", b"y", [], inline=False),
+        "delete_secret": lambda: SecretRows(store.database).delete("auth"),
         "add_token": lambda: TokenRows(store.database).add(MAIN, token),
     }
 
@@ -78,7 +79,7 @@ async def everything(store: Store) -> tuple:
         await store.apps(),
         await store.revisions("shop"),
         await store.local_ports(),
-        await store.sealed(),
+        await SecretRows(store.database).sealed(),
         await TokenRows(store.database).every(),
     )
 

@@ -15,6 +15,7 @@ from homeport.contract.errors import StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest
 from homeport.state import migrations, schema, tables, urls
 from homeport.state.database import Database
+from homeport.state.secret_rows import SecretRows
 from homeport.state.store import Store
 from homeport.state.tokens import TokenRows
 
@@ -100,7 +101,7 @@ async def test_a_home_of_before_there_were_numbers_is_brought_up_with_all_it_has
     assert [("shop", 1)] == [(row.name, row.version) for row in await store.apps()]
     assert MANIFEST == (await store.revision("shop", 1)).manifest
     assert {"me--shop-f": 4664} == await store.local_ports()
-    assert {"auth": b"\x01\x02"} == await store.sealed()
+    assert {"auth": b"\x01\x02"} == await SecretRows(database).sealed()
     assert ["wk-1"] == [row.id for _, row in await TokenRows(database).every()]
     with database.reading() as connection:
         assert [] == differences(connection)

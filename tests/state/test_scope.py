@@ -12,6 +12,7 @@ from homeport.state.coldstarts import ColdStart, ColdStarts
 from homeport.state.database import Database
 from homeport.state.rows import TokenRow
 from homeport.state.scope import folder
+from homeport.state.secret_rows import SecretRows
 from homeport.state.store import Stores
 from homeport.state.tokens import TokenRows
 
@@ -28,11 +29,13 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
     schema.prepare(database)
     stores = Stores(database)
     main, other, tokens = stores.of(MAIN), stores.of(scope), TokenRows(database)
+    ours, theirs = SecretRows(database), SecretRows(database, scope)
     for number, store in enumerate((main, other, main)):
         revision = await store.add_revision(f"rv-{number}", "shop", MANIFEST, f"f{number}", "")
         await store.serve_revision(revision, {f"{store.scope}--f": 4664 + number})
-        await store.put_secret("auth", bytes([number]), ["A"], inline=False)
-        await store.put_secret(f"f{number}/f/0", b"i", [], inline=True)
+        secrets = SecretRows(database, store.scope)
+        await secrets.put("auth", bytes([number]), ["A"], inline=False)
+        await secrets.put(f"f{number}/f/0", b"i", [], inline=True)
         token = TokenRow(id=f"wk-{number}", name="", secret_sha256="a" * 64, created_at=number)
         await tokens.add(store.scope, token)
     starts = ColdStarts(database)
@@ -41,7 +44,7 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
         starts.add(ColdStart(container=f"ta-{number}", within=where, **start))
     await starts.close()
     await other.stop_app("shop")
-    await other.forget_inline([])
+    await theirs.forget_inline([])
 
     assert [2, 1] == [revision.version for revision in await main.revisions("shop")]
     assert [(scope, 1)] == [(r.scope, r.version) for r in await other.revisions("shop")]
@@ -50,19 +53,19 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
     assert {MAIN, scope} == {where for where, _ in await stores.apps()}
     assert {"main/main--f": 4666} == await main.local_ports()
     assert {"main/main--f": 4666, f"{scope}--f": 4665} == await stores.local_ports()
-    assert {"auth", "f0/f/0", "f2/f/0"} == set(await main.sealed())
-    assert b"\x02" == (await main.sealed())["auth"]
-    assert {"auth": b"\x01", "f1/f/0": b"i"} == await other.sealed()
+    assert {"auth", "f0/f/0", "f2/f/0"} == set(await ours.sealed())
+    assert b"\x02" == (await ours.sealed())["auth"]
+    assert {"auth": b"\x01", "f1/f/0": b"i"} == await theirs.sealed()
     assert ["wk-0", "wk-2"] == [token.id for token in await tokens.of(MAIN)]
     assert {(MAIN, "wk-0"), (scope, "wk-1"), (MAIN, "wk-2")} == {
         (where, token.id) for where, token in await tokens.every()
     }
     assert not await tokens.delete(scope, "wk-0")
     await other.remove_revision("rv-0")
-    await other.delete_secret("auth")
+    await theirs.delete("auth")
     with pytest.raises(NotFound):
         await other.revision("shop", 2)
-    assert "auth" in await main.sealed()
+    assert "auth" in await ours.sealed()
     assert 2 == len(await main.revisions("shop"))
     for cold_starts in (starts, ColdStarts(database)):
         assert ["ta-1"] == [start.container for start in await cold_starts.last(scope, "shop", 9)]

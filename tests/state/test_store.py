@@ -12,6 +12,7 @@ from homeport.contract.errors import (
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
 from homeport.state import schema, urls
 from homeport.state.database import Database
+from homeport.state.secret_rows import SecretRows
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.vault import Vault
@@ -32,7 +33,7 @@ async def store(database_setting, tmp_path):
 
 @pytest.fixture
 def box(store, tmp_path):
-    return SecretBox(store, Vault(tmp_path / "vault.key"))
+    return SecretBox(SecretRows(store.database), Vault(tmp_path / "vault.key"))
 
 
 async def seal(box: SecretBox, wanted: Manifest) -> tuple[Manifest, str]:
@@ -175,7 +176,7 @@ async def test_a_secret_that_no_process_could_have_in_its_variables_is_refused(b
 
 async def test_another_key_cannot_open_a_secret(box, store, tmp_path):
     await box.create("auth", {"A": "1"}, force=False)
-    stranger = SecretBox(store, Vault(tmp_path / "other.key"))
+    stranger = SecretBox(SecretRows(store.database), Vault(tmp_path / "other.key"))
     await stranger.load()
 
     with pytest.raises(StorageError, match="cannot be decrypted"):

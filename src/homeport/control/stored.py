@@ -21,6 +21,7 @@ from homeport.state.environments import Environments
 from homeport.state.logs import Logs
 from homeport.state.requests import Requests
 from homeport.state.scope import Scoped
+from homeport.state.secret_rows import SecretRows
 from homeport.state.secrets import SecretBox
 from homeport.state.shared import Shared
 from homeport.state.store import Stores
@@ -70,7 +71,9 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     await alerts.load()
     environments = Environments(database, vault.digest, slug=settings.workspace)
     await environments.load()
-    secrets = Scoped(lambda scope: SecretBox(store.of(scope), vault, environments.seal(scope)))
+    secrets = Scoped(
+        lambda scope: SecretBox(SecretRows(database, scope), vault, environments.seal(scope))
+    )
     await asyncio.to_thread(_check_volumes, settings)
     volumes = Scoped(lambda scope: Volumes(database, settings.volumes_dir, scope=scope))
     for scope in environments.all():

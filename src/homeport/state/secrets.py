@@ -13,7 +13,7 @@ from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, Secret
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
 from homeport.contract.supplies import BuildSecret
 from homeport.state.rows import SecretRow
-from homeport.state.store import Store
+from homeport.state.secret_rows import SecretRows
 from homeport.state.vault import Vault
 
 MAX_VALUE = 32768  # characters, as Modal's
@@ -22,9 +22,9 @@ MAX_VALUE = 32768  # characters, as Modal's
 class SecretBox:
     """The secrets of one environment, opened by the vault's key."""
 
-    def __init__(self, store: Store, vault: Vault, key: str = "") -> None:
+    def __init__(self, rows: SecretRows, vault: Vault, key: str = "") -> None:
         """`key` is that of another environment than MAIN: what is sealed with it opens nowhere else, and in no later one of its name."""
-        self._store = store
+        self._rows = rows
         self._vault = vault
         self._key = key
         self._sealed: dict[str, bytes] = {}
@@ -32,7 +32,7 @@ class SecretBox:
 
     async def load(self) -> None:
         """Read all sealed secrets; call it before the others."""
-        self._sealed = await self._store.sealed()
+        self._sealed = await self._rows.sealed()
 
     async def create(self, name: str, values: dict[str, str], *, force: bool) -> list[str]:
         """Save a secret and return its keys; `AlreadyExists` if it exists, without `force`."""
@@ -62,11 +62,11 @@ class SecretBox:
 
     async def list(self) -> list[SecretRow]:
         """Return the named secrets, without values."""
-        return await self._store.secrets()
+        return await self._rows.named()
 
     async def delete(self, name: str) -> None:
         """Delete a secret; `NotFound` for an unknown one."""
-        if not await self._store.delete_secret(name):
+        if not await self._rows.delete(name):
             raise NotFound(
                 f"there is no secret `{name}`", hint="`homeport secret list` shows those there are"
             )
@@ -74,7 +74,7 @@ class SecretBox:
 
     async def forget_inline(self, fingerprints: Collection[str]) -> None:
         """Remove secrets that came with a manifest, except those of saved revisions and of these."""
-        for name in await self._store.forget_inline({*fingerprints, *self._held}):
+        for name in await self._rows.forget_inline({*fingerprints, *self._held}):
             self._sealed.pop(name, None)
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ class SecretBox:
         last change of every named secret. The values stay at least until the end of the block, in which the
         caller saves or serves the revision.
         """
-        changed = {row.name: row.updated_at for row in await self._store.secrets()}
+        changed = {row.name: row.updated_at for row in await self._rows.named()}
         used = {
             ref.name
             for spec in manifest.functions
@@ -156,7 +156,7 @@ class SecretBox:
         self, name: str, values: dict[str, str], keys: Iterable[str], *, inline: bool
     ) -> None:
         sealed = self._vault.seal(self._bound(name), values)
-        await self._store.put_secret(name, sealed, [*keys], inline=inline)
+        await self._rows.put(name, sealed, [*keys], inline=inline)
         self._sealed[name] = sealed
 
     def _values(self, ref: SecretRef) -> dict[str, str]:

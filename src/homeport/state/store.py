@@ -1,16 +1,15 @@
-"""Apps, revisions, endpoints and secrets of one environment, in the database; `Stores` has all environments.
+"""Apps, revisions and endpoints of one environment, in the database; `Stores` has all environments.
 
 Every method is one transaction, and runs in a thread: see `database.py`. A `StorageError` leaves
 everything as it was.
 """
 
 import dataclasses
-import json
 import logging
 import re
 import secrets as randomness
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +30,7 @@ from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import Manifest
 from homeport.state import rows, tables
 from homeport.state.database import Database
-from homeport.state.rows import AppRow, Revision, SecretRow, Served, VersionRow
+from homeport.state.rows import AppRow, Revision, Served, VersionRow
 from homeport.state.scope import MAIN, Scope, columns
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -247,64 +246,6 @@ class Store:
         t = tables.endpoints
         rows = await self._rows(self._from(t, t.c.id, t.c.local_port))
         return {row["id"]: row["local_port"] for row in rows}
-
-    # secrets
-
-    async def put_secret(self, name: str, sealed: bytes, keys: list[str], *, inline: bool) -> None:
-        """Create a secret, or replace the one of that name."""
-        t, now = tables.secrets, time.time()
-        values = {"sealed": sealed, "keys": json.dumps(keys), "updated_at": now}
-
-        def work(connection: Connection) -> None:
-            query = update(t).where(self._here(t), t.c.name == name).values(**values)
-            if not connection.execute(query).rowcount:
-                row = {"name": name, "inline": int(inline), "created_at": now, **values}
-                connection.execute(insert(t).values(**self._key, **row))
-
-        await self.database.write(work)
-
-    async def sealed(self) -> dict[str, bytes]:
-        """Return the sealed values of every secret, also of those that came with a manifest."""
-        t = tables.secrets
-        return {
-            row["name"]: row["sealed"]
-            for row in await self._rows(self._from(t, t.c.name, t.c.sealed))
-        }
-
-    async def secrets(self) -> list[SecretRow]:
-        """Return the named secrets, in the order of their names."""
-        t = tables.secrets
-        query = self._from(t, *_columns(t, SecretRow)).where(t.c.inline == 0)
-        return [rows.secret(row) for row in await self._rows(query.order_by(t.c.name))]
-
-    async def delete_secret(self, name: str) -> bool:
-        """Delete a named secret; False for an unknown one."""
-        t = tables.secrets
-        query = delete(t).where(self._here(t), t.c.name == name, t.c.inline == 0)
-        return bool(await self.database.write(lambda c: c.execute(query).rowcount))
-
-    async def forget_inline(self, fingerprints: Collection[str]) -> list[str]:
-        """Remove secrets that came with a manifest, except those of saved revisions and of these.
-
-        Returns the names of the removed secrets.
-        """
-        t, r = tables.secrets, tables.revisions
-
-        def unneeded(connection: Connection) -> list[str]:
-            saved = set(connection.scalars(select(r.c.fingerprint).where(self._here(r))))
-            names = connection.scalars(select(t.c.name).where(self._here(t), t.c.inline == 1))
-            return [n for n in names if n.partition("/")[0] not in saved | set(fingerprints)]
-
-        def work() -> list[str]:
-            with self.database.reading() as connection:
-                if not unneeded(connection):
-                    return []
-            with self.database.writing() as connection:
-                names = unneeded(connection)
-                connection.execute(delete(t).where(self._here(t), t.c.name.in_(names)))
-                return names
-
-        return await self.database.in_turn(work)
 
     # helpers
 

@@ -486,7 +486,7 @@ async def test_a_refused_secret_is_not_quoted(tmp_path, body, message):
         told = response.json()["error"]["message"]
         assert (400, True) == (response.status_code, message in told), told
         assert "force" in message or "5150" not in response.text
-        assert [] == await plane.store.secrets()
+        assert [] == await plane.secret_box.list()
 
 
 async def test_a_stream_that_fails_says_so_in_its_last_line(tmp_path):
