@@ -7,6 +7,7 @@ from collections import deque
 import pytest
 
 from homeport.contract.api.deploys import Canary
+from homeport.contract.capacity import Capacity
 from homeport.contract.errors import BadRequest, Failure, IngressError, LabelTaken, StartError
 from homeport.contract.image import Image, Step
 from homeport.contract.scope import MAIN
@@ -390,3 +391,31 @@ def test_a_node_that_was_away_during_a_build_builds_when_it_returns(tmp_path):
             assert [] == plane.rollout.trees.underway
 
     virtually(story())
+
+
+@pytest.mark.parametrize("count", [50, 20])
+def test_containers_that_have_no_place_beside_the_old_ones_replace_them_at_once(tmp_path, count):
+    def version(label: str):
+        functions = [
+            function(f"f{number}", secret=label, min_containers=1) for number in range(count)
+        ]
+        return manifest(*functions)
+
+    async def story() -> tuple[float, int]:
+        node = FakeNode(0.1, capacity=Capacity(cores=8, memory_mib=16_000, places=64))
+        async with Plane(tmp_path, node) as plane:
+            await plane.deploy(version("a"))
+            node.most = 0
+            began = asyncio.get_running_loop().time()
+            await plane.deploy(version("b"))
+            took_s = asyncio.get_running_loop().time() - began
+            await settled(plane)
+            assert count == len(plane.nodes.containers())
+            return took_s, node.most
+
+    took_s, most = virtually(story())
+
+    assert took_s < 60
+    assert (
+        2 * 20 == most or count == 50
+    )  # where there is room the old ones serve until the new ones do

@@ -116,7 +116,9 @@ class Rollout:
                 self._start_behind(app, pools)
             else:
                 await self._save_ports(app)
-        elif current is not None and (strategy == "recreate" or self._goes_first(revision, pools)):
+        elif current is not None and (
+            strategy == "recreate" or self._goes_first(revision, pools, replaced)
+        ):
             await self._swap(undo, app, pools, replaced, current, say)
         else:
             await trial.prove(pools, self._reconciler.wake, say, replaced)
@@ -135,14 +137,19 @@ class Rollout:
         attached, own_ports = self._domains.get, self._pools.own_ports
         self._live.claim(revision, owner, planned, attached=attached, own_ports=own_ports)
 
-    def _goes_first(self, revision: Revision, pools: list[Pool]) -> bool:
+    def _goes_first(self, revision: Revision, pools: list[Pool], replaced: list[Pool]) -> bool:
         """Return whether the old containers must end before new ones can start."""
         # A port belongs to one container at a time.
         if any(pool.ports for pool in pools):
             return True
         # Memory and devices may not be enough for both.
         asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
-        return asks and not self._reconciler.fits(pools)
+        if asks and not self._reconciler.fits(pools):
+            return True
+        # Places too, if the old ones have some.
+        return any(pool.members for pool in replaced) and not self._reconciler.has_places(
+            pools, replaced
+        )
 
     async def live_app(
         self,

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from homeport.contract.container import Container, LogLine, State
 from homeport.contract.errors import Failure, NodeLost, StartError
@@ -81,6 +81,7 @@ class Reconciler:
             drained=self._agenda.note,
             under_way=self._agenda.under_way,
         )
+        self.fits, self.has_places = self._rooms.fits, self._rooms.has_places
         nodes.moved = self.moved
         self._say = say
         self._started = started
@@ -193,10 +194,6 @@ class Reconciler:
                 self._pauses.pop(pool.key, None)
         self._pauses = {key: pause for key, pause in self._pauses.items() if self._pools.get(key)}
         self._agenda.end(looked_at, now())
-
-    def fits(self, pools: Collection[Pool]) -> bool:
-        """Return whether there is room for one more container of each of these pools."""
-        return self._rooms.fits(pools)
 
     async def _decide(self, pool: Pool) -> None:
         if pool.retired:

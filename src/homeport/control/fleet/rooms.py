@@ -27,7 +27,7 @@ AN_IMAGE = "its image on another node"  # what a pool waits for, without any lac
 
 
 class Rooms:
-    """The free room of the nodes."""
+    """The free room of the nodes; in one class, because every answer is made of the same rooms and pools."""
 
     def __init__(
         self,
@@ -65,6 +65,24 @@ class Rooms:
             needs = scheduler.needs(pool.function, rooms[place.node].capacity)
             rooms[place.node] = scheduler.less(rooms[place.node], needs, place)
         return True
+
+    def has_places(self, new: Collection[Pool], old: Collection[Pool]) -> bool:
+        """Return whether each of the new pools could have one more container while the old ones keep theirs.
+
+        Idle containers of other functions can make way, but for those that their functions are to have all the time.
+        """
+        rooms = [self._room(mirror) for mirror in self._nodes.taking()]
+        # Some of the last places are for apps without a container.
+        free = sum(
+            room.limit - scheduler.reserve(room.limit) // 2 - room.containers for room in rooms
+        )
+        both = {pool.key for pool in (*new, *old)}
+        for other in self._pools:
+            if len(new) <= free:
+                break
+            if other.members and other.key not in both and not other.demand:
+                free += max(0, len(other.idle()) - other.least)
+        return len(new) <= free
 
     def may_start(self, pool: Pool) -> bool:
         """Return whether a start may be tried: no back-off, a free port, a machine with such resources."""
