@@ -310,6 +310,6 @@ def test_images_are_listed_and_those_that_nothing_needs_are_pruned(terminal, wri
     assert "run_commands echo 2" in terminal.run("image", "list").stdout
     terminal.run("app", "stop", "other", "--yes")
     assert 1 == terminal.run("image", "prune", check=False).returncode
-    removed = "1 images are removed"  # once the app's last container has ended
+    removed = "1 image removed"  # once the app's last container has ended
     wait_for(lambda: removed in terminal.run("image", "prune", "--yes").stderr, "the image to go")
     assert {pulled, "run_commands echo 1"} == last_steps()

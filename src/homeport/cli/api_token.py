@@ -156,7 +156,7 @@ def delete_user(
         options.confirm(f"Delete all tokens of `{user}`?", yes=yes)
         async with server.running(options.load()) as client:
             ids = await client.api_tokens.delete_user(user)
-        output.say(f"✓ {len(ids)} tokens of `{user}` are deleted")
+        output.say(f"✓ {output.counted(len(ids), 'token')} of `{user}` deleted")
 
     asyncio.run(work())
 

@@ -259,10 +259,10 @@ async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
         status = await client.apps.one(name)
         if status.state is not AppState.STOPPED:
             count = len(status.containers)
-            options.confirm(f"Stop `{name}` and its {count} containers?", yes=yes)
+            options.confirm(f"Stop `{name}` and its {output.counted(count, 'container')}?", yes=yes)
         with live.line(f"stopping `{name}`"):
             count = await client.apps.stop(name)
-    output.say(f"✓ `{name}` is stopped; {count} containers ended")
+    output.say(f"✓ `{name}` is stopped; {output.counted(count, 'container')} ended")
 
 
 def _number(version: str) -> int:

@@ -81,7 +81,7 @@ async def _start(
         output.show_json(capture)
         return
     output.say(
-        f"✓ `{capture.app}.{capture.tag}` is captured until {output.local_time(capture.until)}, {capture.left} requests at most"
+        f"✓ `{capture.app}.{capture.tag}` is captured until {output.local_time(capture.until)}, {output.counted(capture.left, 'request')} at most"
     )
 
 
@@ -89,7 +89,7 @@ async def _stop(settings: Settings, endpoint: str) -> None:
     name, tag = parts(endpoint)
     async with server.running(settings) as client:
         count = await client.captures.stop(name, tag)
-    output.say(f"✓ `{endpoint}` is captured no more; {count} requests were")
+    output.say(f"✓ `{endpoint}` is captured no more; {output.counted(count, 'request')} captured")
 
 
 async def _list(settings: Settings, *, json: bool) -> None:
@@ -104,7 +104,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             continue
         left_s = max(capture.until - time.time(), 0)
         output.say(
-            f"`{capture.app}.{capture.tag}` is captured: {capture.taken} requests so far, {capture.left} more or {left_s:.0f} s"
+            f"`{capture.app}.{capture.tag}` is captured: {output.counted(capture.taken, 'request')} so far, {capture.left} more or {left_s:.0f} s"
         )
     rows = [
         (

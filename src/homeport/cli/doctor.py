@@ -220,7 +220,9 @@ async def _server(settings: Settings) -> list[Finding]:
         except Failure as failure:
             return [Finding("server", False, failure.message, failure.hint, needed=False)]
         problems = await client.alerts.findings() if status.nodes else ()
-    text = f"pid {status.pid} on {output.address(status)}, {len(status.apps)} apps"
+    text = (
+        f"pid {status.pid} on {output.address(status)}, {output.counted(len(status.apps), 'app')}"
+    )
     machines = [
         Finding("machine", False, problem.text, problem.hint, needed=problem.needed)
         for problem in problems

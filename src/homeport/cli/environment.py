@@ -123,7 +123,7 @@ async def _delete(settings: Settings, name: str, *, yes: bool) -> None:
         )
         with live.line(f"deleting `{name}`"):
             count = await client.environments.delete(name)
-    output.say(f"✓ Deleted the environment `{name}`; {count} containers ended")
+    output.say(f"✓ Deleted the environment `{name}`; {output.counted(count, 'container')} ended")
 
 
 async def _create_workspace(settings: Settings, wanted: NewWorkspace, *, json: bool) -> None:
@@ -157,4 +157,4 @@ async def _delete_workspace(settings: Settings, name: str) -> None:
     async with server.running(settings) as client:
         with live.line(f"deleting `{name}`"):
             count = await client.environments.delete_workspace(name)
-    output.say(f"✓ Deleted the workspace `{name}`; {count} containers ended")
+    output.say(f"✓ Deleted the workspace `{name}`; {output.counted(count, 'container')} ended")

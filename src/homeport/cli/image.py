@@ -116,7 +116,7 @@ async def _prune(settings: Settings, *, yes: bool) -> None:
         with live.line("removing images"):
             removed = await client.images.prune()
     freed = size(sum(image.size_bytes for image in removed))
-    output.say(f"✓ {len(removed)} images are removed, {freed}")
+    output.say(f"✓ {output.counted(len(removed), 'image')} removed, {freed}")
 
 
 def shortened(step: str) -> str:

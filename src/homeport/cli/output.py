@@ -233,6 +233,15 @@ def status_text(status: int, *, none: str) -> str:
         return str(status) if status else none
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things as text.
+
+    >>> [counted(count, "container") for count in (0, 1, 1200)]
+    ['0 containers', '1 container', '1,200 containers']
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def duration(ms: float | None) -> str:
     """Return milliseconds as text for people; `?` for None.
 

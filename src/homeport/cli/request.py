@@ -153,7 +153,7 @@ async def _follow(settings: Settings, query: LiveQuery, *, json: bool) -> None:
                 else:
                     output.show_row(_row(request), FOLLOWED_WIDTHS)
             if ended.lost:
-                output.warn(f"{ended.lost} requests came too fast to be shown")
+                output.warn(f"{output.counted(ended.lost, 'request')} came too fast to be shown")
 
 
 async def _show(settings: Settings, request: str, *, json: bool) -> None:

@@ -165,7 +165,9 @@ class Session:
             output.show_line(event.line, timestamps=self._timestamps)
         elif event.event == "request":
             if event.untold:
-                output.say(f"({event.untold} requests more, too fast to be shown)")
+                output.say(
+                    f"({output.counted(event.untold, 'request')} more, too fast to be shown)"
+                )
             output.show_request(event.tag, event.request)
         elif event.event == "progress":
             self._builds.show(event)

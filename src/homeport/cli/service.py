@@ -101,7 +101,7 @@ def status(json: options.Json = False) -> None:
     if answer is None:
         output.warn(f"the server does not answer; `journalctl -u {service.unit}` may say why")
         raise typer.Exit(1)
-    what = "the agent of a node" if service.is_node else f"{len(answer['apps'])} apps"
+    what = "the agent of a node" if service.is_node else output.counted(len(answer["apps"]), "app")
     output.out().print(f"homeport {answer['version']}, pid {answer['pid']}, {what}")
 
 
