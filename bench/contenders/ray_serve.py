@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 
 from bench import processes
-from bench.contenders.base import Program
+from bench.contenders.base import Program, free_port
 
 #: What a process's command line has -> what it is; the first that fits.
 PARTS = {
@@ -41,4 +41,6 @@ class RayServeHaproxy(RayServe):
     told = "the same with `RAY_SERVE_ENABLE_HA_PROXY=1`"
 
     def environ(self, root: Path) -> dict[str, str]:
-        return {**super().environ(root), "RAY_SERVE_ENABLE_HA_PROXY": "1"}
+        # Its own ports may belong to another Ray, and then it would not start.
+        ports = {f"RAY_SERVE_HAPROXY_{of}_PORT": str(free_port()) for of in ("METRICS", "STATS")}
+        return {**super().environ(root), "RAY_SERVE_ENABLE_HA_PROXY": "1", **ports}

@@ -15,6 +15,7 @@ from tests.journeys.machines import Cluster, On
 from tests.waiting import wait_for
 
 from bench.figures import number, spread
+from bench.measures import replicas
 from bench.plan import Plan
 from bench.results import Limit, Table
 
@@ -87,6 +88,7 @@ def measure(plan: Plan) -> None:
             _warm(plan, made, urls)
             _cold(plan, made.first, urls)
         _throughput(plan, made.first, urls)
+    replicas.measure(plan)
 
 
 def _warm(plan: Plan, made: Cluster, urls: dict[str, str]) -> None:
