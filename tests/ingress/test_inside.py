@@ -75,14 +75,16 @@ async def test_a_container_can_ask_for_calls_alone(ingress, upstream, container,
     assert [] == one.paths
 
 
-async def test_of_two_functions_the_checked_one_is_called(ingress, upstream, container):
+async def test_the_function_whose_right_was_checked_is_the_one_that_is_called(
+    ingress, upstream, container
+):
     one = await callable_(ingress, upstream)
     await container.post("/", headers=[(CALL, "main--vault"), (CALL, CALLED)])
 
     assert ["/"] == one.paths
 
 
-async def test_other_paths_lead_to_the_control_planes_few_routes(
+async def test_other_paths_of_the_socket_lead_to_the_control_planes_routes_for_containers(
     ingress, upstream, container, make_settings
 ):
     one = await callable_(ingress, upstream)

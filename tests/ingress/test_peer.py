@@ -54,7 +54,9 @@ async def test_a_request_reaches_a_container_of_another_machine_and_is_the_same_
     assert here_seen == there_seen
 
 
-async def test_its_slots_are_counted_by_the_one_ingress(ingress, machine, url, upstream, visitor):
+async def test_slots_of_containers_elsewhere_are_counted_by_the_one_ingress(
+    ingress, machine, url, upstream, visitor
+):
     one, two, here = [await upstream(name) for name in ("ta-1", "ta-2", "ta-3")]
     await attached(ingress, machine, one, slots=2)
     await attached(ingress, machine, two)

@@ -28,7 +28,7 @@ def fake(tmp_path):
     return fake
 
 
-def test_the_wheels_binary_will_do():
+def test_the_binary_of_the_wheel_can_be_used():
     binary = process.find("")
 
     assert binary.version.startswith("2.8.")
@@ -43,7 +43,9 @@ def test_the_wheels_binary_will_do():
         ("something else", "is not HAProxy"),
     ],
 )
-def test_a_binary_that_will_not_do_says_why_and_what_to_do(fake, words, message):
+def test_a_binary_that_cannot_be_used_is_refused_with_the_reason_and_what_to_do(
+    fake, words, message
+):
     with pytest.raises(IngressError, match=message) as caught:
         process.find(fake(words))
 
@@ -102,7 +104,7 @@ async def test_a_process_is_retired_and_ended_by_its_signals(stubborn, tmp_path,
     one.retire([])  # no error: it has ended
 
 
-def test_doctor_is_told_in_json():
+def test_doctor_describes_haproxy_in_json():
     environ = {**os.environ, "HOMEPORT_HAPROXY": "/nowhere/haproxy"}
     words = [sys.executable, "-m", "homeport.ingress.process"]
     good = subprocess.run(words, capture_output=True, text=True, check=True)

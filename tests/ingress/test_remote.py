@@ -73,7 +73,7 @@ async def test_the_api_is_at_the_domain_itself_by_https_alone(plane):
     assert 1 == len(plane.heads)
 
 
-async def test_the_address_of_the_visitor_is_the_ingresss_word(plane):
+async def test_the_ingress_alone_says_the_visitors_address_to_the_api(plane):
     forged = "X-Homeport-Source: 192.0.2.9\r\nx-homeport-source: 1\r\nAuthorization: Bearer t\r\n"
     await ask(plane.ingress, DOMAIN, path="/v1/status", fields=forged)
 
@@ -101,7 +101,7 @@ async def test_a_wildcard_of_the_parent_domain_does_not_take_the_domain(plane, u
     assert "404" in (await ask(plane.ingress, DOMAIN))[0].partition("\r\n")[0]
 
 
-async def test_a_websocket_passes(plane):
+async def test_a_websocket_passes_to_the_api(plane):
     reader, writer = await connect(plane.ingress, DOMAIN)
     writer.write(
         f"GET /v1/programs HTTP/1.1\r\nHost: {DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -126,7 +126,7 @@ async def test_a_stream_comes_at_once_and_its_end_is_seen(plane):
         await plane.left.wait()
 
 
-async def test_a_body_passes_as_it_comes(plane):
+async def test_a_body_passes_to_the_api_as_it_comes(plane):
     reader, writer = await connect(plane.ingress, DOMAIN)
     size = 3 << 20
     writer.write(

@@ -176,7 +176,7 @@ async def test_a_killed_process_has_told_what_it_could(ingress, upstream, visito
     await until(lambda: len(ingress._rings._rings) == 1, "one ring")
 
 
-async def test_the_next_server_goes_on_where_the_one_before_has_ended(
+async def test_the_next_server_continues_where_the_one_before_has_ended(
     make_settings, upstream, visitor
 ):
     settings = make_settings()

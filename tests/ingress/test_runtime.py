@@ -58,7 +58,7 @@ async def test_commands_go_in_batches_and_none_after_one_that_is_refused(ingress
     assert 1 == len(asked)
 
 
-def test_the_requests_that_are_on_their_way_and_how_old_they_are():
+def test_sessions_are_read_with_their_server_and_their_age():
     from homeport.ingress.runtime import sessions
 
     text = (

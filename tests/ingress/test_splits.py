@@ -34,7 +34,7 @@ async def names(visitor, url: str, count: int, **more) -> Counter[str]:
     return Counter(answer.json()["name"] for answer in answers)
 
 
-async def test_the_part_of_the_requests_is_what_was_said(both, visitor):
+async def test_a_split_sends_the_wanted_part_of_the_requests_to_the_other_version(both, visitor):
     url = await routed(both, id="web")
     assert {"old": 20} == await names(visitor, url, 20)
     await both.split("web", Split(endpoint="web-v2", per_mille=300))

@@ -70,7 +70,7 @@ TRACES = {
 }
 
 
-async def test_a_visitors_trace_goes_on(start, upstream, visitor):
+async def test_a_visitors_trace_is_continued(start, upstream, visitor):
     ingress = await start(tracing="otlp", trace_share=0.0)
     book, _, url = await serving(ingress, upstream, 1)
     for parent, flags in TRACES.items():
@@ -120,7 +120,7 @@ async def test_a_share_of_the_new_traces_is_sampled(start, upstream, visitor):
     assert [word.zfill(2) for word in words] == [seen(answer)[0][-2:] for answer in answers]
 
 
-async def test_a_call_goes_on_with_its_callers_trace(start, upstream, make_settings):
+async def test_a_call_continues_its_callers_trace(start, upstream, make_settings):
     ingress = await start(tracing="otlp")
     book, _, _ = await serving(ingress, upstream, 1)
     await ingress.route(Endpoint(id=CALL, hosts=(), pool=POOL))

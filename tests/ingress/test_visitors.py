@@ -41,7 +41,9 @@ async def test_a_trusted_proxy_tells_scheme_host_port_and_client(start, upstream
     assert "shop.example.com" == told["x-forwarded-host"]
 
 
-async def test_nobody_else_is_believed(start, upstream, visitor):
+async def test_fields_of_a_visitor_that_is_no_trusted_proxy_are_not_believed(
+    start, upstream, visitor
+):
     told = await seen(await start(trusted_proxies="10.0.0.0/8"), upstream, visitor, SAID)
 
     assert ("127.0.0.1", "http") == (told["x-forwarded-for"], told["x-forwarded-proto"])
@@ -84,7 +86,7 @@ SCHEMES = (
 )
 
 
-async def test_scheme_and_port_are_what_they_can_be(start, upstream, visitor):
+async def test_a_forwarded_scheme_or_port_that_cannot_be_is_ignored(start, upstream, visitor):
     ingress = await start(trusted_proxies="127.0.0.1")
     requests = [headers for headers, _ in SCHEMES]
     seen_by_app = await all_seen(ingress, upstream, visitor, requests)
@@ -95,7 +97,7 @@ async def test_scheme_and_port_are_what_they_can_be(start, upstream, visitor):
         assert (port or own_port) == fields["x-forwarded-port"], headers
 
 
-async def test_a_forwarded_host_that_is_none_is_nothing(start, upstream, visitor):
+async def test_a_forwarded_host_that_is_no_host_is_ignored(start, upstream, visitor):
     hosts = ("a b", "evil/x", "a,b", "<x>", "x:y", "")
     ingress = await start(trusted_proxies="127.0.0.1")
     requests = [{"X-Forwarded-Host": host} for host in hosts]

@@ -129,7 +129,7 @@ def there(tmp_path):
         yield made
 
 
-def test_what_works_here_works_there(there):
+def test_an_app_works_on_another_machine_as_it_does_here(there):
     first = there.first
     urls = first.urls()
     with first.machine.inside():

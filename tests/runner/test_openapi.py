@@ -82,7 +82,7 @@ async def test_a_client_without_gzip_gets_the_file_itself(laid):
 
 
 @pytest.mark.parametrize("asked", ["", "1/../../etc/passwd", "1/other.js", "swagger-ui.css.gz"])
-async def test_nothing_but_the_files_is_given(laid, asked):
+async def test_a_query_for_any_other_file_gets_the_page_itself(laid, asked):
     app = FastAPI(title="Shop")
     openapi.localize(app)
     page = await get(app, f"/docs?homeport={asked}")

@@ -59,7 +59,7 @@ async def test_bytes_go_both_ways_and_an_end_is_passed_on(relay):
         await writer.wait_closed()
 
 
-async def test_a_connection_closes_where_no_ingress_listens(relay, tmp_path):
+async def test_a_connection_closes_if_no_ingress_listens(relay, tmp_path):
     (tmp_path / "urls.sock").unlink()
     reader, writer = await asyncio.open_connection("127.0.0.1", relay)
 

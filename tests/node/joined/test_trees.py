@@ -153,7 +153,7 @@ async def test_a_tree_that_is_too_large_is_refused_before_it_is_fetched(
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", ".x", "/"])
-def test_a_name_that_cannot_be_a_trees(trees, name):
+def test_a_name_that_cannot_be_a_trees_is_refused(trees, name):
     with pytest.raises(StorageError):
         trees.place(name)
 

@@ -126,7 +126,7 @@ async def test_an_app_that_makes_a_500_of_a_body_without_end_is_413_all_the_same
     assert (413, b"homeport: the body is larger than 4 GiB") == (visit.status, visit.body)
 
 
-async def test_never_more_inside_than_slots():
+async def test_there_are_never_more_requests_in_the_app_than_slots():
     inside, most = 0, 0
 
     async def app(scope, receive, send):
@@ -274,7 +274,7 @@ async def test_the_last_bytes_go_after_a_moment_when_the_node_is_away():
 
 
 @virtual
-async def test_an_app_that_returns_at_once_or_soon_is_no_news():
+async def test_work_that_ends_at_once_after_a_response_is_not_reported():
     async def soon(scope, receive, send):
         await send(start())
         await send(body(b"hello"))

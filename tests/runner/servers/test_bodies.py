@@ -165,7 +165,7 @@ def test_a_body_that_does_not_arrive_is_408_and_its_slot_is_free(serve, kind, ha
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("half", HALF)
-def test_a_slow_upload_goes_on(serve, kind, half):
+def test_a_slow_upload_continues(serve, kind, half):
     visitor = ask(serve(kind), "/up", HALF[half].replace(b"Length: 10", b"Length: 11"))
     for _ in range(8):  # a piece comes much more often than `STALL_S`; all of them take longer
         assert stays_silent(visitor, 0.3)
@@ -236,7 +236,7 @@ def test_a_wsgi_app_does_not_take_half_a_body_for_the_whole(serve):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_visitor_who_waits_to_be_asked_for_the_body(serve, kind):
+def test_the_time_of_a_visitor_who_waits_for_100_continue_begins_when_the_app_asks(serve, kind):
     """The time begins when the app asks (RFC 9110, 10.1.1)."""
     runner = serve(kind)
     visitor = ask(runner, "/up", b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")

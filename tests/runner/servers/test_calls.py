@@ -29,7 +29,7 @@ def functions(tmp_path):
         blocking._own.connection = None
 
 
-def test_values_go_and_come(functions):
+def test_arguments_and_results_of_any_type_arrive(functions):
     def echo(*args, **kwargs):
         return args, kwargs
 
@@ -45,7 +45,7 @@ def test_values_go_and_come(functions):
     assert 9 == handle.remote(lambda x: x * x)[0][0](3)
 
 
-def test_a_result_that_cannot_be_sent_and_arguments_that_cannot(functions):
+def test_a_result_or_an_argument_that_cannot_be_sent_is_an_error(functions):
     def lock():
         return threading.Lock()
 
@@ -108,7 +108,7 @@ def test_arguments_of_another_python_are_read_unless_they_hold_code(functions):
     assert "cannot read its arguments" in calls.Failed.decode(bytes(garbage.body)).text
 
 
-def test_a_call_in_json(functions):
+def test_a_call_with_arguments_in_json_is_answered_in_json(functions):
     def add(a, b=1):
         return {"sum": a + b}
 

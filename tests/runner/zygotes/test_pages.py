@@ -119,5 +119,5 @@ def test_a_process_that_has_ended_has_no_pages():
     assert [None, None] == run("print(json.dumps(look()[1:]))")
 
 
-def test_no_more_than_so_many_are_copied():
+def test_the_number_of_copied_pages_is_bounded():
     assert run("pages.MAX_COPIED = 150\nprint(json.dumps(look()[0].count))") <= 150
