@@ -79,6 +79,12 @@ def test_a_field_that_a_later_version_adds_leaves_the_seal_as_it_is():
     )
 
 
+def test_an_earlier_version_that_knows_no_region_reports_an_order_that_is_known():
+    of_a_region = sealed(dataclasses.replace(ORDER, region="eu-west"))
+
+    assert Sealer(KEY, "a").knows(dataclasses.replace(of_a_region, region=""))
+
+
 def test_the_key_is_the_cas_own_and_the_same_after_a_restart(tmp_path):
     keys = []
     for name in ("one", "one", "other"):

@@ -58,6 +58,7 @@ class StartOrder:
     key: str = field(default="", repr=False)  # of that environment: see `calls.KEY`
     devices: tuple[str, ...] = ()  # the ids of this container's accelerators
     exit_grace_s: float = EXIT_GRACE_S  # from SIGTERM to SIGKILL, for drain and exit hooks together
+    region: str = ""  # the machine's label; empty: none. For MODAL_REGION
     generation: int = 0  # of the node: the node refuses orders of an earlier generation, and ends their containers
     seal: str = field(
         default="", repr=False

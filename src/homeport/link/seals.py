@@ -26,6 +26,9 @@ class Sealer:
         # Brief, so that a field that a later version adds, with its default, does not change the seal.
         fields = codec.encode(order, brief=True)
         fields.pop("seal", None)
+        fields.pop(
+            "region", None
+        )  # an agent of an earlier version drops it, and nothing is decided by it
         text = json.dumps(_plain(fields), sort_keys=True, separators=(",", ":"))
         return hmac.digest(self._key, text.encode(), hashlib.sha256).hex()
 

@@ -92,7 +92,7 @@ def environ_for(
         "TASK_ID": order.id,
         "IMAGE_ID": f"im-{image.key}",
         "CLOUD_PROVIDER": "local",
-        "REGION": "local",
+        "REGION": order.region or "local",
         "ENVIRONMENT": order.within.environment,
     }
     users = {**environ_of(image, outer, python, root), "TMPDIR": launch.tmp_dir, **secrets}

@@ -451,6 +451,9 @@ def test_without_any_region_regions_do_not_count_and_then_a_machine_without_one_
             assert ["", "eu"] == regions()
             await nodes.mirrors["a"].sync()  # its list says nothing of it
             assert ["", "eu"] == regions()
+            for name in nodes.mirrors:
+                await nodes.start(name, order(f"ta-{name}"), {})
+            assert ["", "eu"] == [node.started[-1].region for node in (a, b)]
             nodes.label("b", {"disk": "ssd"})
             assert [None, None] == regions()
             nodes.label("b", {"region": "eu"})

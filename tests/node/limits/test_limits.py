@@ -3,6 +3,7 @@
 import os
 import textwrap
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,14 @@ def test_a_container_sees_its_own_devices_and_no_others():
 
     assert "GPU-1,GPU-2" == its["CUDA_VISIBLE_DEVICES"] == its["NVIDIA_VISIBLE_DEVICES"]
     assert "" == nobodys["CUDA_VISIBLE_DEVICES"]
+
+
+def test_a_container_sees_the_region_of_its_machine():
+    of_none = launch()
+    of_eu = replace(of_none, order=replace(of_none.order, region="eu-west"))
+
+    assert "eu-west" == environ_for(of_eu, {"MODAL_REGION": "forged"}, {})["MODAL_REGION"]
+    assert "local" == environ_for(of_none, {}, {})["MODAL_REGION"]
 
 
 async def test_the_agent_tells_what_the_machine_has(tmp_path):

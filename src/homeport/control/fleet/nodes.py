@@ -6,6 +6,7 @@ The list is a copy in memory (see `mirror`), so reading it is fast and never wai
 import asyncio
 import bisect
 import contextlib
+import dataclasses
 import logging
 import math
 from collections import OrderedDict
@@ -176,7 +177,9 @@ class Nodes:
 
     async def start(self, node: str, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Start a container on a node; `NodeLost` if the node does not answer."""
-        await self.mirrors[node].start(order, environ)
+        mirror = self.mirrors[node]
+        order = dataclasses.replace(order, region=mirror.labels.get(REGION, ""))
+        await mirror.start(order, environ)
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
         """Stop a container; if its node does not answer, ask it again as soon as it does."""
