@@ -154,6 +154,14 @@ class PeerPort(Changes):
         """The ports where visitors come in, and why others cannot be opened."""
         return self._inward.ports, self._inward.trouble
 
+    @property
+    def way(self) -> tuple[str, int] | None:
+        """The address of the control plane to which this machine's containers are led; None: to nowhere."""
+        if self._outward.to is None:
+            return None
+        kind_and_host, _, port = self._outward.to.where.rpartition(":")
+        return kind_and_host.partition("@")[2], int(port)
+
     async def part(self) -> None:
         """End the connections of visitors that were led on: the control plane's machine is gone. Those that wait for it stay."""
 
@@ -167,14 +175,11 @@ class PeerPort(Changes):
 
     async def answers(self) -> bool:
         """Return whether the control plane's machine answers; True also if nothing listens there, or no visitor comes in here."""
-        if self._outward.to is None or not self._inward.ports:
+        if (way := self.way) is None or not self._inward.ports:
             return True
-        kind_and_host, _, port = self._outward.to.where.rpartition(":")
         try:
             async with asyncio.timeout(LIVES_S):
-                _, writer = await asyncio.open_connection(
-                    kind_and_host.partition("@")[2], int(port)
-                )
+                _, writer = await asyncio.open_connection(*way)
         except ConnectionRefusedError:
             return True
         except OSError:  # a TimeoutError is one

@@ -47,6 +47,7 @@ class About:
     shared_volumes: str = ""  # `volumes.reported`; empty: the setting is not set there
     entrance: tuple[int, ...] = ()  # the ports where visitors come in
     no_entrance: str = ""  # why they cannot come in at others: a port, and what is wrong
+    cannot_call: str = ""  # why its containers reach nothing of the control plane: an address, and what a connection meets
 
 
 #: From the control plane to the agent: the role `Node`. A `source` is the name of a tree, or empty.

@@ -120,7 +120,7 @@ async def run(
     port = PeerPort(settings, identity.CONTROL)
     await port.open(there.port)
     agent = Agent(settings, name=name, runner=runner)
-    itself = Itself(settings.home, files.pair, own_log, _shared(settings), lambda: port.entrance)
+    itself = Itself(settings.home, files.pair, own_log, _shared(settings), port)
     served = Served(agent, settings.home, port.lead, itself)
     await asyncio.to_thread(served.trees.open)
     await agent.open()

@@ -41,6 +41,11 @@ def test_nothing_is_wrong_with_a_good_machine_and_with_one_that_has_said_nothing
             True,
         ),
         (
+            {"cannot_call": "10.0.0.1:7602: nothing answers"},
+            "its containers cannot call functions: 10.0.0.1:7602: nothing answers",
+            True,
+        ),
+        (
             {"no_entrance": "port 80: Address already in use"},
             "visitors cannot come in at port 80: Address already in use",
             False,

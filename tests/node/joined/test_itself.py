@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,6 +88,18 @@ async def test_an_agent_says_how_its_machine_is(own_log, tmp_path):
     assert 0 < about.free_bytes <= shutil.disk_usage(tmp_path).total
     assert 13 < (about.certificate_until - began) / 86400 <= 14
     assert about.homeport
+
+
+async def test_an_agent_says_that_the_control_planes_port_for_calls_is_closed(own_log, tmp_path):
+    with socket.socket() as held:  # and does not listen
+        held.bind(("127.0.0.1", 0))
+        way = held.getsockname()
+        its = Itself(
+            tmp_path, certified(tmp_path), own_log, port=SimpleNamespace(entrance=((), {}), way=way)
+        )
+        about = await its.about()
+
+    assert f"127.0.0.1:{way[1]}: Connection refused" == about.cannot_call
 
 
 async def test_a_file_system_that_hangs_takes_one_thread_and_no_more(

@@ -133,6 +133,9 @@ def _of_machine(node: JoinedNode, version: str, now: float) -> Iterator[tuple[st
     if node.unreached:
         hint = "let its firewall allow this machine to connect to that port; or name another address: `homeport node join --reach`"
         yield f"requests cannot reach its containers at {node.unreached}", hint, True
+    if node.cannot_call:
+        hint = "let this machine's firewall allow that machine to connect to that port"
+        yield f"its containers cannot call functions: {node.cannot_call}", hint, True
     if node.no_entrance:
         hint = (
             "end the program that has the port, on that machine; or set HOMEPORT_ENTRANCE=off there"

@@ -96,6 +96,7 @@ class Nodes:
             certificate_until=fact.certificate_until if fact else None,
             entrance=fact.entrance if fact else (),
             no_entrance=fact.no_entrance if fact else "",
+            cannot_call=fact.cannot_call if fact else "",
             unreached=fact.unreached if fact else "",
             round_trip_ms=None if round_trip_s is None else round(1000 * round_trip_s, 1),
         )

@@ -5,7 +5,6 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 EVERY_S = 15.0
 ANSWER_S = 5.0
-CONNECT_S = 2.0
 VERSION_CHARS = 40
 REASON_CHARS = 200
 MOST_PORTS = 2
@@ -41,6 +39,7 @@ class Fact:
     shared_volumes: str  # `link.volumes.reported`
     entrance: tuple[int, ...] = ()  # as in `About`
     no_entrance: str = ""
+    cannot_call: str = ""
     unreached: str = (
         ""  # why its containers cannot be reached: an address, and what a connection to it meets
     )
@@ -96,25 +95,13 @@ class Facts:
             log.debug("the node `%s` says nothing of itself: %s", remote.name, error)
             return
         now = (began_at + self._clock()) / 2
+        from homeport.link import reaching  # a server without machines imports nothing of it
+
         peer = self._peer_of(remote.name)
-        unreached = "" if peer is None else await _unreached(peer)
+        unreached = "" if peer is None else await reaching.unreached(peer.host, peer.port)
         if remote.name in self._remotes:  # it may have been removed meanwhile
             self._facts[remote.name] = _fact(about, now, unreached)
             self._learned(remote.name)
-
-
-async def _unreached(peer: Peer) -> str:
-    """Return why no connection to a machine's HAProxy can be opened, as behind a firewall; empty if one can."""
-    where = f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            _reader, writer = await asyncio.open_connection(peer.host, peer.port)
-    except TimeoutError:
-        return f"{where}: nothing answers"
-    except OSError as error:
-        return f"{where}: {os.strerror(error.errno) if error.errno else error}"
-    writer.transport.abort()
-    return ""
 
 
 def _fact(about: "About", now: float, unreached: str) -> Fact:
@@ -128,6 +115,7 @@ def _fact(about: "About", now: float, unreached: str) -> Fact:
         entrance=about.entrance[:MOST_PORTS],
         no_entrance=_printable(about.no_entrance, REASON_CHARS),
         unreached=unreached,
+        cannot_call=_printable(about.cannot_call, REASON_CHARS),
     )
 
 

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
-from homeport.link import authority, volumes
+from homeport.link import authority, reaching, volumes
 from homeport.link.calls import About
 
 MOST_LINES = 1000  # that are kept
@@ -73,6 +74,20 @@ class OwnLog(logging.Handler):
             self.release()
 
 
+class Port(Protocol):
+    """The machine's HAProxy."""
+
+    @property
+    def entrance(self) -> tuple[tuple[int, ...], Mapping[int, str]]:
+        """The ports where visitors come in, and why others cannot be opened."""
+        ...
+
+    @property
+    def way(self) -> tuple[str, int] | None:
+        """The address of the control plane to which containers are led; None: to nowhere."""
+        ...
+
+
 class Itself:
     """The facts about one agent and its machine."""
 
@@ -82,11 +97,11 @@ class Itself:
         pair: Path,
         log: OwnLog,
         shared_volumes: Path | None = None,
-        entrance: Callable[[], tuple[tuple[int, ...], Mapping[int, str]]] = lambda: ((), {}),
+        port: Port | None = None,
     ) -> None:
-        """`pair`: the file of the agent's key and certificate. `entrance` is `PeerPort.entrance`."""
+        """`pair`: the file of the agent's key and certificate. `port` is a `PeerPort`."""
         self._home, self._pair, self.log = home, pair, log
-        self._shared_volumes, self._entrance = shared_volumes, entrance
+        self._shared_volumes, self._port = shared_volumes, port
         self._looking: asyncio.Future[tuple[int, float, str]] | None = None
 
     async def about(self) -> About:
@@ -95,7 +110,9 @@ class Itself:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
         free_bytes, until, shared_volumes = await asyncio.shield(self._looking)
-        ports, trouble = self._entrance()
+        ports, trouble = self._port.entrance if self._port else ((), {})
+        way = self._port.way if self._port else None
+        cannot_call = "" if way is None else await reaching.unreached(*way)
         return About(
             now=time.time(),
             homeport=metadata.version("homeport"),
@@ -103,6 +120,7 @@ class Itself:
             certificate_until=until,
             shared_volumes=shared_volumes,
             entrance=ports,
+            cannot_call=cannot_call,
             no_entrance="; ".join(f"port {port}: {why}" for port, why in trouble.items()),
         )
 
