@@ -133,3 +133,12 @@ def test_a_text_that_no_ray_cluster_can_have_as_its_address_is_refused(home, add
 @pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray.example.com:6379", "[::1]:6379", "auto"])
 def test_the_address_of_a_ray_cluster_is_taken(home, address):
     assert address == load(home, HOMEPORT_RAY=address).ray
+
+
+def test_each_machine_has_its_own_sockets_in_a_home_that_several_share(home):
+    alone = settings.Settings(home=home)
+    shared = settings.Settings(home=home, standby_addresses="10.0.0.1,10.0.0.2")
+
+    assert home / "run" == alone.run_dir
+    assert home == shared.run_dir.parent
+    assert os.uname().nodename.split(".")[0] in shared.run_dir.name

@@ -133,6 +133,9 @@ async def test_a_wrong_setting_is_found_before_anything_is_touched(tmp_path):
         open_to_all = Settings(home=tmp_path, host="0.0.0.0", api_port=0, token="word")
         async with started(open_to_all, start):
             pass
+    with pytest.raises(BadRequest, match="the database is a file of the home"):
+        async with started(Settings(home=tmp_path, standby_addresses="10.0.0.1"), start):
+            pass
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortTaken, match=f":{port}"):

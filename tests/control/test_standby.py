@@ -77,7 +77,48 @@ def test_a_new_leader_takes_away_what_the_last_one_has_noted(tmp_path):
     with standby.led(path):
         standby.note(tmp_path, LEADS)
     with standby.led(path):
-        assert f"{os.getpid()}\n" == path.read_text()
+        assert [f"{os.getpid()}", ""] == path.read_text().split("\n")[:2]
+
+
+def test_a_leader_of_another_machine_is_never_killed(tmp_path, monkeypatch):
+    path = tmp_path / LOCK
+    script = "import sys, time; from homeport.control import standby; print(1, flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", script, "homeport.control"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        server.stdout.readline()
+        path.write_text(f"{server.pid}\n{LEADS}\n{standby._machine()}\n")
+        here = standby._leader(path)
+        path.write_text(f"{server.pid}\n{LEADS}\n")  # of an earlier version
+        earlier = standby._leader(path)
+        path.write_text(f"{server.pid}\n{LEADS}\nanother {'0' * 8}\n")
+        elsewhere = standby._leader(path)
+        server.stdin.close()
+
+    assert (server.pid, server.pid, 0) == (here, earlier, elsewhere)
+
+
+def test_only_a_standby_of_this_machine_may_take_over_what_runs_here(tmp_path):
+    path = tmp_path / standby.WAITING
+    assert not standby.is_waiting_here(tmp_path)
+    with path.open("a+") as waiting:
+        assert standby._lock(waiting)
+        path.write_text(f"{standby._machine()}\n")
+        assert standby.is_waiting_here(tmp_path)
+        path.write_text("another\n")
+        assert not standby.is_waiting_here(tmp_path)
+    assert not standby.is_waiting_here(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("postgres", "free", "may"), [(False, False, True), (True, True, True), (True, False, False)]
+)
+def test_a_standby_waits_until_the_database_has_noticed_the_end_of_the_leader(postgres, free, may):
+    database = Claimed(free=free)
+    database.postgres = postgres
+
+    assert may == standby._may_claim(database)
 
 
 HANGS = """

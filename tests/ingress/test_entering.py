@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+from pathlib import Path
 
 import httpx
 import pytest
@@ -216,6 +217,14 @@ async def test_nothing_fails_while_the_ingress_is_replaced_and_visitors_wait_whi
     assert [200] * 5 == [answer.status_code for answer in answers]
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether each thread of a process is stopped: a signal reaches them one after the other."""
+    states = (
+        path.read_text().rpartition(")")[2] for path in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
+    return all(state.split()[0] == "T" for state in states)
+
+
 async def test_without_the_ingress_connections_that_it_had_end_and_others_wait_for_it(entered):
     """As when the first machine loses its power, which no Unix process can do: HAProxy is stopped, and answers nothing."""
     entered.container.release.clear()
@@ -225,6 +234,7 @@ async def test_without_the_ingress_connections_that_it_had_end_and_others_wait_f
         await until(lambda: entered.container.inside == 1, "a request inside")
         os.kill(ingress, signal.SIGSTOP)
         try:
+            await until(lambda: is_stopped(ingress), "all threads to stop")
             fresh = asyncio.create_task(later.get("/"))
             runtime = entered.machine.port._supervisor.runtime
 
@@ -241,6 +251,23 @@ async def test_without_the_ingress_connections_that_it_had_end_and_others_wait_f
             os.kill(ingress, signal.SIGCONT)
         entered.container.release.set()
         assert 200 == (await fresh).status_code
+
+
+async def test_visitors_who_wait_are_answered_by_the_ingress_of_another_machine(entered):
+    nobody = ports.free_port()
+    machine = entered.machine.port
+    await machine.towards("127.0.0.1", nobody, 0, entered.at)
+    async with entered.visitor() as client:
+        waiting = asyncio.create_task(client.get("/"))
+        runtime = machine._supervisor.runtime
+
+        async def is_led() -> bool:
+            return "be=entering-http" in await runtime.ask(("show", "sess"))
+
+        await until(is_led, "the visitor")
+        await machine.towards("127.0.0.1", entered.port, 0, entered.at)
+
+        assert 200 == (await waiting).status_code
 
 
 async def test_a_machine_answers_as_long_as_its_kernel_does(entered):

@@ -46,7 +46,8 @@ class On(Terminal):
         return self.machine.words(sys.executable, "-m", "homeport", *args)
 
     def _socket(self) -> str:
-        link = self.home / "run" / "control.sock"
+        shared = "HOMEPORT_STANDBY_ADDRESSES" in self.environ
+        link = self.home / (f"run-{self.machine.name}" if shared else "run") / "control.sock"
         # Where it leads is in /tmp, which is the machine's own.
         return str(self.machine.path(link.readlink()) if link.is_symlink() else link)
 

@@ -16,10 +16,10 @@ from homeport.contract.dataclass import dataclass
 def leader(text: str) -> tuple[int, str]:
     """Return the pid and the state in the file of a home's lock; 0 for a file that names no pid.
 
-    >>> leader("17\\nleads\\n"), leader("17\\n"), leader("")
+    >>> leader("17\\nleads\\nthere\\n"), leader("17\\n"), leader("")
     ((17, 'leads'), (17, ''), (0, ''))
     """
-    pid, _, state = text.partition("\n")
+    pid, state, *_machine = [*text.split("\n"), ""]
     return (int(pid) if pid.isdecimal() else 0), state.strip()
 
 

@@ -301,7 +301,7 @@ async def _open(
     standby.note(settings.home, standby.LEADS)
 
     def lost() -> None:
-        if standby.is_waiting(settings.home):
+        if standby.is_waiting_here(settings.home):
             leaving.hand_over()
         else:
             leaving.end(Ending.FAILED, "it has lost its database")
@@ -336,7 +336,12 @@ async def _open(
 
 
 def _check_extras(settings: Settings) -> None:
-    """Raise for a setting that needs a package which is not installed."""
+    """Raise for a setting that needs a package which is not installed, or a database of its own."""
+    if settings.standby_addresses and not settings.database.startswith("postgres"):
+        raise BadRequest(
+            "`standby_addresses` is set, and the database is a file of the home",
+            hint="two machines may not write to it: name a PostgreSQL in HOMEPORT_DATABASE, or leave `standby_addresses` out",
+        )
     if settings.tracing != "off":
         from homeport.control.traces import installed
 

@@ -219,6 +219,7 @@ async def _open_machines(
         shared_volumes=shared,
         urls=url_port,
         public=public,
+        addresses=tuple(filter(None, settings.standby_addresses.split(","))),
     )
     await machines.open()
     opened.push_async_callback(machines.close)

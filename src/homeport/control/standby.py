@@ -1,11 +1,11 @@
 """Waits until this process may lead a home: `homeport up --standby`.
 
-The standby is a second process on the same machine, with the same home. It leads as soon as the leader has ended,
-because the kernel releases the lock of the home then. With PostgreSQL it also leads when the leader has lost the
+The standby is a second process with the same home, on the same machine or on another one that sees the home's file system. It leads
+as soon as the leader has ended, because the kernel releases the lock of the home then, or the file system that of a machine that is gone. With PostgreSQL it also leads when the leader has lost the
 advisory lock of the database, because its connection ended: the standby takes that lock, and the leader, which
-looks every few seconds, hands over. A leader that does not (it hangs) is killed: two must never lead.
+looks every few seconds, hands over. A leader that does not (it hangs) is killed, if it is on this machine: two must never lead.
 
-The lock's file has the leader's pid, and then what the leader does. Only one that LEADS has claimed the database: a
+The lock's file has the leader's pid, what the leader does, and its machine. Only one that LEADS has claimed the database: a
 leader that is still starting, or HANDS_OVER to the next server of its own, has not lost it.
 
 Then the standby starts again in a new interpreter, because homeport may have been installed again while it waited,
@@ -36,6 +36,7 @@ PATIENCE_S = 6.0  # for a leader without its database to hand over; it looks eve
 HAND_OVER_S = 5.0  # how long the next server of a leader that has handed over may take to begin
 LOCK, WAITING = "lock", "standby.lock"
 LEADS, HANDS_OVER = "leads", "hands over"
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ def wait(settings: Settings) -> None:
     with (settings.home / WAITING).open("a") as lock_file:
         if not _lock(lock_file):
             raise AlreadyExists(f"another standby waits for {settings.home}")
+        lock_file.truncate(0)
+        lock_file.write(f"{_machine()}\n")
+        lock_file.flush()
         log.info("waiting as a standby for %s", settings.home)
         # Not earlier: every server imports this module before its first zygote begins, and SQLAlchemy is large.
         from homeport.state import urls
@@ -54,7 +58,7 @@ def wait(settings: Settings) -> None:
         gc.enable()  # it may wait for months (see `__main__`)
         database, lock = Database(urls.of(settings.database, settings.home)), settings.home / LOCK
         try:
-            while not (_is_free(lock) and not _is_handed_over(lock)):
+            while not (_is_free(lock) and not _is_handed_over(lock) and _may_claim(database)):
                 if database.postgres and _has_lost(lock, database):
                     log.warning("the leader has lost the database: this process takes over")
                     _replace(lock)
@@ -71,9 +75,14 @@ def lead(words: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "homeport.control", *words])  # noqa: S606
 
 
-def is_waiting(home: Path) -> bool:
-    """Return whether a standby waits for a home."""
-    return not _is_free(home / WAITING)
+def is_waiting_here(home: Path) -> bool:
+    """Return whether a standby waits for a home on this machine, and so may take over what runs here."""
+    path = home / WAITING
+    if _is_free(path):
+        return False
+    with contextlib.suppress(OSError):
+        return path.read_text().strip() in ("", _machine())
+    return False
 
 
 @contextlib.contextmanager
@@ -84,7 +93,7 @@ def led(path: Path) -> Iterator[bool]:
             yield False
             return
         lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
+        lock.write(_line(""))
         lock.flush()
         yield True
 
@@ -92,7 +101,29 @@ def led(path: Path) -> Iterator[bool]:
 def note(home: Path, what: str) -> None:
     """Write down the state of a home's leader, this process: LEADS or HANDS_OVER."""
     with contextlib.suppress(OSError):  # a full disk: a standby waits for the end of this process
-        (home / LOCK).write_text(f"{os.getpid()}\n{what}\n")
+        (home / LOCK).write_text(_line(what))
+
+
+def _line(what: str) -> str:
+    return f"{os.getpid()}\n{what}\n{_machine()}\n"
+
+
+def _machine() -> str:
+    """Return which machine this is, since it was started: on another one a pid means another process."""
+    try:
+        boot = BOOT.read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{os.uname().nodename} {boot}"
+
+
+def _may_claim(database: "Database") -> bool:
+    """Return whether PostgreSQL takes this server; it keeps the lock of a machine that is gone for some seconds."""
+    if not database.postgres:
+        return True
+    may = _claims(database)
+    database.dispose()  # the server that this process becomes claims it again
+    return may
 
 
 def _noted(path: Path) -> str:
@@ -141,9 +172,12 @@ def _replace(path: Path, sleep: Callable[[float], None] = time.sleep) -> None:
 
 
 def _leader(path: Path) -> int:
-    """Return the pid of the process that has the lock; 0 if that is not a server of homeport."""
+    """Return the pid of the process that has the lock; 0 if that is not a server of homeport on this machine."""
     with contextlib.suppress(OSError, ValueError):
-        pid, _ = leader(path.read_text())
+        text = path.read_text()
+        if text.split("\n")[2:3] not in ([], [""], [_machine()]):
+            return 0
+        pid, _ = leader(text)
         if pid and b"homeport.control" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     return 0

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from homeport.contract.dataclass import dataclass
 from homeport.ingress import entered
 from homeport.ingress.leaving import ALIVE
+from homeport.ingress.runtime import Command
 
 PATIENCE = 30
 VANISHED_S = 60
@@ -48,6 +49,8 @@ def render(entering: Entering) -> list[str]:
         "defaults",
         "  mode tcp",
         f"  retries {PATIENCE}",
+        # Each try is at the server's address of the moment: another machine may lead by then (`moved`).
+        "  option redispatch 1",
         "  timeout connect 1s",
         # Until the ingress answers; as soon as a connection is led on, the ingress alone limits how long it stays.
         f"  timeout client {2 * PATIENCE}s",
@@ -105,3 +108,11 @@ def led_on(text: str) -> list[str]:
     ['0x7f']
     """
     return [match[1] for line in text.splitlines() if (match := _LED_ON.match(line))]
+
+
+def moved(entering: Entering, host: str, port: int) -> list[Command]:
+    """Return the commands by which connections that wait try another address of the ingress."""
+    return [
+        ("set", "server", f"{BACKEND}-{kind}/{SERVER}", "addr", host, "port", f"{port}")
+        for kind in entering.listeners
+    ]

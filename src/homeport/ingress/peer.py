@@ -140,6 +140,9 @@ class PeerPort(Changes):
             return
 
         async def change(undo: Undo) -> None:
+            # The process that is about to retire still has visitors who wait.
+            if (before := self._entering()) is not None and (at := self._supervisor.runtime):
+                await at.ask(*entering.moved(before, host, port))
             self._inward.want(visitors)
             self._outward.turn(wanted, undo)
             self._inward.listen()

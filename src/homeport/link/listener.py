@@ -81,15 +81,19 @@ class Listener:
         calls: int = 0,
         urls: int = 0,
         public: Public | None = None,
+        addresses: tuple[str, ...] = (),
     ) -> None:
         """`node_of` returns the role of a node that is in the registry; `joined` is called after a machine has joined.
 
         `reached` is awaited before a node is used, and tells where the ingress finds its containers; addresses are checked
         with `networks` (see `trust.peer`). `renewed` is awaited when the control plane has another certificate. `calls` and `urls`
         are as in `Welcome`. `public`: where visitors come in at this machine; None: only from this machine.
+        `addresses`: as in `Welcome`.
         """
         self._reached, self._renewed, self._networks = reached, renewed, networks
-        self._welcome = functools.partial(Welcome, calls=calls, urls=urls, **visitors(public))
+        self._welcome = functools.partial(
+            Welcome, calls=calls, urls=urls, addresses=addresses, **visitors(public)
+        )
         self._authority, self._registry = authority, registry
         self._node_of, self._joined = node_of, joined
         self._tasks = Tasks()

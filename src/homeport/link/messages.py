@@ -78,6 +78,7 @@ class Welcome:
     http: int = 0  # the ports where visitors come in at this machine too; 0: nowhere
     https: int = 0
     visitors: str = ""  # the address for these ports; empty: the one from which this agent connects
+    addresses: tuple[str, ...] = ()  # where the control plane may be too, at the same port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

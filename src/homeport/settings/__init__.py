@@ -6,6 +6,7 @@ variables.
 
 import getpass
 import ipaddress
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, replace
@@ -48,6 +49,9 @@ class Settings(Places):
     region: str = ""  # of this machine, for functions with `region`; other machines have a label
     shared_volumes: str = ""  # directory of volumes that all machines share, such as one of NFS; empty: they are in the home, for this machine alone
     entrance: str = "on"  # of a machine that has joined: visitors come in there too, at the server's ports; or `off`
+    standby_addresses: str = (
+        ""  # of each machine on which a server of this home may run; other machines find it there
+    )
     node_networks: str = ""  # networks where other machines may have their containers, besides the address each connects from
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
@@ -164,6 +168,14 @@ class Settings(Places):
     def tunnels_have_tls(self) -> bool:
         """Whether a new host name has a certificate at once: from a wildcard, or from a local CA."""
         return self.tls in ("files", "local") or (self.tls == "acme" and self.dns != "")
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory for sockets, maps and pid files; each machine has its own if the home is on a shared file system."""
+        if not self.standby_addresses:
+            return self.home / "run"
+        name = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)
+        return self.home / f"run-{name}"
 
     @property
     def on_loopback(self) -> bool:

@@ -52,6 +52,7 @@ KEYS = {
     "trusted_proxies": Setting(values.networks),
     "shared_volumes": Setting(values.absolute),
     "entrance": Setting(values.one_of("on", "off")),
+    "standby_addresses": Setting(values.addresses),
     "node_networks": Setting(values.networks),
     "region": Setting(values.region),
     "http_port": Setting(values.port, int),

@@ -35,6 +35,12 @@ ANSWER_S = 10.0  # how long PostgreSQL may take for one statement
 CONNECT_S = 5
 READERS = 4  # reads at once; more wait for one to end
 WRITERS = 0x686F6D65  # the advisory lock that each writer holds in PostgreSQL
+#: By these PostgreSQL finds out within 8 s that the machine of a server is gone, and gives its lock to a standby.
+LIVES = (
+    ("tcp_keepalives_idle", "4"),
+    ("tcp_keepalives_interval", "1"),
+    ("tcp_keepalives_count", "4"),
+)
 SERVERS = 0x706F7274  # the one that a server holds as long as it runs
 
 T = TypeVar("T")
@@ -161,6 +167,8 @@ class Database:
         connection = None
         try:
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            for name, value in LIVES:
+                connection.execute(select(func.set_config(name, value, False)))
             self.taken = not connection.scalar(select(func.pg_try_advisory_lock(SERVERS)))
         except SQLAlchemyError as error:
             if connection is not None:

@@ -8,7 +8,7 @@ import pytest
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import State
 from homeport.contract.errors import BadRequest, NodeLost, NotFound, StorageError, Unauthorized
-from homeport.control.fleet.machines import END_S, USUAL, Listens, Machines, address_of
+from homeport.control.fleet.machines import END_S, USUAL, Listens, Machines, address_of, own_of
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
 from homeport.link import volumes
@@ -276,3 +276,20 @@ async def test_the_port_for_containers_of_nodes_is_beside_the_other_and_stays(
     finally:
         await again.close()
         await again_nodes.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses", "own"),
+    [
+        ("0.0.0.0", ("127.0.0.2",), "0.0.0.0"),
+        ("127.0.0.1", ("127.0.0.2",), "127.0.0.1"),
+        (
+            "203.0.113.1",
+            ("203.0.113.2", "127.0.0.2"),
+            "127.0.0.2",
+        ),  # of the machine that led before
+        ("203.0.113.1", ("203.0.113.2",), "203.0.113.1"),  # the error names what was wanted
+    ],
+)
+def test_a_server_listens_at_an_address_of_the_machine_where_it_leads(host, addresses, own):
+    assert own == own_of(host, addresses)

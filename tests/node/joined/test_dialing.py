@@ -1,6 +1,8 @@
 """A machine whose clock is wrong joins or not, and does not forget that it has joined. `tests/link/test_listener.py` has the rest."""
 
+import contextlib
 import datetime as dt
+import socket
 import time
 import types
 
@@ -10,9 +12,11 @@ from homeport import private, signing
 from homeport.contract.errors import BadRequest, Failure
 from homeport.link import authority, listener
 from homeport.link.identity import Identity
+from homeport.link.messages import Welcome
 from homeport.node.joined import dialing
 from homeport.node.joined.dialing import Dialer
 from homeport.node.joined.place import USUAL, Address, Place
+from tests import ports
 from tests.link.cluster import cluster as make_cluster
 
 HOUR_S = 3600.0
@@ -39,6 +43,42 @@ def begins_in(cluster, monkeypatch, hours: float) -> None:
     monkeypatch.setattr(signing, "SKEW", -dt.timedelta(hours=hours))
     cluster.authority.renew()
     cluster.listener._context.load_cert_chain(cluster.authority.pair)
+
+
+async def test_of_several_machines_the_one_that_takes_a_connection_is_the_control_plane(cluster):
+    nobody = Address(host="127.0.0.1", port=ports.free_port())
+    silent = Address(host="127.0.0.1", port=ports.free_port())
+    with (
+        socket.create_server((silent.host, silent.port), backlog=0),
+        contextlib.ExitStack() as full,
+    ):
+        for _ in range(3):  # then the kernel answers nobody, as a machine that is gone
+            waiting = full.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((silent.host, silent.port))
+        assert where(cluster) == await dialing.answering((silent, nobody, where(cluster)))
+        with pytest.raises(OSError, match="no control plane answers"):
+            await dialing.answering((silent, nobody))
+    assert nobody == await dialing.answering((nobody,))  # the connection itself says what is wrong
+
+
+async def test_an_agent_keeps_where_the_control_plane_may_be_and_asks_another_one_than_failed(
+    tmp_path,
+):
+    place, first = Place(tmp_path), Address(host="10.0.0.1", port=7700)
+    other = Address(host="10.0.0.2", port=7700)
+    dialer = Dialer(None, place, first, None, reach="")
+    assert (first,) == tuple(dialer._everywhere())
+    await dialer._note(Welcome(name="n", addresses=("10.0.0.1", "10.0.0.2")))
+    assert (first, other) == tuple(dialer._everywhere())
+    later = Dialer(None, place, first, None, reach="")
+    assert (first, other) == tuple(later._everywhere())
+    later._doubtful = first
+    assert [other] == later._everywhere()
+    await later._note(Welcome(name="n"))
+    assert (first,) == tuple(later._everywhere())
+    place._others.write_text("[7")
+    assert () == place.others()
 
 
 @pytest.mark.parametrize(("off_s", "way"), [(6 * HOUR_S, "behind"), (-6 * HOUR_S, "ahead of")])

@@ -4,10 +4,12 @@ A server without the directory `cluster` in its home imports nothing of `homepor
 """
 
 import asyncio
+import dataclasses
+import errno
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,13 +65,16 @@ class Machines:
         shared_volumes: Path | None = None,
         urls: Callable[[], int] = lambda: 0,
         public: Callable[[], Public | None] = lambda: None,
+        addresses: tuple[str, ...] = (),
     ) -> None:
         """`networks`: where nodes may have their containers, besides the address that each connects from.
 
         `shared_volumes`: the directory of volumes that machines may share. `urls` is as in `Welcome`, and `public` as in `Listener`.
+        `addresses`: of all machines on which a server of this home may run.
         """
         self.ray_trouble = ""  # why no machine can be asked of Ray (`growing`); empty: nothing is known to be wrong
         self._ingress, self._networks, self._urls, self._public = ingress, networks, urls, public
+        self._addresses = addresses
         self._directory, self._sources = home / "cluster", home / "revisions"
         self._nodes, self.rows = nodes, joined
         self._address_file = self._directory / "listens.json"
@@ -91,7 +96,9 @@ class Machines:
         if (saved := self._read()) is None:
             return
         try:
-            await self._open(*saved)
+            listens, calls = saved
+            host = await asyncio.to_thread(own_of, listens.host, self._addresses)
+            await self._open(dataclasses.replace(listens, host=host), calls)
         except (Failure, OSError) as error:
             log.error("no node can connect: %s", error)  # noqa: TRY400 - the text says all
 
@@ -181,6 +188,7 @@ class Machines:
             calls=calls,
             urls=self._urls(),
             public=self._public(),
+            addresses=self._addresses,
         )
         try:
             port = await listener.open(listens.host, listens.port)
@@ -326,6 +334,20 @@ def address_of(listens: Listens) -> str:
             return str(asking.getsockname()[0])
         except OSError:
             return ""
+
+
+def own_of(host: str, addresses: Sequence[str]) -> str:
+    """Return an address of this machine: `host`, or one of the others if the server that listened there was on another machine."""
+    for each in (host, *addresses):
+        family = socket.AF_INET6 if ":" in each else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as trial:
+            try:
+                trial.bind((each, 0))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    continue
+        return each
+    return host
 
 
 def _beside(port: int) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import errno
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Protocol
 
@@ -31,6 +32,7 @@ from homeport.node.joined.place import USUAL, Address, Place, Reach
 from homeport.node.joined.served import Served
 
 CONNECT_S = 5.0
+ANSWER_S = 1.5  # for one of several machines to take a connection
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 REFUSED_WAIT_S = 5.0
 LOOK_S = 3600.0  # between two looks at the certificate's age
@@ -67,6 +69,10 @@ class Dialer:
     ) -> None:
         """`reach` is as in `Hello`."""
         self._served, self._place, self._where = served, place, where
+        self._others = place.others()  # where the control plane may be too
+        self._doubtful: Address | None = (
+            None  # took a connection, and did not answer as a control plane does
+        )
         self._door, self._reach = door, reach
         self._run = secrets.token_hex(16)
         self._wait_s = FIRST_WAIT_S
@@ -96,11 +102,15 @@ class Dialer:
             await self._check_age()
             context = identity.of_node(self._place.ca, self._place.pair)
             async with asyncio.timeout(CONNECT_S + HANDSHAKE_S):
-                reader, writer, greeting = await _connected(self._where, context, identity.CONTROL)
+                where = await answering(self._everywhere())
+                # If another program has that address by now, the next try is at another one.
+                self._doubtful = where
+                reader, writer, greeting = await _connected(where, context, identity.CONTROL)
+                self._doubtful = None
             try:
                 if greeting.version != VERSION:
                     return f"the control plane speaks version {greeting.version} of the protocol, and this agent {VERSION}"
-                await self._serve(reader, writer)
+                await self._serve(where, reader, writer)
             finally:
                 writer.transport.abort()
         except Lost as lost:
@@ -109,7 +119,9 @@ class Dialer:
             return _in_words(error)
         return "the connection is closed"
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, where: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         hello = Hello(
             version=VERSION,
             run=self._run,
@@ -133,7 +145,8 @@ class Dialer:
             hear=self._served.hear,
         )
         self._wait_s, self._logged = FIRST_WAIT_S, ("", 0.0)
-        log.info("connected to %s as the node `%s`", self._where, first.name)
+        log.info("connected to %s as the node `%s`", where, first.name)
+        await self._note(first)
         own, there = (str(writer.get_extra_info(end)[0]) for end in ("sockname", "peername"))
         await self._turn(there, own, first)
         self._served.attach(session)
@@ -154,6 +167,20 @@ class Dialer:
             await self._door.towards(host, welcome.calls, welcome.urls, visitors)
         except Failure as failure:
             log.warning("containers of this machine cannot call functions: %s", failure.message)
+
+    def _everywhere(self) -> Sequence[Address]:
+        """Return where the control plane may be."""
+        every = (self._where, *self._others)
+        return [where for where in every if where != self._doubtful] or every
+
+    async def _note(self, welcome: Welcome) -> None:
+        """Keep where the control plane may be too."""
+        others = tuple(Address(host=host, port=self._where.port) for host in welcome.addresses)
+        others = tuple(other for other in others if other != self._where)
+        if others != self._others:
+            self._others = others
+            with contextlib.suppress(OSError):  # a full disk: the next agent hears it again
+                await asyncio.to_thread(self._place.note_others, others)
 
     async def _check_age(self) -> None:
         """Find out whether the certificate has ended, by the clock of the control plane too."""
@@ -269,6 +296,31 @@ async def _greeted(where: Address) -> Greeting:
     _reader, writer, greeting = await _connected(where, identity.of_stranger(), None)
     writer.transport.abort()
     return greeting
+
+
+async def answering(addresses: Sequence[Address]) -> Address:
+    """Return the first address that takes a connection; a standby takes none. `OSError` if none of several does."""
+    if len(addresses) == 1:
+        return addresses[0]
+
+    async def taken(where: Address) -> Address:
+        _, writer = await asyncio.open_connection(where.host, where.port)
+        writer.transport.abort()
+        return where
+
+    tries = [asyncio.ensure_future(taken(where)) for where in addresses]
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            for answer in asyncio.as_completed(tries):
+                with contextlib.suppress(OSError):
+                    return await answer
+    except TimeoutError:
+        pass
+    finally:
+        for each in tries:
+            each.cancel()
+        await asyncio.gather(*tries, return_exceptions=True)
+    raise OSError(errno.EHOSTUNREACH, "no control plane answers at any of its addresses")
 
 
 async def _connected(

@@ -5,6 +5,7 @@ The key is made here, has mode 0600, and never leaves the machine.
 
 import ipaddress
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from homeport import private
@@ -93,6 +94,18 @@ class Place:
         self.ca = self.directory / "joined-ca.pem"
         self.pair = self.directory / "node.pem"
         self._told = self.directory / "joined.json"
+        self._others = self.directory / "others.json"
+
+    def others(self) -> tuple[Address, ...]:
+        """Return where the control plane may be too."""
+        try:
+            return tuple(address(str(text)) for text in json.loads(self._others.read_text()))
+        except (OSError, ValueError, TypeError, BadRequest):
+            return ()
+
+    def note_others(self, others: Sequence[Address]) -> None:
+        """Keep where the control plane may be too."""
+        private.write(self._others, json.dumps([str(other) for other in others]).encode())
 
     def read(self) -> tuple[str, Address, Reach] | None:
         """Return the node's name, the control plane's address, and where containers are reached; None if this
@@ -117,5 +130,5 @@ class Place:
 
     def forget(self) -> None:
         """Delete everything: the machine was removed."""
-        for path in (self._told, self.pair, self.ca):
+        for path in (self._told, self._others, self.pair, self.ca):
             path.unlink(missing_ok=True)
