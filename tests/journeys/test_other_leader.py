@@ -95,7 +95,7 @@ def test_a_standby_on_another_machine_leads_and_visitors_at_an_entrance_wait_for
 
 def lose_the_database(first: On, postgres, standby) -> None:
     """End the sessions of the server that leads, which does not notice it before the standby does."""
-    (control,) = first.processes("homeport.control")
+    (control,) = (p for p in first.machine.processes() if "homeport.control" in p.cmdline())
     control.suspend()
     with postgres.connect() as connection:
         connection.execute(

@@ -338,15 +338,15 @@ def address_of(listens: Listens) -> str:
 
 def own_of(host: str, addresses: Sequence[str]) -> str:
     """Return an address of this machine: `host`, or one of the others if the server that listened there was on another machine."""
-    for each in (host, *addresses):
-        family = socket.AF_INET6 if ":" in each else socket.AF_INET
+    for address in (host, *addresses):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as trial:
             try:
-                trial.bind((each, 0))
+                trial.bind((address, 0))
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL:
                     continue
-        return each
+        return address
     return host
 
 

@@ -317,8 +317,8 @@ async def answering(addresses: Sequence[Address]) -> Address:
     except TimeoutError:
         pass
     finally:
-        for each in tries:
-            each.cancel()
+        for attempt in tries:
+            attempt.cancel()
         await asyncio.gather(*tries, return_exceptions=True)
     raise OSError(errno.EHOSTUNREACH, "no control plane answers at any of its addresses")
 
