@@ -5,13 +5,14 @@ socket over, as the ingress does. The configuration is `arriving`.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from homeport.contract.errors import PortTaken
+from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.traffic import Public
 from homeport.ingress import arriving, certificates, entering, outward, process
 from homeport.ingress.arriving import CONTAINERS, Arriving
@@ -142,7 +143,8 @@ class PeerPort(Changes):
         async def change(undo: Undo) -> None:
             # The process that is about to retire still has visitors who wait.
             if (before := self._entering()) is not None and (at := self._supervisor.runtime):
-                await at.ask(*entering.moved(before, host, port))
+                with contextlib.suppress(IngressError):  # it has ended, and nobody waits in it
+                    await at.ask(*entering.moved(before, host, port))
             self._inward.want(visitors)
             self._outward.turn(wanted, undo)
             self._inward.listen()
@@ -171,8 +173,12 @@ class PeerPort(Changes):
         async def change(_undo: Undo) -> None:
             self._supervisor.end_retired()  # whatever they have comes from that machine, or goes there
             if (runtime := self._supervisor.runtime) is not None:
-                for session in entering.led_on(await runtime.ask(("show", "sess"))):
-                    await runtime.ask(("shutdown", "session", session))
+                ends = [
+                    ("shutdown", "session", session)
+                    for session in entering.led_on(await runtime.ask(("show", "sess")))
+                ]
+                for first in range(0, len(ends), MOST_AT_ONCE):
+                    await runtime.ask(*ends[first : first + MOST_AT_ONCE])
 
         await self._whole("end of visitors' connections", change)
 

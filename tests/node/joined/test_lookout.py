@@ -2,6 +2,7 @@
 
 import math
 
+from homeport.contract.errors import IngressError
 from homeport.node.joined.lookout import MISSES, Lookout
 
 
@@ -10,13 +11,16 @@ class Way:
 
     def __init__(self) -> None:
         self.is_alive = True
-        self.asked = self.parted = 0
+        self.asked = self.parted = self.fails = 0
 
     async def answers(self) -> bool:
         self.asked += 1
         return self.is_alive
 
     async def part(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise IngressError("HAProxy does not answer")
         self.parted += 1
 
 
@@ -52,3 +56,17 @@ async def test_connections_to_a_machine_that_is_gone_end_once_and_those_to_one_t
     for _ in range(MISSES):
         await lookout.look()
     assert 2 == way.parted
+
+
+async def test_who_could_not_part_tries_again():
+    way = Way()
+    way.is_alive, way.fails = False, 2
+    lookout = Lookout(lambda: math.inf, way)
+    failed = 0
+    for _ in range(MISSES + 5):
+        try:
+            await lookout.look()
+        except IngressError:
+            failed += 1
+
+    assert (2, 1) == (failed, way.parted)

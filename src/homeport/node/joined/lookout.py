@@ -32,6 +32,7 @@ class Lookout:
     def __init__(self, silent_s: Callable[[], float], way: Way) -> None:
         self._silent_s, self._way = silent_s, way
         self._misses = 0
+        self._has_parted = False
 
     async def run(self) -> NoReturn:
         """Look again and again."""
@@ -42,9 +43,10 @@ class Lookout:
     async def look(self) -> None:
         """Look once."""
         if self._silent_s() < SILENT_S or await self._way.answers():
-            self._misses = 0
+            self._misses, self._has_parted = 0, False
             return
         self._misses += 1
-        if self._misses == MISSES:
+        if self._misses >= MISSES and not self._has_parted:
             log.warning("the control plane's machine does not answer: connections to it end")
             await self._way.part()
+            self._has_parted = True
