@@ -52,7 +52,7 @@ class Zygotes:
         self._said = on_line
         self._bases = Bases(lib, sandbox=self._sandbox, used=self._used)
         self._functions = Functions(root, retire=self._retire)
-        self._snapshots = Snapshots(root.parent / "run" / "snapshots")
+        self._snapshots = Snapshots(lib.parent / "snapshots")
         self._retired: set[Zygote] = set()
         self._told: dict[
             tuple[str, ...], None
