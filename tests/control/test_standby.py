@@ -1,6 +1,7 @@
 """When a standby may lead: the lock of the home, what its leader has noted there, and the database's lock."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from homeport.contract.errors import StorageError
 from homeport.control import standby
 from homeport.control.standby import HANDS_OVER, LEADS, LOCK
+from homeport.settings import Settings
 
 
 class Claimed:
@@ -119,6 +121,23 @@ def test_a_standby_waits_until_the_database_has_noticed_the_end_of_the_leader(po
     database.postgres = postgres
 
     assert may == standby._may_claim(database)
+
+
+def test_a_standby_leaves_a_machine_alone_whose_ingress_still_answers(tmp_path):
+    def settings(addresses: str = "127.0.0.1") -> Settings:
+        return Settings(home=tmp_path, standby_addresses=addresses)
+
+    def written(directory, port: int) -> None:
+        (directory / "ingress").mkdir(parents=True)
+        (directory / "ingress" / "port").write_text(f"{port}")
+
+    with socket.create_server(("127.0.0.1", 0)) as ingress:
+        written(settings().run_dir, ingress.getsockname()[1])
+        assert not standby._answers_elsewhere(settings())  # it is this machine's own
+        written(tmp_path / "run-another", ingress.getsockname()[1])
+        assert standby._answers_elsewhere(settings())
+        assert not standby._answers_elsewhere(settings(""))
+    assert not standby._answers_elsewhere(settings())
 
 
 HANGS = """

@@ -1,7 +1,8 @@
 """Waits until this process may lead a home: `homeport up --standby`.
 
 The standby is a second process with the same home, on the same machine or on another one that sees the home's file system. It leads
-as soon as the leader has ended, because the kernel releases the lock of the home then, or the file system that of a machine that is gone. With PostgreSQL it also leads when the leader has lost the
+as soon as the leader has ended, because the kernel releases the lock of the home then, or the file system that of a machine that is gone.
+Elsewhere it leads only when the ingress of the leader's machine is gone too. With PostgreSQL it also leads when the leader has lost the
 advisory lock of the database, because its connection ended: the standby takes that lock, and the leader, which
 looks every few seconds, hands over. A leader that does not (it hangs) is killed, if it is on this machine: two must never lead.
 
@@ -18,6 +19,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from homeport.state.database import Database
 
 LOOK_S = 0.5
+LIVES_S = 0.5  # for the ingress of another machine to take a connection
 PATIENCE_S = 6.0  # for a leader without its database to hand over; it looks every 3 s
 HAND_OVER_S = 5.0  # how long the next server of a leader that has handed over may take to begin
 LOCK, WAITING = "lock", "standby.lock"
@@ -58,7 +61,12 @@ def wait(settings: Settings) -> None:
         gc.enable()  # it may wait for months (see `__main__`)
         database, lock = Database(urls.of(settings.database, settings.home)), settings.home / LOCK
         try:
-            while not (_is_free(lock) and not _is_handed_over(lock) and _may_claim(database)):
+            while not (
+                _is_free(lock)
+                and not _is_handed_over(lock)
+                and not _answers_elsewhere(settings)
+                and _may_claim(database)
+            ):
                 if database.postgres and _has_lost(lock, database):
                     log.warning("the leader has lost the database: this process takes over")
                     _replace(lock)
@@ -124,6 +132,21 @@ def _may_claim(database: "Database") -> bool:
     may = _claims(database)
     database.dispose()  # the server that this process becomes claims it again
     return may
+
+
+def _answers_elsewhere(settings: Settings) -> bool:
+    """Return whether an ingress of this home runs on another machine: two would both count the slots of one container.
+
+    Its server has been killed, and is started again there; visitors are answered meanwhile.
+    """
+    for address in filter(None, settings.standby_addresses.split(",")):
+        for file in settings.home.glob("run-*/ingress/port"):
+            if file.parents[1] == settings.run_dir:
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                socket.create_connection((address, int(file.read_text())), LIVES_S).close()
+                return True
+    return False
 
 
 def _noted(path: Path) -> str:
