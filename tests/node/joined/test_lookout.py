@@ -58,7 +58,7 @@ async def test_connections_to_a_machine_that_is_gone_end_once_and_those_to_one_t
     assert 2 == way.parted
 
 
-async def test_who_could_not_part_tries_again():
+async def test_a_lookout_that_could_not_part_tries_again():
     way = Way()
     way.is_alive, way.fails = False, 2
     lookout = Lookout(lambda: math.inf, way)
