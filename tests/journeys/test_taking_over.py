@@ -138,6 +138,7 @@ def later_version(folder: Path) -> None:
     (state / "tables.py").write_text(text.replace(f'"{tables.SCHEMA}"', '"9999"'))
     migration = MIGRATION.format(before=tables.SCHEMA)
     (state / "migrations/versions/9999_later.py").write_text(migration)
+    (folder / "homeport/_version.py").write_text('__version__ = "99.9"\n')
     about = folder / "homeport-99.9.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: homeport\nVersion: 99.9\n")
