@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from homeport.contract.errors import StorageError
+from homeport.contract.errors import AlreadyExists, StorageError
 from homeport.control import standby
 from homeport.control.standby import HANDS_OVER, LEADS, LOCK
 from homeport.settings import Settings
@@ -136,8 +136,10 @@ def test_a_standby_leaves_a_machine_alone_whose_ingress_still_answers(tmp_path):
         assert not standby._answers_elsewhere(settings())  # it is this machine's own
         written(tmp_path / "run-another", ingress.getsockname()[1])
         assert standby._answers_elsewhere(settings())
+        with pytest.raises(AlreadyExists, match="HAProxy on another machine answers"):
+            standby.check_alone(settings())
         assert not standby._answers_elsewhere(settings(""))
-    assert not standby._answers_elsewhere(settings())
+    standby.check_alone(settings())
 
 
 HANGS = """

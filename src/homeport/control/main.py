@@ -70,6 +70,7 @@ def main(roles: "Roles | None" = None) -> int:
             if END in sys.argv[1:]:
                 asyncio.run(end(settings, roles or Roles()))
                 return Ending.SIGNAL
+            standby.check_alone(settings)
             return asyncio.run(run(settings, kept=kept, roles=roles or Roles()))
     except (Failure, OSError) as error:
         _answer(Started(error=_as_fault(error)))

@@ -149,6 +149,15 @@ def _answers_elsewhere(settings: Settings) -> bool:
     return False
 
 
+def check_alone(settings: Settings) -> None:
+    """Raise `AlreadyExists` if an ingress of this home runs on another machine."""
+    if _answers_elsewhere(settings):
+        raise AlreadyExists(
+            f"HAProxy on another machine answers for {settings.home}",
+            hint="start the server there, or end it there: `homeport down`",
+        )
+
+
 def _noted(path: Path) -> str:
     try:
         return leader(path.read_text())[1]
