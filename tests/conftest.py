@@ -102,6 +102,7 @@ def pytest_collection_finish(session):
 def pytest_sessionfinish(session):
     if not hasattr(session.config, "workerinput"):  # xdist's workers end before it does
         litter.remove_dead()
+        litter.remove_clocks()
 
 
 def _of_process() -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Removes what test servers that were killed have left: socket directories, and files in memory.
 
 A home with a long path has its sockets in `/tmp/homeport-<uid>-<digest>` (settings.socket_dir). A server that ends removes
-the directory, and so does the next server of the same home; a server that a test kills has neither.
+the directory, and so does the next server of the same home; a server that a test kills has neither. A process whose clock is
+moved by libfaketime has two files in memory, which it removes unless it is killed.
 """
 
 import contextlib
@@ -27,6 +28,26 @@ def remove_dead(directory: Path = Path("/tmp"), memory: Path = Path("/dev/shm"))
             with held(path) as is_ours:
                 if is_ours:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_clocks(memory: Path = Path("/dev/shm")) -> None:
+    """Remove the files of libfaketime, unless a process uses it: its children open them by name."""
+    found = [*memory.glob("faketime_shm_*"), *memory.glob("sem.faketime_sem_*")]
+    if not found or _is_loaded("libfaketime"):
+        return
+    for path in found:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if time.time() - path.stat().st_mtime >= SETTLED_S:
+                path.unlink()
+
+
+def _is_loaded(library: str) -> bool:
+    """Return whether a process has loaded a library."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if library in maps.read_text(errors="replace"):
+                return True
+    return False
 
 
 @contextlib.contextmanager
