@@ -62,7 +62,8 @@ class Wire:
     def __init__(self) -> None:
         self.delay_s = 0.0  # in each direction
         self.loss = 0.0  # the share of packets that are lost
-        self._cut: set[bytes] = set()
+        self._mute: set[bytes] = set()  # whose packets are lost
+        self._deaf: set[bytes] = set()  # to whom packets are lost
         self._ends: dict[bytes, int] = {}  # by address: the machine's TUN device
         self._late: list[tuple[float, int, bytes, bytes]] = []  # the heap of delayed packets
         self._numbers = itertools.count()
@@ -92,11 +93,21 @@ class Wire:
 
     def cut(self, *addresses: str) -> None:
         """Let no packet to or from these machines pass; nobody is told."""
-        self._cut.update(map(socket.inet_aton, addresses))
+        self.mute(*addresses)
+        self.deafen(*addresses)
+
+    def mute(self, *addresses: str) -> None:
+        """Let no packet from these machines pass; they still get those of others."""
+        self._mute.update(map(socket.inet_aton, addresses))
+
+    def deafen(self, *addresses: str) -> None:
+        """Let no packet to these machines pass; others still get theirs."""
+        self._deaf.update(map(socket.inet_aton, addresses))
 
     def heal(self) -> None:
-        """Cut nobody off any more."""
-        self._cut.clear()
+        """Let all packets pass again."""
+        self._mute.clear()
+        self._deaf.clear()
 
     def close(self) -> None:
         self._is_closed = True
@@ -129,7 +140,7 @@ class Wire:
             if packet[0] >> 4 != 4:
                 continue
             sender, to = packet[12:16], packet[16:20]
-            if sender in self._cut or to in self._cut:
+            if sender in self._mute or to in self._deaf:
                 continue
             if self.loss and self._chance.random() < self.loss:
                 continue
@@ -140,7 +151,7 @@ class Wire:
                 self._deliver(to, packet)
 
     def _deliver(self, to: bytes, packet: bytes) -> None:
-        if (device := self._ends.get(to)) is not None and to not in self._cut:
+        if (device := self._ends.get(to)) is not None and to not in self._deaf:
             with contextlib.suppress(OSError):  # a full queue loses packets, as a switch does
                 os.write(device, packet)
 

@@ -91,6 +91,20 @@ def test_a_cut_is_silent_and_what_was_sent_arrives_after_it(machines, echo):
     assert b"hello" == connection.recv(5)
 
 
+@pytest.mark.parametrize("way", ["mute", "deafen"])
+def test_packets_may_pass_in_one_direction_alone(machines, echo, way):
+    there, connection, _process = echo
+    getattr(machines.wire, way)(there.address)
+    connection.sendall(b"hello")
+    connection.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        connection.recv(5)
+    machines.heal()
+    connection.settimeout(processes.PATIENCE_S)
+
+    assert b"hello" == connection.recv(5)
+
+
 def test_a_machine_that_is_off_has_no_process(machines, echo):
     there, _connection, process = echo
     there.kill()
