@@ -14,7 +14,7 @@ from homeport.contract.image import Image, Step
 from homeport.contract.listing import Change, Mark
 from homeport.contract.manifest import VolumeMount
 from homeport.contract.supplies import Supplies
-from homeport.control.fleet.mirror import Health
+from homeport.control.fleet.mirror import ANSWER_S, Health
 from homeport.control.fleet.nodes import Nodes
 from tests.control.fleet.house import KEY, House, elapsed
 from tests.fakes import FakeNode
@@ -459,5 +459,26 @@ def test_without_any_region_regions_do_not_count_and_then_a_machine_without_one_
             nodes.label("b", {"region": "eu"})
             nodes.remove("b")
             assert [None] == regions()
+
+    virtually(story())
+
+
+def test_nodes_that_do_not_answer_hold_up_no_other_when_all_are_asked_what_they_use():
+    async def story():
+        fakes = [FakeNode(0.1, name=name, capacity=SMALL) for name in "abcd"]
+        async with opened(*fakes) as (nodes, _told):
+            await nodes.start("a", order("ta-1"), {})
+            await asyncio.sleep(0.2)
+
+            async def hang():
+                await asyncio.Event().wait()
+
+            for fake in fakes[1:]:
+                fake.usage = hang
+            began = elapsed()
+            used = await nodes.usage()
+
+            assert {"ta-1"} == used.keys()
+            assert elapsed() - began <= ANSWER_S
 
     virtually(story())

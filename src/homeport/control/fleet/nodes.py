@@ -197,11 +197,16 @@ class Nodes:
 
     async def usage(self) -> dict[str, Usage]:
         """Return the resources that each container uses, by its id, of the nodes that answer."""
-        usages: dict[str, Usage] = {}
-        for mirror in self.ready():
-            with contextlib.suppress(NodeLost):  # the mirror has noted it
-                usages.update(await mirror.usage())
-        return usages
+
+        async def ask(mirror: Mirror) -> Mapping[str, Usage]:
+            try:
+                return await mirror.usage()
+            except NodeLost:  # the mirror has noted it
+                return {}
+
+        # All at once, so one that does not answer holds up no other.
+        found = await asyncio.gather(*map(ask, self.ready()))
+        return {container: used for usage in found for container, used in usage.items()}
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back."""
