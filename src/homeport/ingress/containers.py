@@ -3,8 +3,10 @@
 `HAProxy` (haproxy.py) inherits these methods of the Ingress role.
 """
 
+import asyncio
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Collection
 
@@ -13,9 +15,11 @@ from homeport.contract.traffic import Detached, Load, PoolKey
 from homeport.ingress import backends, config, rules
 from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED
-from homeport.ingress.picture import leave, state
+from homeport.ingress.maps import Maps
+from homeport.ingress.picture import Picture, leave, state
 from homeport.ingress.publisher import Publisher
 from homeport.ingress.runtime import MOST_COMMANDS, Command, Row, sessions
+from homeport.ingress.supervisor import Supervisor
 from homeport.undo import Undo
 
 # Seconds after `drain`: a request that looked its pool up just before has arrived by then.
@@ -26,6 +30,12 @@ log = logging.getLogger(__name__)
 
 class Containers(Publisher):
     """The containers of each pool."""
+
+    def __init__(self, maps: Maps, picture: Picture, supervisor: Supervisor) -> None:
+        super().__init__(maps, picture, supervisor)
+        #: Containers whose requests are about to be cut -> from which age on.
+        self._overdue: dict[str, float] = {}
+        self._cutting = asyncio.Lock()
 
     async def attach(
         self, pool: PoolKey, container: str, address: str, slots: int, *, shared: bool = True
@@ -81,11 +91,25 @@ class Containers(Publisher):
 
     async def cut(self, pool: PoolKey, container: str, age_s: float) -> None:
         """End the container's requests that began `age_s` seconds ago or earlier."""
-        if (runtime := self._supervisor.runtime) is None or pool not in self._picture.pools:
+        if pool not in self._picture.pools:
             return
-        for session in sessions(await runtime.ask(("show", "sess"))):
-            if session.server == container and session.age_s >= age_s:
-                await runtime.ask(("shutdown", "session", session.id))
+        self._overdue[container] = min(age_s, self._overdue.get(container, age_s))
+        async with self._cutting:
+            # One look is for all that wait by now: a machine that is lost has many containers.
+            overdue, self._overdue = self._overdue, {}
+            if not overdue or (runtime := self._supervisor.runtime) is None:
+                return
+            try:
+                commands = [
+                    ("shutdown", "session", session.id)
+                    for session in sessions(await runtime.ask(("show", "sess")))
+                    if session.age_s >= overdue.get(session.server, math.inf)
+                ]
+                for start in range(0, len(commands), MOST_COMMANDS):
+                    await runtime.ask(*commands[start : start + MOST_COMMANDS])
+            except IngressError:
+                self._overdue = overdue | self._overdue  # the next one looks again
+                raise
 
     async def drain(self, pool: PoolKey, container: str) -> None:
         """Send the container no new request; its running and its queued requests continue."""
