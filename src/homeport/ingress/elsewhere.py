@@ -19,9 +19,10 @@ PAIR = f"{LINK}/control.pem"
 BACKEND = "peers"  # one server for each machine: it says whether the machine answers
 CHECK = "check"  # a label that no container has
 CONNECT = "1s"  # what a dead machine may cost a request
-#: A handshake every 0.4 s, and one that fails marks all containers of the machine as down, before a request that waits
-#: for one of them has waited for CONNECT. So it tries none of the others.
-CHECKS = "check check-ssl inter 400ms downinter 200ms rise 1 fall 1"
+#: A handshake every 0.48 s, and one that fails marks all containers of the machine as down, before a request that waits
+#: for one of them has waited for CONNECT. So it tries none of the others. A handshake may take as long as the time between two
+#: of them; it takes two round trips, so a machine may be 0.2 s away, there and back.
+CHECKS = "check check-ssl inter 480ms downinter 200ms rise 1 fall 1"
 #: The answer of a machine whose container has ended before a request came to it. No app's answer has this status, because
 #: runners write another one (runner/servers/answer.py), so the ingress may try such a request again.
 GONE = 425
