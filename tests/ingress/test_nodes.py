@@ -248,6 +248,22 @@ async def test_urls_are_reached_as_strangers_reach_them(ingress, machine, port, 
         assert [404, 401] == statuses
 
 
+async def test_a_machine_that_is_removed_has_no_way_in_by_an_earlier_process(
+    ingress, machine, port, container, upstream, tmp_path
+):
+    one = await called(ingress, upstream)
+    one.release.clear()
+    inside = asyncio.create_task(container.post("/", headers={CALL: CALLED}))
+    await until(lambda: one.inside == 1, "a call inside")
+    for _ in range(2):
+        await ingress._supervisor.reload()
+    await ingress.peer("a", None)
+    answer = await inside
+    one.release.set()
+
+    assert 502 == answer.status_code
+
+
 async def test_the_next_agent_takes_the_sockets_over_while_calls_go_on(
     ingress, machine, port, container, upstream
 ):

@@ -358,3 +358,27 @@ async def test_an_apps_own_425_is_answered_once(ingress, machine, url, visitor, 
     assert 425 == response.status_code
     assert "x-homeport-status" not in response.headers
     assert ["/"] == asked
+
+
+@pytest.mark.parametrize("reloads", [0, 2])
+async def test_what_is_open_to_a_machine_that_is_removed_ends_also_in_earlier_processes(
+    ingress, machine, url, upstream, visitor, reloads
+):
+    one, here = await upstream("ta-1"), await upstream("ta-2")
+    await attached(ingress, machine, one)
+    one.release.clear()
+    inside = asyncio.create_task(visitor.get(url, headers={"Connection": "close"}))
+    await until(lambda: one.inside == 1, "a request inside")
+    for _ in range(reloads):
+        await ingress._supervisor.reload()
+    await ingress.drain(POOL, "ta-1")  # a later process does not count what is inside
+    await ingress.attach(POOL, "ta-2", here.address, 1)
+    here.release.clear()
+    other = asyncio.create_task(visitor.get(url))
+    await until(lambda: here.inside == 1, "a request in another container")
+    await ingress.peer("a", None)
+    answer = await inside
+    here.release.set()
+
+    assert answer.status_code in (502, 503)
+    assert 200 == (await other).status_code

@@ -36,6 +36,8 @@ class Peers(Containers):
                 self._check_pair()
             if there is None:
                 await self._lose_all(node, undo)
+            if before is not None and (there is None or there.id != before.id):
+                await self._hang_up(node, before)
             if before is not None:
                 # The process before the reload makes no checks any more, and would try the old address again and again.
                 await self._supervisor.tell(
@@ -83,6 +85,13 @@ class Peers(Containers):
         visitors = nodes.TO_VISITORS.values() if self._is_public else ()
         tls = self._ports.secure is not None
         return (nodes.TO_CALLS, nodes.TO_URLS, *list(visitors)[: 1 + tls])
+
+    async def _hang_up(self, node: str, there: Peer) -> None:
+        """End what the processes of earlier reloads have with a machine: no command reaches them, and a stream may last long."""
+        others = self._picture.peers.items()
+        is_shared = any(name != node and peer.host == there.host for name, peer in others)
+        own_port = self._ports.of_nodes_port if self._admits and not is_shared else None
+        await self._supervisor.hang_up(there.host, there.port, own_port)
 
     async def _lose_all(self, node: str, undo: Undo) -> None:
         """End the requests in a machine's containers: the process before a reload would continue with them."""

@@ -44,6 +44,11 @@ class Ports:
         return self._of_nodes.fileno() if self._of_nodes is not None else None
 
     @property
+    def of_nodes_port(self) -> int | None:
+        """Its number."""
+        return int(self._of_nodes.getsockname()[1]) if self._of_nodes is not None else None
+
+    @property
     def count(self) -> int:
         """The number of open ports, with the main port."""
         return len(self._sockets)

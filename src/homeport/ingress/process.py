@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -170,20 +171,45 @@ class Process:
             self._process.send_signal(number)
 
     def listeners(self) -> list[socket.socket]:
-        """Copy its listening TCP sockets (pidfd_getfd(2)); return [] if the kernel forbids that."""
-        listening = []
+        """Copy its listening TCP sockets; return [] if the kernel forbids that."""
+        return self._copies(lambda connection: connection.status == psutil.CONN_LISTEN)
+
+    def hang_up(self, host: str, port: int, own_port: int | None) -> None:
+        """End its connections to this port of another machine, and those that come from there to `own_port`.
+
+        A retired process takes no commands, but its sockets can be copied, and a copy is shut down for both.
+        """
+        there = ipaddress.ip_address(host)
+
+        def is_there(connection: Any) -> bool:
+            if not connection.raddr or _plain(connection.raddr.ip) != there:
+                return False
+            return bool(connection.raddr.port == port or connection.laddr.port == own_port)
+
+        for copy in self._copies(is_there):
+            with copy, contextlib.suppress(OSError):  # it has ended meanwhile
+                copy.shutdown(socket.SHUT_RDWR)
+
+    def _copies(self, wanted: Callable[[Any], bool]) -> list[socket.socket]:
+        """Copy some of its TCP sockets (pidfd_getfd(2)); return [] if the kernel forbids that."""
+        copies = []
         pidfd = os.pidfd_open(self.pid)
         libc = ctypes.CDLL(None, use_errno=True)
         try:
-            for connection in self._process.net_connections(kind="tcp"):
-                if connection.status != psutil.CONN_LISTEN:
-                    continue
+            for connection in filter(wanted, self._process.net_connections(kind="tcp")):
                 copy = libc.syscall(SYS_PIDFD_GETFD, pidfd, connection.fd, 0)
                 if copy >= 0:
-                    listening.append(socket.socket(fileno=copy))
+                    copies.append(socket.socket(fileno=copy))
         finally:
             os.close(pidfd)
-        return listening
+        return copies
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; that of IPv4 if IPv6 stands for it."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
 
 
 async def start(

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 from homeport.contract.errors import IngressError
 from homeport.ingress import config, process, secure
 from homeport.ingress.maps import Maps
@@ -184,6 +186,18 @@ class Supervisor:
             if old.running:
                 old.kill()
         self._retired = []
+
+    async def hang_up(self, host: str, port: int, own_port: int | None) -> None:
+        """End the connections of retired processes with another machine, as `Process.hang_up`."""
+        for old in [old for old in self._retired if old.running]:
+            try:
+                await asyncio.to_thread(old.hang_up, host, port, own_port)
+            except (psutil.Error, OSError) as error:
+                if old.running:
+                    log.warning(
+                        "HAProxy (pid %d) may still have connections with %s:%d: %s",
+                        *(old.pid, host, port, error),
+                    )
 
     def suspects(self) -> frozenset[str]:
         """Return the containers that may still have requests of a retired process."""
