@@ -207,9 +207,9 @@ class Process:
 
 def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Return an address; that of IPv4 if IPv6 stands for it."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found
+    whole = ipaddress.ip_address(address.partition("%")[0])
+    mapped = whole.ipv4_mapped if isinstance(whole, ipaddress.IPv6Address) else None
+    return mapped or whole
 
 
 async def start(

@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from homeport.contract.capacity import Accelerator, Capacity
+from homeport.contract.container import State
 from homeport.contract.traffic import PoolKey
 from tests.control.fleet.house import House, elapsed, faulty
+from tests.control.fleet.test_nodes import two
 from tests.fakes import FakeNode
-from tests.waiting import virtually
+from tests.waiting import until, virtual, virtually
 
 CARD = Accelerator(id="GPU-0", name="NVIDIA L4", memory_mib=23034)
 
@@ -113,3 +115,35 @@ def test_a_container_is_forgotten_by_the_ingress_even_if_it_fails_at_first():
             assert ("detach", killed) in house.ingress.calls
 
     virtually(story())
+
+
+@virtual
+async def test_what_is_inside_the_containers_of_a_drained_node_ends_before_they_are_asked_to():
+    a, b = two()
+    async with House(a, b, min_containers=2, max_inputs=1) as house:
+        await until(lambda: len(house.pool.idle()) == 2, "two containers")
+        inside = house.visits(2, 100.0)
+        await asyncio.sleep(1)
+        (old,) = [container.id for container in a.containers]
+        await house.nodes.drain("a", on=True)
+        await asyncio.sleep(50)
+        assert 2 == len(b.containers)
+        answered = await asyncio.gather(*house.visits(1, 1.0))
+        assert [(old, State.READY)] == [(each.id, each.state) for each in a.containers]
+        assert old not in answered
+        await asyncio.gather(*inside)
+        await until(lambda: not a.containers, "its end")
+
+    assert {None} == {task.exception() for task in inside}
+
+
+@virtual
+async def test_a_node_that_was_drained_before_the_server_started_gets_rid_of_its_containers():
+    a, b = two()
+    async with House(a, b, min_containers=2) as house:
+        await until(lambda: len(house.pool.idle()) == 2, "two containers")
+        house.nodes.mirrors["a"].drained = True  # as from the database
+        house.nodes.mirrors["a"].refresh()
+        await until(lambda: not a.containers and len(house.pool.idle()) == 2, "two others")
+
+        assert 2 == len(b.containers)

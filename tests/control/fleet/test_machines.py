@@ -118,7 +118,7 @@ class There(FakeNode):
         self.name = name
 
 
-async def test_a_drained_node_gets_nothing_new_and_its_containers_leave(nodes):
+async def test_a_drained_node_gets_nothing_new_and_its_containers_are_leaving(nodes):
     changes = []
     nodes.watch(changes.append)
     nodes.add(There("b")).look()
@@ -127,8 +127,12 @@ async def test_a_drained_node_gets_nothing_new_and_its_containers_leave(nodes):
     await until(lambda: changes and changes[-1].state is State.READY, "a container")
     await nodes.drain("b", on=True)
 
-    assert any(each.leaving for each in changes)
-    await until(lambda: changes[-1].state is State.GONE, "its end")
+    assert changes[-1].leaving
+    await nodes.mirrors["b"].sync()
+    assert all(each.leaving for each in nodes.containers())
+    await nodes.start("b", order("ta-2"), {})
+    await until(lambda: changes[-1].id == "ta-2" and changes[-1].leaving, "one that was on its way")
+    assert {State.READY} == {each.state for each in nodes.containers()}
     assert [False, True] == ["b" in [m.name for m in nodes.taking()], "b" in nodes.mirrors]
     await nodes.drain("b", on=False)
     assert ["b", nodes.taking()[1].name] == [mirror.name for mirror in nodes.taking()]

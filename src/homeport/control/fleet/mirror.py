@@ -60,17 +60,16 @@ class Mirror:
         changed: Callable[[Container], None],
         on_line: Callable[[LogLine], None],
         answers: Callable[[], None] = lambda: None,  # called when it answers after a silence
-        moved: Callable[["Mirror"], None] = lambda _mirror: (
-            None
-        ),  # called when `is_away` has changed
+        moved: Callable[["Mirror"], None] = lambda _mirror: None,  # called when `is_away` changed
         where: "dict[str, Mirror] | None" = None,  # of each container; all mirrors share it
         gone_s: float = GONE_S,
         past: Past | None = None,
     ) -> None:
         self.name = node.name
         self._past = past or Past()
-        # until it has sent its list
-        self.health = Health.GONE if self._past.away else Health.SUSPECT
+        self.health = (
+            Health.GONE if self._past.away else Health.SUSPECT
+        )  # until it has sent its list
         self.capacity: Capacity | None = None  # None: it has never answered
         self.is_away = False  # its machine does not answer, and it is not given up
         self.drained = False  # it gets no new containers
@@ -91,9 +90,8 @@ class Mirror:
         self._look = asyncio.Event()
         self.changes = 0  # of the list: a room that was counted before one is not right any more
         self.counted: Any = None  # by `rooms`, which keeps its room here
-        self._stops: dict[
-            str, float | None
-        ] = {}  # containers that were asked to stop and have not ended
+        #: Containers that were asked to stop and have not ended.
+        self._stops: dict[str, float | None] = {}
         self._calls: set[asyncio.Task[Any]] = set()  # calls that wait for an answer without a limit
         self._images: set[str] = set()  # the keys of the images that were built there
         self._building: Counter[str] = Counter()  # those that are being built
@@ -104,8 +102,7 @@ class Mirror:
     @property
     def state(self) -> str:
         """Its health, or `drained` if it answers and gets no new containers."""
-        is_drained = self.drained and self.health is Health.READY
-        return "drained" if is_drained else str(self.health)
+        return "drained" if self.drained and self.health is Health.READY else str(self.health)
 
     @property
     def takes(self) -> bool:
@@ -152,6 +149,7 @@ class Mirror:
         if container.order.generation < self._generation:
             return  # it was ordered before the node was given up: the node ends it
         self.changes += 1
+        container = self._as_drained(container)
         if container.state in ENDED:
             self._drop(container.id)
             self._stops.pop(container.id, None)
@@ -163,6 +161,12 @@ class Mirror:
             if len(self._warm) > MOST_WARM:
                 del self._warm[next(iter(self._warm))]
         self._changed(container)
+
+    def _as_drained(self, container: Container) -> Container:
+        """Return a container as one that leaves, if the node is drained."""
+        if not self.drained or container.state is not State.READY or container.leaving:
+            return container
+        return dataclasses.replace(container, leaving=True, reason="its node is drained")
 
     def _drop(self, container: str) -> None:
         self.containers.pop(container, None)
@@ -203,7 +207,7 @@ class Mirror:
                 why = "the node does not know it any more"
                 self._put(dataclasses.replace(ended, state=State.GONE, reason=why))
         for container in listing.containers:
-            if self.containers.get(container.id) != container:
+            if self.containers.get(container.id) != self._as_drained(container):
                 self._put(container)
         if was_silent:
             log.info("the node `%s` answers", self.name)
@@ -253,7 +257,7 @@ class Mirror:
     def refresh(self) -> None:
         """Ask for the whole list soon: the node's capacity is another one."""
         self._mark = None
-        self._look.set()
+        self.look()
 
     def look(self) -> None:
         """Check at once that the node answers."""
@@ -341,14 +345,10 @@ class Mirror:
         except NodeLost:
             self._silent()
 
-    async def leave(self) -> None:
-        """Have all its containers end when their requests have, and be replaced."""
+    def leave(self) -> None:
+        """Have its containers end after their requests: they are not asked to here, because then they close WebSockets."""
         for container in list(self.containers.values()):
-            if container.state in (State.STARTING, State.READY):
-                self._put(
-                    dataclasses.replace(container, leaving=True, reason="its node is drained")
-                )
-                await self.stop(container.id, None)
+            self._put(container)
 
     async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
         """Run a program in a container there."""

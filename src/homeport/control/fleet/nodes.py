@@ -120,7 +120,7 @@ class Nodes:
         mirror = self.mirrors[name]
         mirror.drained = on
         if on:
-            await mirror.leave()
+            mirror.leave()
         else:
             self.returned()
 
@@ -205,8 +205,8 @@ class Nodes:
                 return {}
 
         # All at once, so one that does not answer holds up no other.
-        found = await asyncio.gather(*map(ask, self.ready()))
-        return {container: used for usage in found for container, used in usage.items()}
+        usages = await asyncio.gather(*map(ask, self.ready()))
+        return {container: used for usage in usages for container, used in usage.items()}
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back."""
