@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from homeport.contract.errors import NodeLost
+from homeport.ingress import containers, runtime
 from homeport.ingress.peer import PeerPort
 from homeport.link import identity
 from homeport.link.authority import Authority
@@ -382,3 +383,26 @@ async def test_what_is_open_to_a_machine_that_is_removed_ends_also_in_earlier_pr
 
     assert answer.status_code in (502, 503)
     assert 200 == (await other).status_code
+
+
+async def test_the_requests_in_all_containers_of_a_lost_machine_are_found_at_once(
+    ingress, machine, url, upstream, visitor, monkeypatch
+):
+    looks = []
+
+    def look(text: str) -> list[runtime.Session]:
+        looks.append(text)
+        return runtime.sessions(text)
+
+    monkeypatch.setattr(containers, "sessions", look)
+    lost = [await upstream(f"ta-{number}") for number in range(8)]
+    for container in lost:
+        container.release.clear()
+        await attached(ingress, machine, container)
+    asked = [asyncio.create_task(visitor.get(url)) for _ in lost]
+    await until(lambda: all(container.inside == 1 for container in lost), "requests inside")
+    await asyncio.gather(*(ingress.cut(POOL, container.name, 0.0) for container in lost))
+    answers = await asyncio.gather(*asked)
+
+    assert {502} == {answer.status_code for answer in answers}
+    assert 2 >= len(looks)
