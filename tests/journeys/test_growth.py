@@ -5,13 +5,14 @@ import os
 import sys
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
-from tests import namespaces
+from tests import namespaces, processes
+from tests.journeys import probers
 from tests.journeys.conftest import ROOT
 from tests.journeys.machines import On
+from tests.journeys.probers import Facts, Probers
 from tests.namespaces import Machines
 from tests.waiting import PATIENCE_S, wait_for
 
@@ -66,7 +67,9 @@ def first(tmp_path, request):
     with Machines() as machines:
         machine = machines.add("first")
         address = f"{machine.address}:{GCS_PORT}"
-        terminal = On(machine, tmp_path / "home", {**ENVIRON, "HOMEPORT_RAY": address, **more})
+        (shared := tmp_path / "shared").mkdir()
+        own = {"HOMEPORT_RAY": address, "HOMEPORT_SHARED_VOLUMES": str(shared)}
+        terminal = On(machine, tmp_path / "home", ENVIRON | own | more)
         head = machine.start(
             *(RAY, "start", "--head", "--block", f"--node-ip-address={machine.address}"),
             *(f"--port={GCS_PORT}", "--num-cpus=0", "--include-dashboard=false"),
@@ -129,7 +132,9 @@ def _logs(terminal: On) -> list[Path]:
 
 
 @pytest.mark.soak
-def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs_it(first, write):
+def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs_it(
+    first, write, tmp_path
+):
     def said(text: str) -> bool:
         return text in (first.home / "server.log").read_text()
 
@@ -148,16 +153,36 @@ def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs
     # Nothing needs it any more.
     first.run("app", "stop", "large", "-y")
     wait_for(lambda: not nodes(), "the machine to be removed")
-    urls = first.deploy(write(SCRIPT.format(memory=64)))
 
-    # Ray dies, and nothing else does.
-    for process in first.machine.processes():
-        if process.name() in ("gcs_server", "raylet"):
-            process.kill()
-    with first.machine.inside(), httpx.Client(trust_env=False) as visitor:
-        answer = visitor.get(urls["hello"])
-    assert (200, '"hello"') == (answer.status_code, answer.text)
-    assert {"large"} == {app["name"] for app in first.status()["apps"]}
+    # It is added again. Then Ray's head dies, and then its raylets, and nothing else does.
+    urls = first.deploy(write(probers.script(memory=most, both=2)))
+    wait_for(
+        lambda: {"here", added_now(nodes())} <= {c["node"] for c in ready(first)},
+        "a container on each machine",
+    )
+    facts = Facts(first, tmp_path / "shared")
+    with Probers(first, urls["both"]) as visitors:
+        for name in ("gcs_server", "raylet"):
+            dying = [process for process in first.machine.processes() if process.name() == name]
+            assert dying
+            for process in dying:
+                process.kill()
+            assert [] == processes.living(*(process.pid for process in dying))
+            visitors.more(500)
+    print(probers.describe("Ray dies", visitors.asked, facts.begun()))
+    assert [] == [str(each) for each in visitors.asked if each.failed]
+    assert {each["id"] for each in ready(first)} <= {each.container for each in visitors.asked}
+    assert {} == facts.twice()
+    assert {"asked"} == {app["name"] for app in first.status()["apps"]}
+
+
+def ready(first: On) -> list[dict]:
+    return [each for each in first.containers() if each["state"] == "ready"]
+
+
+def added_now(nodes: list[dict]) -> str:
+    """Return the machine that Ray has added; a text that none has while it has none."""
+    return next((node["name"] for node in nodes if node["health"] == "ready"), "none yet")
 
 
 @pytest.mark.soak
