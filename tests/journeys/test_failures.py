@@ -142,7 +142,6 @@ def test_only_requests_inside_what_dies_fail(scene):
     part = visitors.part("a machine loses its power")
     assert [] == facts.outside(part, dead, died, died + CONNECT_S + LATE_S)
     assert [] == late(part)
-    scene.settled()
 
 
 def kill_haproxy(scene: Scene, visitors: Visitors, there: On, inside: Collection[str]) -> None:

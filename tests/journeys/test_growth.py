@@ -1,5 +1,6 @@
 """A real Ray cluster, whose autoscaler adds a machine for what has no place, and removes it again."""
 
+import contextlib
 import json
 import os
 import sys
@@ -163,10 +164,11 @@ def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs
     facts = Facts(first, tmp_path / "shared")
     with Probers(first, urls["both"]) as visitors:
         for name in ("gcs_server", "raylet"):
-            dying = [process for process in first.machine.processes() if process.name() == name]
+            dying = named(first, name)
             assert dying
             for process in dying:
-                process.kill()
+                with contextlib.suppress(psutil.Error):  # one ends with another
+                    process.kill()
             assert [] == processes.living(*(process.pid for process in dying))
             visitors.more(500)
     print(probers.describe("Ray dies", visitors.asked, facts.begun()))
@@ -174,6 +176,16 @@ def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs
     assert {each["id"] for each in ready(first)} <= {each.container for each in visitors.asked}
     assert {} == facts.twice()
     assert {"asked"} == {app["name"] for app in first.status()["apps"]}
+
+
+def named(first: On, name: str) -> list[psutil.Process]:
+    """Return the processes of the machine with this name."""
+    found = []
+    for process in first.machine.processes():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if process.name() == name:
+                found.append(process)
+    return found
 
 
 def ready(first: On) -> list[dict]:
