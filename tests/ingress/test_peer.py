@@ -362,7 +362,7 @@ async def test_an_apps_own_425_is_answered_once(ingress, machine, url, visitor, 
 
 
 @pytest.mark.parametrize("reloads", [0, 2])
-async def test_what_is_open_to_a_machine_that_is_removed_ends_also_in_earlier_processes(
+async def test_requests_to_a_machine_that_is_removed_end_also_in_earlier_processes(
     ingress, machine, url, upstream, visitor, reloads
 ):
     one, here = await upstream("ta-1"), await upstream("ta-2")

@@ -45,7 +45,7 @@ class Described(Protocol):
 
 
 class Supervisor:
-    """Starts, replaces and ends the HAProxy processes of one ingress."""
+    """Starts, replaces and ends the HAProxy processes of one ingress; in one class, because all of it is about which one runs."""
 
     def __init__(
         self,

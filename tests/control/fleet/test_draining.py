@@ -118,7 +118,7 @@ def test_a_container_is_forgotten_by_the_ingress_even_if_it_fails_at_first():
 
 
 @virtual
-async def test_what_is_inside_the_containers_of_a_drained_node_ends_before_they_are_asked_to():
+async def test_requests_in_the_containers_of_a_drained_node_end_before_these_are_asked_to():
     a, b = two()
     async with House(a, b, min_containers=2, max_inputs=1) as house:
         await until(lambda: len(house.pool.idle()) == 2, "two containers")
