@@ -175,7 +175,7 @@ def test_a_machine_is_added_for_what_has_no_place_and_removed_when_nothing_needs
     assert [] == [str(each) for each in visitors.asked if each.failed]
     assert {each["id"] for each in ready(first)} <= {each.container for each in visitors.asked}
     assert {} == facts.twice()
-    assert {"asked"} == {app["name"] for app in first.status()["apps"]}
+    assert "asked" in {app["name"] for app in first.status()["apps"]}
 
 
 def named(first: On, name: str) -> list[psutil.Process]:
