@@ -288,6 +288,21 @@ async def test_a_machine_may_move(ingress, machine, url, upstream, visitor):
     assert "ta-1" == (await visitor.get(url)).json()["name"]
 
 
+async def test_a_reload_waits_until_the_process_before_accepts_nothing(machine):
+    """Else that process would say of new containers that nobody is there."""
+    before = machine.port.pid
+    os.kill(before, signal.SIGSTOP)  # as if it had no turn on a busy machine
+    try:
+        reload = asyncio.create_task(machine.port._supervisor.reload())
+        await until(lambda: machine.port.pid != before, "another process")
+        done, _ = await asyncio.wait({reload}, timeout=0.1)
+    finally:
+        os.kill(before, signal.SIGCONT)
+    await reload
+
+    assert not done
+
+
 async def test_more_containers_than_the_supply_has(machine, upstream, ca):
     one = await upstream("ta-1")
     await machine.port.lead({f"ta-{number}": one.address for number in range(200)})

@@ -34,6 +34,7 @@ START_S = 20.0
 PIECE_BYTES = 2**16
 PAUSE_S = 0.005
 UNWATCHED_S = 0.5
+DEAF_S = 1.0  # one that takes longer hangs, and accepts nothing meanwhile
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, mode 0700
 MAX_CONNECTIONS = 20_000
 RESERVED = 300  # descriptors for listening sockets, logs, threads and the Runtime API
@@ -157,6 +158,13 @@ class Process:
         """Accept no more connections, and end when the last request has ended (management guide, 4)."""
         self.containers = frozenset(containers)
         self._signal(signal.SIGUSR1)
+
+    async def deaf(self) -> None:
+        """Wait until it accepts no connections, after `retire`: a visitor must not meet what was true before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DEAF_S):
+                while self.running and listens(self.control):
+                    await asyncio.sleep(PAUSE_S)
 
     def kill(self) -> None:
         """End it now."""
@@ -308,11 +316,16 @@ def generation(process: Process) -> int:
 
 
 def listens(control: Path) -> bool:
-    """Return whether a process listens on a Unix socket."""
-    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-        probe.connect(str(control))
-        return True
-    return False
+    """Return whether a process listens on a Unix socket. HAProxy stops to listen on all of its sockets at the same moment."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(control))
+        except BlockingIOError:  # more wait there than it has room for
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _prepare(*, tied: bool) -> Callable[[], None]:

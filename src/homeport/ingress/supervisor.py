@@ -115,6 +115,8 @@ class Supervisor:
             await self._start()
             for old in self._retired:
                 old.retire(self._containers())
+            for old in self._retired:
+                await old.deaf()
         self._tasks.start("haproxy watcher", supervised("haproxy watcher", self._watch))
         self._tasks.start("haproxy repair", supervised("haproxy repair", self._repair))
 
@@ -172,13 +174,14 @@ class Supervisor:
             await self.reload()
 
     async def reload(self) -> None:
-        """Start a new process; the old process finishes its requests and ends."""
+        """Start a new process, to which all come from now on; the old process finishes its requests and ends."""
         old = self._process
         if old is None:
             return  # `open` will start the first process with the whole picture
         await self._start()
         old.retire(self._containers())
         self._retired.append(old)
+        await old.deaf()
 
     def end_retired(self) -> None:
         """End the processes that still finish their requests."""
