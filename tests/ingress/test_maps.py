@@ -87,6 +87,25 @@ def test_a_change_that_is_taken_back_leaves_nothing(tmp_path):
     assert [] == maps.commands()
 
 
+def test_a_command_is_returned_once_in_a_change_and_what_follows_builds_on_it(tmp_path):
+    maps = Maps(tmp_path)
+    maps.put("hosts", "a.x", "e")
+    maps.commit()
+    maps.put("hosts", "a.x", None)
+    first = maps.commands()
+    maps.put("hosts", "b.x", "f")
+    second = maps.commands()
+    maps.put("hosts", "a.x", "e")
+    third = maps.commands()
+    maps.commit()
+    maps.put("hosts", "a.x", "g")
+
+    assert [("del", "map", "hosts.map", "a.x")] == first
+    assert [("add", "map", "hosts.map", "b.x", "f")] == second
+    assert [("add", "map", "hosts.map", "a.x", "e")] == third
+    assert [("set", "map", "hosts.map", "a.x", "g")] == maps.commands()
+
+
 def test_an_entry_that_the_disk_does_not_take_is_written_when_there_is_room(tmp_path):
     maps = Maps(tmp_path / "later")
     maps.put("hosts", "a.x", "e")

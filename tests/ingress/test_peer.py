@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from homeport.contract.errors import NodeLost
+from homeport.contract.traffic import PoolKey
 from homeport.ingress import containers, runtime
 from homeport.ingress.peer import PeerPort
 from homeport.link import identity
@@ -275,6 +276,22 @@ async def test_a_machine_that_is_removed_gets_no_request_any_more(
 
     assert {"ta-2"} == {answer.json()["name"] for answer in answers}
     assert [] == one.paths
+
+
+async def test_a_machine_with_the_only_containers_of_several_functions_is_removed_by_one_reload(
+    ingress, machine, url, upstream, caplog
+):
+    """Each of them leads its requests away, and the process refuses to hear the same change twice."""
+    one = await upstream("ta-1")
+    for number in range(3):
+        pool = PoolKey("shop", f"f{number}", "rv-1")
+        await machine.port.lead({f"ta-{each}": one.address for each in range(number + 1)})
+        await ingress.attach(pool, f"ta-{number}", f"peer:a/ta-{number}", 1)
+    generation = ingress._supervisor._generation
+    await ingress.peer("a", None)
+
+    assert generation + 1 == ingress._supervisor._generation
+    assert "another process takes over" not in caplog.text
 
 
 async def test_a_machine_may_move(ingress, machine, url, upstream, visitor):

@@ -70,6 +70,7 @@ class Maps:
         self._directory = directory
         self._maps: dict[str, dict[str, str]] = {name: {} for name in names}
         self._before: dict[tuple[str, str], str | None] = {}  # (map, key) -> its committed value
+        self._told: dict[tuple[str, str], str | None] = {}  # (map, key) -> as `commands` last had it
         self._unsaved: set[str] = set(names)
 
     def load(self) -> None:
@@ -113,12 +114,17 @@ class Maps:
             self.put(name, key, entry)
 
     def commands(self) -> list[Command]:
-        """Return the commands that make the changes in a running process, in order."""
+        """Return the commands that make the changes in a running process, in order; each once.
+
+        A process refuses to delete what it has deleted.
+        """
         commands: list[Command] = []
-        for (name, key), before in self._before.items():
+        for (name, key), committed in self._before.items():
+            before = self._told.get((name, key), committed)
             value, file = self._maps[name].get(key), f"{name}.map"
             if value == before:
                 continue
+            self._told[name, key] = value
             if value is None:
                 commands.append(("del", "map", file, key))
             else:
@@ -129,12 +135,14 @@ class Maps:
     def commit(self) -> None:
         """Mark the changes as published."""
         self._before.clear()
+        self._told.clear()
 
     def revert(self) -> None:
         """Undo the changes since the last `commit`."""
         for (name, key), value in self._before.items():
             self._set(name, key, value)
         self._before.clear()
+        self._told.clear()
 
     @property
     def is_large(self) -> bool:

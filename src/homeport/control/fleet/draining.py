@@ -18,6 +18,7 @@ from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 from homeport.supervised import Tasks, retried
 
+LONGEST_WAIT_S = 1.0  # between two looks whether the last request of a container has left the ingress
 SERVE_GRACE_S = 1.0  # how long a `serve` session's containers may take to end
 
 
@@ -152,7 +153,10 @@ class Draining:
             await self._ingress.lose(pool.key, member.id)
             if member.away:  # its machine does not answer, so nothing else ends the requests inside
                 await self._ingress.cut(pool.key, member.id, 0.0)
+            wait_s = PASS_S
             while not await self._detached(pool, member):
-                await asyncio.sleep(PASS_S)
+                await asyncio.sleep(wait_s)
+                # What a visitor left behind who hung up may stay until the function's `timeout`.
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
         await retried(f"forgetting {member.id}", attempt)
