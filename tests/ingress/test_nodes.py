@@ -15,6 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from homeport.contract.calls import CALL, endpoint_id
 from homeport.contract.traffic import Endpoint, Peer
+from homeport.ingress import leaving
+from homeport.ingress.leaving import Leaving
 from homeport.ingress.peer import PeerPort
 from homeport.link import authority, identity
 from homeport.link.authority import Authority
@@ -189,6 +191,53 @@ async def test_a_caller_that_leaves_ends_its_call(ingress, container, upstream):
 
 async def ended(ingress) -> bool:
     return (await ingress.load([POOL]))[POOL].running == 0
+
+
+@pytest.mark.soak
+async def test_a_call_with_a_large_input_may_wait_for_its_container(ingress, container, upstream):
+    """The input stays where it is, so for the kernel it is data that nobody acknowledges."""
+    one = await called(ingress, upstream, slots=1)
+    one.release.clear()
+    fields = {CALL: CALLED}
+    first = asyncio.create_task(container.post("/", headers=fields))
+    await until(lambda: one.inside == 1, "a call inside")
+    second = asyncio.create_task(
+        container.post("/", headers=fields, content=os.urandom(8_000_000), timeout=120)
+    )
+    done, _ = await asyncio.wait({second}, timeout=65)
+    one.release.set()
+
+    assert not done
+    assert [200, 200] == [(await call).status_code for call in (first, second)]
+
+
+def test_a_call_has_no_limit_for_data_that_is_not_acknowledged():
+    given = Leaving(calls=7, urls=8, where="x:1", of_control="c", ca="ca", pair="p", most=9)
+
+    assert [] == [line for line in leaving.render(given) if "tcp-ut" in line]
+
+
+async def test_without_the_ingress_calls_that_it_had_can_be_ended(
+    ingress, machine, container, upstream, port
+):
+    """As when its machine is gone, which no Unix process can be: HAProxy is stopped, and answers nothing."""
+    one = await called(ingress, upstream)
+    one.release.clear()
+    inside = asyncio.create_task(container.post("/", headers={CALL: CALLED}))
+    await until(lambda: one.inside == 1, "a call inside")
+    pid = ingress.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await machine.port.part()  # that is for visitors
+        done, _ = await asyncio.wait({inside}, timeout=0.1)
+        await machine.port.part_callers()
+        answer = await inside
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        one.release.set()
+
+    assert not done
+    assert answer.status_code in (502, 503)
 
 
 async def test_calls_go_on_while_the_ingress_is_replaced_and_wait_while_it_is_dead(

@@ -11,7 +11,7 @@ to it, and a check that ends connections would end those that wait too.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from homeport.contract.dataclass import dataclass
 from homeport.ingress import entered
@@ -21,8 +21,9 @@ from homeport.ingress.runtime import Command
 PATIENCE = 30
 VANISHED_S = 60
 BACKEND, SERVER = "entering", "ingress"  # each backend's name begins so; and its only server
-#: A line of `show sess`: a connection that is led on to the ingress, whose end there is established (8).
-_LED_ON = re.compile(rf"^(0x[0-9a-f]+): .*? be={BACKEND}-\S+ srv={SERVER} .*? scb=\[8,")
+BACKENDS = tuple(f"{BACKEND}-{kind}" for kind in (entered.HTTP, entered.HTTPS))
+#: A line of `show sess` whose connection to a server is established (8).
+_LED_ON = re.compile(r"^(0x[0-9a-f]+): .*? be=(\S+) srv=\S+ .*? scb=\[8,")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +102,14 @@ def kinds(https: int) -> tuple[str, ...]:
     return (entered.HTTP, entered.HTTPS) if https else (entered.HTTP,)
 
 
-def led_on(text: str) -> list[str]:
-    """Return the connections that the ingress has taken, in the answer to `show sess`; the others wait for it.
+def led_on(text: str, backends: Collection[str]) -> list[str]:
+    """Return the connections of these backends that the ingress has taken, in the answer to `show sess`; the others wait for it.
 
-    >>> led_on("0x7f: proto=unix_stream fe=named-http be=entering-http srv=ingress ts=00 scf=[8,0h] scb=[8,0h] rc=0")
+    >>> led_on("0x7f: proto=unix_stream fe=named-http be=entering-http srv=ingress ts=00 scf=[8,0h] scb=[8,0h] rc=0", BACKENDS)
     ['0x7f']
     """
-    return [match[1] for line in text.splitlines() if (match := _LED_ON.match(line))]
+    matches = filter(None, map(_LED_ON.match, text.splitlines()))
+    return [match[1] for match in matches if match[2] in backends]
 
 
 def moved(entering: Entering, host: str, port: int) -> list[Command]:

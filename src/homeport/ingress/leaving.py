@@ -4,6 +4,9 @@ They connect to the same Unix sockets as on the control plane's machine, `calls`
 mTLS to one port there (`nodes`); the name in its handshake says which of them it is for. Requests to loopback at the port of URLs come
 here too, where these URLs lead to loopback.
 
+A call may wait for its container for long, with an input that nobody reads meanwhile. So there is no limit for data that is not
+acknowledged, which is what the kernel counts as such (`tcp-ut`): the agent finds out when the machine is gone (`PeerPort.part_callers`).
+
 Calls are passed on as HTTP: if the control plane's machine does not answer, the caller gets 503 and tries again, because nothing
 was sent. Requests to URLs are bytes.
 """
@@ -17,8 +20,8 @@ AWAY = "the control plane does not answer this machine"
 CUT = "the connection to the control plane ended before the answer was whole"
 #: While the connection is refused, HAProxy waits for a second before each try.
 RETRIES = 3
-GONE_S = 25
-#: A machine that is gone is found within GONE_S, also while a caller waits for its answer.
+BACKENDS = ("calls", "urls")
+#: A machine that is gone is found within 25 s while a caller waits for its answer, also without an agent.
 ALIVE = tuple(
     f"  {words}"
     for words in ("option srvtcpka", "srvtcpka-idle 10s", "srvtcpka-intvl 5s", "srvtcpka-cnt 3")
@@ -101,4 +104,4 @@ def _errors(texts: Mapping[int, str]) -> list[str]:
 
 def _server(leaving: Leaving, to: str) -> str:
     tls = f"ssl crt {leaving.pair} ca-file {leaving.ca} verify required ssl-min-ver TLSv1.3 no-ssl-reuse"
-    return f"  server control {leaving.where} tcp-ut {GONE_S}s {tls} sni str({to}.{leaving.of_control})"
+    return f"  server control {leaving.where} {tls} sni str({to}.{leaving.of_control})"

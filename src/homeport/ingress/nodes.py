@@ -19,8 +19,7 @@ NODE_SHARE = 2  # one node may have one connection for this many of all nodes
 VISITORS_SHARE = 0.75  # of all visitors at one node: more than one address may have
 TO_VISITORS = {"http": "nodes-http", "https": "nodes-https"}  # by label, as in `entered`
 TABLE, VISITORS, ALL_VISITORS = "nodes-connections", "nodes-visitors", "nodes-all-visitors"
-IDLE_S = 25  # how long data may not be acknowledged
-VISITORS_IDLE_S = 60  # a visitor who reads slowly holds its data up
+IDLE_S = 60  # how long data may not be acknowledged: who reads slowly holds it up
 
 
 def frontend(most: int, bind: str) -> list[str]:
@@ -56,7 +55,6 @@ def port(
     `listener` is its descriptor; `calls`, `urls` and those of `visitors` are the paths of the sockets that it leads to.
     """
     certificates = f"ssl crt {elsewhere.PAIR} ca-file {elsewhere.LINK}/ca.pem verify required"
-    idle_s = VISITORS_IDLE_S if visitors else IDLE_S
     return [
         # As soon as a node is connected, its requests alone limit how long it stays.
         *elsewhere.defaults(),
@@ -65,7 +63,7 @@ def port(
         *(_table(VISITORS, "string len 40 size 10k") if visitors else []),
         *(_table(ALL_VISITORS, "integer size 1") if visitors else []),
         "frontend nodes",
-        f"  bind fd@{listener} tcp-ut {idle_s}s {certificates} ssl-min-ver TLSv1.3 no-tls-tickets",
+        f"  bind fd@{listener} tcp-ut {IDLE_S}s {certificates} ssl-min-ver TLSv1.3 no-tls-tickets",
         f"  maxconn {most + (most_visitors if visitors else 0)}",
         "  option clitcpka",
         "  clitcpka-idle 10s",

@@ -9,12 +9,12 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.traffic import Public
-from homeport.ingress import arriving, certificates, entering, outward, process
+from homeport.ingress import arriving, certificates, entering, leaving, outward, process
 from homeport.ingress.arriving import CONTAINERS, Arriving
 from homeport.ingress.backends import Supply
 from homeport.ingress.entering import Entering
@@ -169,22 +169,29 @@ class PeerPort(Changes):
 
     async def part(self) -> None:
         """End the connections of visitors that were led on: the control plane's machine is gone. Those that wait for it stay."""
+        if self._inward.ports:
+            await self._part(entering.BACKENDS)
 
+    async def part_callers(self) -> None:
+        """End the calls, and the requests to URLs, of this machine's containers that were led on."""
+        await self._part(leaving.BACKENDS)
+
+    async def _part(self, backends: Collection[str]) -> None:
         async def change(_undo: Undo) -> None:
             self._supervisor.end_retired()  # whatever they have comes from that machine, or goes there
             if (runtime := self._supervisor.runtime) is not None:
                 ends = [
                     ("shutdown", "session", session)
-                    for session in entering.led_on(await runtime.ask(("show", "sess")))
+                    for session in entering.led_on(await runtime.ask(("show", "sess")), backends)
                 ]
                 for first in range(0, len(ends), MOST_AT_ONCE):
                     await runtime.ask(*ends[first : first + MOST_AT_ONCE])
 
-        await self._whole("end of visitors' connections", change)
+        await self._whole("end of connections to the control plane", change)
 
     async def answers(self) -> bool:
-        """Return whether the control plane's machine answers; True also if nothing listens there, or no visitor comes in here."""
-        if (way := self.way) is None or not self._inward.ports:
+        """Return whether the control plane's machine answers; True also if nothing listens there."""
+        if (way := self.way) is None:
             return True
         try:
             async with asyncio.timeout(LIVES_S):

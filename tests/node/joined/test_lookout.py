@@ -3,7 +3,7 @@
 import math
 
 from homeport.contract.errors import IngressError
-from homeport.node.joined.lookout import MISSES, Lookout
+from homeport.node.joined.lookout import LOST_S, MISSES, Lookout
 
 
 class Way:
@@ -11,7 +11,7 @@ class Way:
 
     def __init__(self) -> None:
         self.is_alive = True
-        self.asked = self.parted = self.fails = 0
+        self.asked = self.parted = self.ended_calls = self.fails = 0
 
     async def answers(self) -> bool:
         self.asked += 1
@@ -22,6 +22,9 @@ class Way:
             self.fails -= 1
             raise IngressError("HAProxy does not answer")
         self.parted += 1
+
+    async def part_callers(self) -> None:
+        self.ended_calls += 1
 
 
 async def test_nobody_looks_while_the_control_plane_speaks():
@@ -70,3 +73,26 @@ async def test_a_lookout_that_could_not_part_tries_again():
             failed += 1
 
     assert (2, 1) == (failed, way.parted)
+
+
+async def test_calls_wait_longer_than_visitors_and_end_once():
+    way, time = Way(), [0.0]
+    way.is_alive = False
+    lookout = Lookout(lambda: math.inf, way, clock=lambda: time[0])
+    for second in (0, 1, 2, LOST_S - 0.1):
+        time[0] = second
+        await lookout.look()
+    assert (1, 0) == (way.parted, way.ended_calls)
+
+    for second in (LOST_S, LOST_S + 1):
+        time[0] = second
+        await lookout.look()
+    assert (1, 1) == (way.parted, way.ended_calls)
+
+    way.is_alive = True
+    await lookout.look()
+    way.is_alive = False
+    for second in (100, 100 + LOST_S - 0.1):
+        time[0] = second
+        await lookout.look()
+    assert 1 == way.ended_calls
