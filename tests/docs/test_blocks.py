@@ -55,6 +55,7 @@ NOT_RUN = {
     ("machines", "$ homeport node list"): "it needs other machines",
     ("machines", "$ homeport node label worker-1 region=eu-west"): "it needs other machines",
     ("machines", "$ homeport node drain worker-1"): "it needs other machines",
+    ("machines", "$ homeport up --standby"): "it needs another machine",
     ("server", "$ sudo homeport service status"): "it needs systemd and root",
     ("server", "$ sudo apt-get update"): "it needs systemd and root",
     (
