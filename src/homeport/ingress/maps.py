@@ -70,7 +70,9 @@ class Maps:
         self._directory = directory
         self._maps: dict[str, dict[str, str]] = {name: {} for name in names}
         self._before: dict[tuple[str, str], str | None] = {}  # (map, key) -> its committed value
-        self._told: dict[tuple[str, str], str | None] = {}  # (map, key) -> as `commands` last had it
+        self._told: dict[
+            tuple[str, str], str | None
+        ] = {}  # (map, key) -> as `commands` last had it
         self._unsaved: set[str] = set(names)
 
     def load(self) -> None:

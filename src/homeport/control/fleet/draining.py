@@ -18,7 +18,9 @@ from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 from homeport.supervised import Tasks, retried
 
-LONGEST_WAIT_S = 1.0  # between two looks whether the last request of a container has left the ingress
+LONGEST_WAIT_S = (
+    1.0  # between two looks whether the last request of a container has left the ingress
+)
 SERVE_GRACE_S = 1.0  # how long a `serve` session's containers may take to end
 
 
