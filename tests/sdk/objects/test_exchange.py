@@ -94,11 +94,18 @@ async def test_an_answer_of_the_server_itself_is_no_reason_to_ask_again(asking):
     assert 1 == len(server.requests)
 
 
-@pytest.mark.parametrize("answer", [AWAY, CUT])
-async def test_patience_has_an_end(asking, monkeypatch, answer):
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        (AWAY, exception.ConnectionError, "the homeport server does not answer"),
+        (CUT, exception.ServiceError, "it is not known whether it was done"),
+        (ENDED, exception.ServiceError, "it is not known whether it was done"),
+    ],
+)
+async def test_patience_has_an_end_and_the_error_says_why(asking, monkeypatch, answer, error, text):
     monkeypatch.setattr(exchange, "PATIENCE_S", 0.0)
 
-    with pytest.raises((exception.ExecutionError, exception.ServiceError)):
+    with pytest.raises(error, match=text):
         await asking(*[answer] * 50)
 
 

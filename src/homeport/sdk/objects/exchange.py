@@ -125,8 +125,12 @@ class _Tries:
 
     def answered(self, answer: Any) -> bytes | None:
         """Return the body of an answer; None: try again, because the server does not run, or ended meanwhile."""
-        may_repeat = _is_away(answer) or (self._repeats and _was_cut(answer))
-        return None if may_repeat and not self._is_over() else _body(answer)
+        is_away = _is_away(answer)
+        if (is_away or (self._repeats and _was_cut(answer))) and not self._is_over():
+            return None
+        if is_away:
+            raise _away()
+        return _body(answer)
 
     def failed(self, *, may_have_run: bool) -> None:
         """Raise the user's error after a try without an answer, unless there is another try."""
