@@ -76,8 +76,9 @@ async def web(scope, receive, send):
 
 
 """
+#: What a visitor who hung up has left in HAProxy of a machine that died ends with the function's timeout.
 FUNCTION = """
-@app.function(min_containers={least}, memory={memory}, volumes={{"/journal": journal}})
+@app.function(min_containers={least}, timeout=40, memory={memory}, volumes={{"/journal": journal}})
 @homeport.concurrent(max_inputs=20)
 @homeport.asgi_app()
 def {name}():
