@@ -61,6 +61,11 @@ class Public:
     http: int  # the ports
     https: int = 0  # 0: there is no TLS
 
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether that is at every address of the machine."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:

@@ -100,13 +100,12 @@ class Containers(Publisher):
             if not overdue or (runtime := self._supervisor.runtime) is None:
                 return
             try:
-                commands = [
-                    ("shutdown", "session", session.id)
+                ends = [
+                    session.id
                     for session in sessions(await runtime.ask(("show", "sess")))
                     if session.age_s >= overdue.get(session.server, math.inf)
                 ]
-                for start in range(0, len(commands), MOST_COMMANDS):
-                    await runtime.ask(*commands[start : start + MOST_COMMANDS])
+                await runtime.end(ends)
             except IngressError:
                 self._overdue = overdue | self._overdue  # the next one looks again
                 raise

@@ -84,10 +84,14 @@ def backend(peers: Mapping[str, Peer]) -> list[str]:
     ]
 
 
-def _tls(name: str) -> tuple[str, ...]:
+def tls(pair: str, ca: str, name: str) -> str:
+    """Return the words of a server on another machine; `name` is that in the handshake, the others are files."""
     # A session is not resumed: each handshake verifies both certificates again.
-    words = f"ssl crt {PAIR} ca-file {LINK}/ca.pem verify required ssl-min-ver TLSv1.3 no-ssl-reuse"
-    return (*words.split(), "sni", f"str({name})")
+    return f"ssl crt {pair} ca-file {ca} verify required ssl-min-ver TLSv1.3 no-ssl-reuse sni str({name})"
+
+
+def _tls(name: str) -> tuple[str, ...]:
+    return tuple(tls(PAIR, f"{LINK}/ca.pem", name).split())
 
 
 def defaults() -> list[str]:

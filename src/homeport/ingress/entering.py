@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from homeport.contract.dataclass import dataclass
-from homeport.ingress import entered
+from homeport.ingress import elsewhere, entered
 from homeport.ingress.leaving import ALIVE
 from homeport.ingress.runtime import Command
 
@@ -66,10 +66,7 @@ def render(entering: Entering) -> list[str]:
 
 def _kind(entering: Entering, kind: str) -> list[str]:
     socket = f"unix@{entering.directory}/{BACKEND}-{kind}.sock"
-    tls = (
-        f"ssl crt {entering.pair} ca-file {entering.ca} verify required "
-        "ssl-min-ver TLSv1.3 no-ssl-reuse"
-    )
+    tls = elsewhere.tls(entering.pair, entering.ca, f"{kind}.{entering.of_control}")
     return [
         f"frontend visitors-{kind}",
         f"  bind fd@{entering.listeners[kind]} tcp-ut {VANISHED_S}s",
@@ -89,7 +86,7 @@ def _kind(entering: Entering, kind: str) -> list[str]:
         # `PeerPort.part` ends connections to a machine that is gone; without an agent, this ends the silent ones. There is no
         # limit for data that is not acknowledged: an upload may wait for its container.
         *ALIVE,
-        f"  server {SERVER} {entering.where} {tls} sni str({kind}.{entering.of_control})",
+        f"  server {SERVER} {entering.where} {tls}",
     ]
 
 

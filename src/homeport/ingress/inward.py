@@ -15,8 +15,6 @@ from homeport.contract.traffic import Public
 from homeport.ingress import entering
 from homeport.ingress.ports import BACKLOG
 
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - every address
-
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +62,7 @@ class Inward:
     def covers(self, port: int) -> bool:
         """Return whether a port of loopback is, or is to be, one of these."""
         at = self.at
-        return at is not None and at.host in WILDCARDS and port in (at.http, at.https)
+        return at is not None and at.is_everywhere and port in (at.http, at.https)
 
     def want(self, at: Public | None) -> None:
         """Listen at no other ports than these, and at these after `listen`."""

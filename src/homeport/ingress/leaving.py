@@ -14,6 +14,7 @@ was sent. Requests to URLs are bytes.
 from collections.abc import Mapping
 
 from homeport.contract.dataclass import dataclass
+from homeport.ingress import elsewhere
 from homeport.ingress.unusual import MAX_HEAD_BYTES
 
 AWAY = "the control plane does not answer this machine"
@@ -103,5 +104,5 @@ def _errors(texts: Mapping[int, str]) -> list[str]:
 
 
 def _server(leaving: Leaving, to: str) -> str:
-    tls = f"ssl crt {leaving.pair} ca-file {leaving.ca} verify required ssl-min-ver TLSv1.3 no-ssl-reuse"
-    return f"  server control {leaving.where} {tls} sni str({to}.{leaving.of_control})"
+    tls = elsewhere.tls(leaving.pair, leaving.ca, f"{to}.{leaving.of_control}")
+    return f"  server control {leaving.where} {tls}"

@@ -33,7 +33,6 @@ from homeport.undo import Undo
 FIRST_BACKENDS = 64
 LIVES_S = 0.5  # for a machine to take a connection
 AGAIN_S = 5.0  # between two tries to open a port that another program has
-MOST_AT_ONCE = 50  # commands in a line of the Runtime API, which must fit HAProxy's buffer
 PORT = 7601
 
 log = logging.getLogger(__name__)
@@ -121,10 +120,7 @@ class PeerPort(Changes):
                     await self._supervisor.reload()
             ended = self._forget(wanted, undo)
             added, used = await self._add(wanted, undo)
-            # Each command costs a connection, and a cold start waits for them, so most of them go at once.
-            then = [*used, *self._maps.commands(), *ended]
-            one_by_one = max(len(then) - MOST_AT_ONCE, 0)
-            await self._supervisor.tell([*added, *then[:one_by_one]], then[one_by_one:])
+            await self._supervisor.tell([*added, *used, *self._maps.commands(), *ended])
 
         await self._whole("containers", change)
 
@@ -180,12 +176,7 @@ class PeerPort(Changes):
         async def change(_undo: Undo) -> None:
             self._supervisor.end_retired()  # whatever they have comes from that machine, or goes there
             if (runtime := self._supervisor.runtime) is not None:
-                ends = [
-                    ("shutdown", "session", session)
-                    for session in entering.led_on(await runtime.ask(("show", "sess")), backends)
-                ]
-                for first in range(0, len(ends), MOST_AT_ONCE):
-                    await runtime.ask(*ends[first : first + MOST_AT_ONCE])
+                await runtime.end(entering.led_on(await runtime.ask(("show", "sess")), backends))
 
         await self._whole("end of connections to the control plane", change)
 

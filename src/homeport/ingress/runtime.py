@@ -79,6 +79,12 @@ class Runtime:
                 name = " ".join(step.command[:3])
                 raise IngressError(f"HAProxy refused `{name}`: {answer or 'without a reason'}")
 
+    async def end(self, sessions: Sequence[str]) -> None:
+        """End these requests or connections, by their ids in `show sess`; some may have ended meanwhile."""
+        commands = [("shutdown", "session", session) for session in sessions]
+        for batch in filter(None, _batches(commands)):
+            await self.ask(*batch)
+
     async def ask(self, *commands: Command) -> str:
         """Carry out these commands in one batch; return the answers.
 

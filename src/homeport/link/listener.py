@@ -38,7 +38,6 @@ from homeport.supervised import Tasks, supervised
 HANDSHAKE_S = 5.0  # for TLS, and as long again for the first message
 MOST_STRANGERS, MOST_OF_ONE_ADDRESS = 128, 32
 PROBE_S = 1.0  # an agent that takes longer to answer gives way to another with the same certificate
-EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - of a machine
 LOG_EACH_S = 10.0  # what strangers do is logged at most so often
 UNSENT_BYTES = 128 * 2**10  # in the kernel: more would hold up a command
 
@@ -347,7 +346,7 @@ def visitors(public: Public | None) -> dict[str, Any]:
     """Return where visitors come in at a node, as in `Welcome`: at all of its addresses if they do so here."""
     if public is None:
         return {}
-    host = public.host if public.host in EVERY_ADDRESS else ""
+    host = public.host if public.is_everywhere else ""
     return {"http": public.http, "https": public.https, "visitors": host}
 
 
