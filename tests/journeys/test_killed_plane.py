@@ -76,21 +76,34 @@ async def home(tmp_path):
     await asyncio.to_thread(processes.end_of, tmp_path)
 
 
-async def agent(home: Path, name: str, joins: Plane | None = None) -> asyncio.subprocess.Process:
-    """Start a node's agent; with `joins` the machine joins first."""
-    environ = {
-        "HOMEPORT_HOME": str(home.parent / name),
-        "HOMEPORT_ISOLATION": "off",
-        "HOMEPORT_CGROUP": "off",
-    }
-    if joins is not None:
-        environ["HOMEPORT_NODE_JOIN"] = f"127.0.0.1:{joins.port} {name}"
-        environ["HOMEPORT_NODE_TOKEN"] = joins.token
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "homeport.node", str(home.parent / "runner.py")),
-        cwd=ROOT,
-        env=os.environ | environ,
-    )
+@pytest.fixture
+async def agent(home):
+    """Start a node's agent, which ends with the test; with `joins` the machine joins first."""
+    agents: list[asyncio.subprocess.Process] = []
+
+    async def start(name: str, joins: Plane | None = None) -> asyncio.subprocess.Process:
+        environ = {
+            "HOMEPORT_HOME": str(home.parent / name),
+            "HOMEPORT_ISOLATION": "off",
+            "HOMEPORT_CGROUP": "off",
+        }
+        if joins is not None:
+            environ["HOMEPORT_NODE_JOIN"] = f"127.0.0.1:{joins.port} {name}"
+            environ["HOMEPORT_NODE_TOKEN"] = joins.token
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "homeport.node", str(home.parent / "runner.py")),
+            cwd=ROOT,
+            env=os.environ | environ,
+        )
+        agents.append(process)
+        return process
+
+    yield start
+    # The loop has to hear of their ends: else Python warns of a running process in whatever test is next.
+    for process in agents:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def ended(pids: set[int]) -> bool:
@@ -103,9 +116,9 @@ def runners(home: Path) -> set[int]:
     return {p.pid for p in processes.of_home(home.parent, words[0]) if words[1] not in p.cmdline()}
 
 
-async def test_a_control_plane_that_was_killed_finds_its_containers_and_starts_no_others(home):
+async def test_a_control_plane_that_was_killed_finds_its_containers_and_starts_no_others(home, agent):
     async with plane(home) as first:
-        await agent(home, "a", joins=first)
+        await agent("a", joins=first)
         before = await until(lambda: first.ready(2), "two containers")
     async with plane(home) as second:
         after = await until(lambda: second.ready(2), "the same two")
@@ -114,21 +127,21 @@ async def test_a_control_plane_that_was_killed_finds_its_containers_and_starts_n
         assert second.seen == after.keys()
 
 
-async def test_a_node_that_comes_too_late_is_fenced_also_after_another_kill(home):
+async def test_a_node_that_comes_too_late_is_fenced_also_after_another_kill(home, agent):
     async with plane(home) as first:
-        of_a = await agent(home, "a", joins=first)
+        of_a = await agent("a", joins=first)
         before = await until(lambda: first.ready(2), "two containers")
         pids = await asyncio.to_thread(runners, home)
         of_a.kill()
         await of_a.wait()
     async with plane(home, 0.1) as second:
-        await agent(home, "b", joins=second)
+        await agent("b", joins=second)
         replaced = await until(lambda: second.ready(2), "their replacements")
         assert {"b"} == set(replaced.values())
         assert not ended(pids)
     async with plane(home) as third:
         await until(lambda: third.ready(2), "the replacements again")
-        await agent(home, "a")
+        await agent("a")
         await until(lambda: ended(pids), "the end of those that were replaced")
 
         assert replaced == third.ready(2)
