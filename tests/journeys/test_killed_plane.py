@@ -116,7 +116,9 @@ def runners(home: Path) -> set[int]:
     return {p.pid for p in processes.of_home(home.parent, words[0]) if words[1] not in p.cmdline()}
 
 
-async def test_a_control_plane_that_was_killed_finds_its_containers_and_starts_no_others(home, agent):
+async def test_a_control_plane_that_was_killed_finds_its_containers_and_starts_no_others(
+    home, agent
+):
     async with plane(home) as first:
         await agent("a", joins=first)
         before = await until(lambda: first.ready(2), "two containers")
