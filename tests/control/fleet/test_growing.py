@@ -16,7 +16,7 @@ from homeport.node.joined import dialing
 from homeport.node.joined.place import Place, address
 from tests.fakes import FakeNode
 from tests.orders import order
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 OWN = RayMachine(id="own", name="10.0.0.1", host="127.0.0.1", cpus=4.0, is_own=True)
 OTHER = RayMachine(id="other", name="10.0.0.2", host="10.0.0.2", cpus=8.0)
@@ -126,7 +126,9 @@ async def test_a_cluster_that_does_not_answer_is_said_until_it_does(
     (finding,) = findings.of_ray(machines.ray_trouble)
     assert "10.0.0.1:6379" in finding.text
     line = codec.dumps(ALONE)
-    growing._words = (sys.executable, "-c", f"print({line!r}, flush=True); input()")
+    code = f"import sys; print({line!r}, flush=True); sys.stdin.read()"
+    growing._words = (sys.executable, "-c", code)
+    growing._silent_s = PATIENCE_S
     await until(lambda: not machines.ray_trouble, "an answer")
     await growing.close()
 
