@@ -16,6 +16,7 @@ SRC = ROOT / "src/homeport"
 TESTS = ROOT / "tests"
 MOST_OF_A_FUNCTION = 60
 MOST_OF_A_CLASS = 250
+MOST_ROOMS_OF_CONTROL = 6
 MOST_OF_A_FILE = {"src": 420, "tests": 500, "bench": 420, "docs": 420}
 
 #: File, or file and function -> why it may be longer.
@@ -62,6 +63,12 @@ def test_functions_and_files_are_short():
 
     assert {} == {name: lines for name, lines in longer.items() if name not in LONGER}
     assert set() == set(LONGER) - set(longer), "an exception that is not needed any more"
+
+
+def test_the_control_plane_has_few_rooms():
+    rooms = {path.parent.name for path in (SRC / "control").glob("*/__init__.py")}
+
+    assert len(rooms) <= MOST_ROOMS_OF_CONTROL, rooms
 
 
 def test_a_long_class_says_why_it_is_one():

@@ -6,7 +6,7 @@ import json
 
 import httpx
 
-from tests.control.alerts.test_webhook import receiving
+from tests.control.reporting.alerts.test_webhook import receiving
 from tests.waiting import wait_for
 
 FAILING = """

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from homeport.contract.scope import Scope
-from homeport.control.alerts.watcher import Watcher
+from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.api import listeners
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View

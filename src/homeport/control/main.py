@@ -344,7 +344,7 @@ def _check_extras(settings: Settings) -> None:
             hint="two machines may not write to it: name a PostgreSQL in HOMEPORT_DATABASE, or leave `standby_addresses` out",
         )
     if settings.tracing != "off":
-        from homeport.control.traces import installed
+        from homeport.control.reporting.traces import installed
 
         installed.check(settings)
     if settings.ray and importlib.util.find_spec("ray") is None:

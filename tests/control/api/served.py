@@ -9,7 +9,7 @@ import httpx
 
 from homeport.contract.scope import Scope
 from homeport.contract.sizes import MIB
-from homeport.control.alerts.watcher import Watcher
+from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.api.access import OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend

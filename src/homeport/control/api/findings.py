@@ -12,7 +12,7 @@ from homeport.contract.api.nodes import JoinedNode
 from homeport.contract.api.server import Status
 from homeport.contract.scope import Scope
 from homeport.contract.sizes import GIB, MIB
-from homeport.control.alerts import rules
+from homeport.control.reporting.alerts import rules
 from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
 from homeport.control.api.view import View

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import Scope
-from homeport.control.alerts.watcher import Watcher
+from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.api.alerts import Alerts
 from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from homeport.control.traces.exporter import Refused, Unavailable
-from homeport.control.traces.spans import Span
+from homeport.control.reporting.traces.exporter import Refused, Unavailable
+from homeport.control.reporting.traces.spans import Span
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

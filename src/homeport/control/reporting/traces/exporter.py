@@ -14,8 +14,8 @@ from homeport.contract import recorded, tracing
 from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import CONTAINER, ENDPOINT, ID, MISSING, PARKED, TRACE
 from homeport.contract.scope import Scope
-from homeport.control.traces import spans
-from homeport.control.traces.spans import Ended, Server, Span
+from homeport.control.reporting.traces import spans
+from homeport.control.reporting.traces.spans import Ended, Server, Span
 from homeport.state.coldstarts import ColdStart
 from homeport.state.requests import Place
 

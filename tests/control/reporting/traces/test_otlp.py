@@ -3,10 +3,10 @@
 import pytest
 
 from homeport.contract.errors import BadRequest
-from homeport.control.traces import installed
-from homeport.control.traces.exporter import Refused, Unavailable
-from homeport.control.traces.otlp import Otlp
-from homeport.control.traces.spans import Span
+from homeport.control.reporting.traces import installed
+from homeport.control.reporting.traces.exporter import Refused, Unavailable
+from homeport.control.reporting.traces.otlp import Otlp
+from homeport.control.reporting.traces.spans import Span
 from homeport.settings import Settings
 from tests.otlp import attributes, receiver
 

@@ -9,8 +9,8 @@ import ssl
 import pytest
 
 from homeport.contract.errors import BadRequest
-from homeport.control.alerts import webhook
-from homeport.control.alerts.webhook import Undelivered, Webhooks, check, is_public
+from homeport.control.reporting.alerts import webhook
+from homeport.control.reporting.alerts.webhook import Undelivered, Webhooks, check, is_public
 from tests import web
 from tests.certificates import Authority
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
-from homeport.control.traces.exporter import Exporter, Known, Line
-from homeport.control.traces.otlp import Otlp
-from homeport.control.traces.spans import Server
+from homeport.control.reporting.traces.exporter import Exporter, Known, Line
+from homeport.control.reporting.traces.otlp import Otlp
+from homeport.control.reporting.traces.spans import Server
 from homeport.settings import Settings
 from homeport.state.requests import Requests
 

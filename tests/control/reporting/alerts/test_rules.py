@@ -2,8 +2,8 @@
 
 import pytest
 
-from homeport.control.alerts import rules
-from homeport.control.alerts.rules import FIRING, OK, Measured, State
+from homeport.control.reporting.alerts import rules
+from homeport.control.reporting.alerts.rules import FIRING, OK, Measured, State
 
 
 def story(*looks: tuple[float, bool], calm_s: float = 300.0) -> list[tuple[float, str]]:

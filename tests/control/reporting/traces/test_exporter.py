@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from homeport.control.traces import exporter
-from homeport.control.traces.exporter import Exporter, Known, Refused, Unavailable
-from homeport.control.traces.spans import Server
+from homeport.control.reporting.traces import exporter
+from homeport.control.reporting.traces.exporter import Exporter, Known, Refused, Unavailable
+from homeport.control.reporting.traces.spans import Server
 from homeport.state.requests import Place
 from homeport.state.scope import MAIN
 from tests.recorded import words
