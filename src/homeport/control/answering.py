@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from homeport.contract.scope import Scope
-from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.api import listeners
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.control.deploys import certified
 from homeport.control.deploys.worlds import Worlds
 from homeport.control.lifeline import Lifeline
+from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.stages import Deploys, Fleet
 from homeport.control.stored import State
 

@@ -43,9 +43,9 @@ from homeport.control.fleet.resting import Resting
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.fleet.usage import Sampler
 from homeport.control.lifeline import Lifeline
-from homeport.control.stored import State
 from homeport.control.reporting.traces import opening as traces
 from homeport.control.reporting.traces.exporter import Exporter, Known
+from homeport.control.stored import State
 from homeport.settings import Settings
 from homeport.state.call_statements import Room
 from homeport.state.calls import Calls

@@ -9,7 +9,6 @@ import httpx
 
 from homeport.contract.scope import Scope
 from homeport.contract.sizes import MIB
-from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.api.access import OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
@@ -27,6 +26,7 @@ from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet.machines import Machines
 from homeport.control.fleet.tunnels import Tunnels
+from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.state.alerts import Alerts
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.audit import Audit

@@ -7,11 +7,11 @@ from homeport.contract.api.alerts import AddedAlert, Alert, AlertList, AlertTest
 from homeport.contract.errors import BadRequest
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import Scope
-from homeport.control.reporting.alerts import rules, webhook
-from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.api.access import Caller
 from homeport.control.api.record import Record
 from homeport.control.api.routing import route
+from homeport.control.reporting.alerts import rules, webhook
+from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.state import alerts
 from homeport.state.alerts import AlertRow, MessageRow
 from homeport.state.scope import columns

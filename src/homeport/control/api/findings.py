@@ -12,7 +12,6 @@ from homeport.contract.api.nodes import JoinedNode
 from homeport.contract.api.server import Status
 from homeport.contract.scope import Scope
 from homeport.contract.sizes import GIB, MIB
-from homeport.control.reporting.alerts import rules
 from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
@@ -21,6 +20,7 @@ from homeport.control.deploys.parts import Parts
 from homeport.control.fleet.machines import Machines
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import OWN
+from homeport.control.reporting.alerts import rules
 from homeport.state.alerts import Alerts
 
 LEAST_BYTES = GIB  # of free disk

@@ -17,7 +17,6 @@ from collections.abc import Callable
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import Scope
-from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.control.api.alerts import Alerts
 from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps
@@ -65,6 +64,7 @@ from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet import census
 from homeport.control.fleet import tunnels as fleet
 from homeport.control.fleet.machines import Machines
+from homeport.control.reporting.alerts.watcher import Watcher
 from homeport.state import (
     alerts,
     api_tokens,

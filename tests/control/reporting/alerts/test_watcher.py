@@ -10,11 +10,11 @@ import pytest
 
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN, Scope
+from homeport.control.api.access import Caller, Guard
+from homeport.control.api.findings import of_apps, of_server
 from homeport.control.reporting.alerts import watcher as module
 from homeport.control.reporting.alerts.watcher import EVERY_S, Watcher
 from homeport.control.reporting.alerts.webhook import Undelivered
-from homeport.control.api.access import Caller, Guard
-from homeport.control.api.findings import of_apps, of_server
 from homeport.state.alerts import Alerts
 from homeport.state.canaries import ROLLED_BACK, CanaryRow
 from homeport.state.requests import LEAST_BYTES, PARTS, Place, Requests

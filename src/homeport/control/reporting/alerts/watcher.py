@@ -17,10 +17,10 @@ from pathlib import Path
 
 from homeport.contract.errors import StorageError
 from homeport.contract.scope import Scope
+from homeport.control.certificates.keeper import HostState
 from homeport.control.reporting.alerts import rules
 from homeport.control.reporting.alerts.rules import Measured
 from homeport.control.reporting.alerts.webhook import Undelivered, Webhooks, target
-from homeport.control.certificates.keeper import HostState
 from homeport.state.alerts import AlertRow, Alerts, MessageRow
 from homeport.state.canaries import CanaryRow
 from homeport.state.grids import Window, window
