@@ -1,6 +1,7 @@
 """Break random lines of homeport, one at a time, and say which ones no test notices.
 
     uv run python -m tests.mutate --seed 7 --lines 10 control/fleet node/zygotes
+    uv run python -m tests.mutate --each-file wire
 
 Each line is broken in a copy of the repository, and the tests of its module run there: first
 `test_<module>.py` or what `tests/house/covered.py` names, then the other tests of that folder, and then of its whole room.
@@ -49,6 +50,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--lines", type=int, default=10, help="how many lines to break")
+    parser.add_argument("--each-file", action="store_true", help="break one line of each file")
     parser.add_argument("--limit", type=float, default=240, help="seconds for one run of tests")
     parser.add_argument("--line", help="break only the lines FILE:LINE, each in every way")
     return parser.parse_args()
@@ -58,13 +60,16 @@ def _chosen(options: argparse.Namespace) -> list[Break]:
     print(f"seed {options.seed}")
     wanted, _, line = (options.line or "").partition(":")
     rooms = [wanted] if wanted else options.rooms
-    each = [
-        breaks for path in _files(rooms) for breaks in breaks_of(path, (SRC / path).read_bytes())
-    ]
+    files = [breaks_of(path, (SRC / path).read_bytes()) for path in _files(rooms)]
+    lines = [breaks for file in files for breaks in file]
     if wanted:
-        return [broken for breaks in each for broken in breaks if broken.line == int(line)]
+        return [broken for breaks in lines for broken in breaks if broken.line == int(line)]
     chance = random.Random(options.seed)
-    return [chance.choice(breaks) for breaks in chance.sample(each, min(options.lines, len(each)))]
+    if options.each_file:
+        sample = [chance.choice(file) for file in files if file]
+    else:
+        sample = chance.sample(lines, min(options.lines, len(lines)))
+    return [chance.choice(breaks) for breaks in sample]
 
 
 def _files(rooms: list[str]) -> Iterator[Path]:
