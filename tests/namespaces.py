@@ -163,9 +163,8 @@ class Machine:
         self.name, self.address = name, address
         self._wire = wire
         self._holder: subprocess.Popen[bytes] | None = None
-        self._lifeline: socket.socket | None = (
-            None  # the machine is off when its other end sees it closed
-        )
+        # The machine is off when its other end sees it closed.
+        self._lifeline: socket.socket | None = None
         self.boot()
 
     def boot(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A parameter, a field or a key, with its type, its default and the comment beside it."""
+    """A parameter, a field or a key, with its type, its default and the comment beside or above it."""
 
     name: str
     annotation: str = ""
@@ -25,17 +25,24 @@ class Named:
 
 
 def comments(text: str) -> dict[int, str]:
-    """Line -> the comment at its end; linters' marks are left out.
+    """Line -> the comment at its end, or the lines above that begin with `#:`; linters' marks are left out.
 
     >>> comments("x = 1  # a number")
     {1: 'a number'}
+    >>> comments("#: A number,\\n#: and no text.\\nx = 1")
+    {3: 'A number, and no text.'}
     """
     found = {}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip():
-            comment = token.string.lstrip("#: ").strip()
+        if token.type != tokenize.COMMENT:
+            continue
+        comment = token.string.lstrip("#: ").strip()
+        if token.line[: token.start[1]].strip():
             if not comment.startswith(("noqa", "type:", "fmt:")):
                 found[token.start[0]] = comment
+        elif token.string.startswith("#:"):
+            line = token.start[0]
+            found[line + 1] = f"{found.pop(line, '')} {comment}".strip()
     return found
 
 

@@ -41,9 +41,8 @@ from homeport.contract import codec
 
 COPY = "homeport-enter"  # the name of the interpreter's copy
 TIOCSPTLCK = 0x40045431  # asm-generic/ioctls.h: unlock a terminal
-TIOCGPTPEER = (
-    0x5441  # asm-generic/ioctls.h: open the other end of a terminal, whatever is at its path
-)
+#: asm-generic/ioctls.h: open the other end of a terminal, whatever is at its path.
+TIOCGPTPEER = 0x5441
 NAMESPACES = {
     "user": kernel.NEWUSER,
     "mnt": kernel.NEWNS,

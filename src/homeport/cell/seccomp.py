@@ -27,9 +27,8 @@ from homeport.cell import syscalls
 # linux/audit.h
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_BIT = 0x40000000
-NEWEST = (
-    449  # the last call that every kernel since 5.16 has; above it, refused calls answer ENOSYS
-)
+#: The last call that every kernel since 5.16 has; above it, refused calls answer ENOSYS.
+NEWEST = 449
 
 EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000

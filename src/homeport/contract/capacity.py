@@ -21,9 +21,8 @@ class Capacity:
     places: int = 100  # containers that it may run at once
     accelerators: tuple[Accelerator, ...] = ()
     isolated: bool = False  # each container has a file system and namespaces of its own
-    networks: bool = (
-        False  # containers can have a network of their own, so `block_network=True` is possible
-    )
+    #: Containers can have a network of their own, so `block_network=True` is possible.
+    networks: bool = False
     own_ports: bool = False  # each `web_server` has a network of its own, with access to the internet: it takes no port
     has_mounts: bool = False  # a container can have volumes
     # The machine's label `region`; None: no machine has one, so regions do not count. The control plane writes it.

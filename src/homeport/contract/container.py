@@ -77,9 +77,8 @@ class Launch:
     order: StartOrder
     tmp_dir: str = ""  # the container's own directory, deleted with it
     calls: str = ""  # the socket by which it calls functions; empty: it may call none
-    ingress: str = (
-        ""  # the socket that leads to URLs, in a network of its own; empty: they are in reach
-    )
+    #: The socket that leads to URLs, in a network of its own; empty: they are in reach.
+    ingress: str = ""
     runner_path: str = ""  # last on `sys.path`: the packages that the runner needs
     cgroup: str = ""  # a directory of cgroup v2 to join
     cores: tuple[int, ...] = ()  # the cores that it stays on if no cgroup limits it
@@ -207,9 +206,8 @@ class Container:
     node: str = ""  # the name of the node that runs it
     pid: int = 0  # the runner's process id, which is the user's code's own
     address: str = ""  # `abstract:name` or `127.0.0.1:8000`, for the ingress; set by the node, never by the container
-    held: int = (
-        0  # slots with work that continues after its response; the ingress sends no request to them
-    )
+    #: Slots with work that continues after its response; the ingress sends no request to them.
+    held: int = 0
     cuts: int = 0  # responses that it cut at their deadline because they were not read
     tunnels: tuple[OpenTunnel, ...] = ()
     leaving: bool = False  # True if it takes no more requests and ends; it needs a replacement

@@ -32,9 +32,8 @@ class WebMethod:
     http_method: str = "GET"  # fastapi_endpoint only
     docs: bool = False  # fastapi_endpoint only
     port: int | None = None  # web_server and server only
-    startup_timeout_s: float = (
-        5.0  # and how long the port may take to open after the code has returned
-    )
+    #: How long the port may take to open after the code has returned.
+    startup_timeout_s: float = 5.0
     requires_proxy_auth: bool = False
     custom_domains: tuple[str, ...] = ()
     where: str = ""  # `hello.py:12`

@@ -8,9 +8,8 @@ class Permission(str, enum.Enum):
     """A permission; a token's scopes are permissions."""
 
     READ = "read"  # lists, states, logs, numbers
-    DEPLOY = (
-        "deploy"  # change and call what runs: apps, volumes, dicts, queues, programs in containers
-    )
+    #: Change and call what runs: apps, volumes, dicts, queues, programs in containers.
+    DEPLOY = "deploy"
     SECRETS = "secrets"  # secrets and proxy tokens
     ADMIN = "admin"  # the server itself, its tokens, everything
 

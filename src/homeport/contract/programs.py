@@ -13,9 +13,8 @@ class Order:
     """The program to run, and its surroundings."""
 
     argv: tuple[str, ...]
-    terminal: tuple[int, int] | None = (
-        None  # rows and columns of the terminal that it gets; None: three pipes
-    )
+    #: Rows and columns of the terminal that it gets; None: three pipes.
+    terminal: tuple[int, int] | None = None
     environ: dict[str, str] = field(
         default_factory=dict
     )  # added to the container's variables, such as TERM

@@ -30,9 +30,8 @@ class Trace:
     """The trace of one request."""
 
     id: str  # 32 hexadecimal digits
-    parent: str = (
-        ""  # the span of the visitor, 16 of them; empty: the trace begins with this request
-    )
+    #: The span of the visitor, 16 of them; empty: the trace begins with this request.
+    parent: str = ""
     sampled: bool = True  # False: it is not exported
 
 

@@ -83,16 +83,14 @@ class Endpoint:
     protected: bool = False  # requires_proxy_auth
     realm: str = ""  # of the proxy tokens that open it, in hex (`Ingress.tokens`)
     realms: tuple[str, ...] = ()  # of narrower tokens: of its app, and of its function
-    limited: str = (
-        ""  # the key of its rate limit, in hex (`Ingress.rates`); several endpoints may share one
-    )
+    #: The key of its rate limit, in hex (`Ingress.rates`); several endpoints may share one.
+    limited: str = ""
     parameters: tuple[
         str, ...
     ] = ()  # names that choose another pool when the query string has them
     timeout_s: float = 300.0  # its function's: the ingress answers 504 a little later than that
-    retries: str = (
-        ""  # of a call, as `calls.Retries.text` writes it: the ingress sends it to the caller
-    )
+    #: Of a call, as `calls.Retries.text` writes it: the ingress sends it to the caller.
+    retries: str = ""
 
     @property
     def is_called(self) -> bool:

@@ -45,9 +45,8 @@ class Arriving:
     servers: Mapping[str, tuple[str, str]] = field(
         default_factory=dict
     )  # backend -> label, address
-    leaving: Leaving | None = (
-        None  # None: the control plane has no port for this machine's containers
-    )
+    #: None: the control plane has no port for this machine's containers.
+    leaving: Leaving | None = None
     entering: Entering | None = None  # None: no visitor comes in here
 
     @property

@@ -136,9 +136,8 @@ class Config:
     preflights: bool = False  # those of CORS need no token
     queries: bool = False  # the lines of requests have the query
     addresses: bool = False  # and the visitor's address
-    traced: float | None = (
-        None  # the share of new traces that are sampled; None: no traces are exported
-    )
+    #: The share of new traces that are sampled; None: no traces are exported.
+    traced: float | None = None
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
     peers: Mapping[str, Peer] = field(default_factory=dict)  # the other machines, by name

@@ -14,9 +14,8 @@ from homeport.ingress import traces
 from homeport.ingress.rules import answer
 
 SERVER = "inside"
-NODE = (
-    "X-Homeport-Node"  # the node that a request comes from: the ingress's own for the control plane
-)
+#: The node that a request comes from: the ingress's own for the control plane.
+NODE = "X-Homeport-Node"
 OF_HERE = (f"  http-request del-header {NODE}",)  # `who`, for containers of this machine
 #: Fields that a caller must not set; the first three are the ingress's own for the container.
 REMOVED = (

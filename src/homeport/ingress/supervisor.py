@@ -70,9 +70,8 @@ class Supervisor:
         self._tied = tied
         self._describe = describe  # returns the configuration, given the Runtime API's socket
         self._first = first  # returns the commands that a new process gets after its start
-        self._on_begun = (
-            on_begun  # called with a new process's Runtime API when it accepts requests
-        )
+        # Called with a new process's Runtime API when it accepts requests.
+        self._on_begun = on_begun
         self._containers = containers
         self._listed = listed  # returns the list of certificates, given the working directory
         self._render, self._files = render, files

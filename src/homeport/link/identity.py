@@ -15,9 +15,8 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 
 DOMAIN = "node.homeport.internal"
-CONTROL = (
-    "control.homeport.internal"  # the name in the control plane's certificate, wherever it runs
-)
+#: The name in the control plane's certificate, wherever it runs.
+CONTROL = "control.homeport.internal"
 OWN = "here"  # the name of the control plane's own machine
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _ID = re.compile(r"[0-9a-f]{32}")

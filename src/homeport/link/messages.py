@@ -69,12 +69,10 @@ class Welcome:
     """The agent is connected. Its containers call functions by other ports of the address that it has connected to."""
 
     name: str
-    calls: int = (
-        0  # the port for calls and URLs (ingress/nodes.py); 0: its containers can call nothing
-    )
-    urls: int = (
-        0  # the port in URLs that lead to loopback, so that this machine answers them; 0: none do
-    )
+    #: The port for calls and URLs (ingress/nodes.py); 0: its containers can call nothing.
+    calls: int = 0
+    #: The port in URLs that lead to loopback, so that this machine answers them; 0: none do.
+    urls: int = 0
     http: int = 0  # the ports where visitors come in at this machine too; 0: nowhere
     https: int = 0
     visitors: str = ""  # the address for these ports; empty: the one from which this agent connects

@@ -24,9 +24,8 @@ PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MAX_CAUSES = 20
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
 _FEW = 64  # items of an argument that are looked at
-_main = (
-    ""  # the name that the module `__main__` of this process has in containers; empty: it has none
-)
+#: The name that the module `__main__` of this process has in containers; empty: it has none.
+_main = ""
 
 
 def dumps(value: Any) -> bytes:

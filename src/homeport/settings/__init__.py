@@ -43,29 +43,24 @@ class Settings(Places):
     api_port: int | None = None  # port of the API by plain HTTP, on loopback alone
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
     cors_preflights: str = "refuse"  # or `pass`: preflights of CORS need no proxy token
-    trusted_proxies: str = (
-        ""  # networks of proxies that tell scheme, host and client: `10.0.0.0/8,::1`
-    )
+    #: Networks of proxies that tell scheme, host and client: `10.0.0.0/8,::1`.
+    trusted_proxies: str = ""
     region: str = ""  # of this machine, for functions with `region`; other machines have a label
     shared_volumes: str = ""  # directory of volumes that all machines share, such as one of NFS; empty: they are in the home, for this machine alone
     entrance: str = "on"  # of a machine that has joined: visitors come in there too, at the server's ports; or `off`
-    standby_addresses: str = (
-        ""  # of each machine on which a server of this home may run; other machines find it there
-    )
+    #: Of each machine on which a server of this home may run; other machines find it there.
+    standby_addresses: str = ""
     node_networks: str = ""  # networks where other machines may have their containers, besides the address each connects from
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
     request_cap_mib: int = 64  # MiB on disk of the records of all requests; 0: none are kept
     request_details: str = ""  # what a record has too: `queries`, `addresses`, or both
-    capture_removes: str = (
-        ""  # fields that are not kept of captured requests, besides those with credentials
-    )
-    tracing: str = (
-        "off"  # `otlp`: export requests as spans of OpenTelemetry; needs `homeport[otel]`
-    )
-    otlp_endpoint: str = (
-        "http://localhost:4318"  # the receiver; OTEL_EXPORTER_OTLP_ENDPOINT names it too
-    )
+    #: Fields that are not kept of captured requests, besides those with credentials.
+    capture_removes: str = ""
+    #: `otlp`: export requests as spans of OpenTelemetry; needs `homeport[otel]`.
+    tracing: str = "off"
+    #: The receiver; OTEL_EXPORTER_OTLP_ENDPOINT names it too.
+    otlp_endpoint: str = "http://localhost:4318"
     otlp_headers: str = field(
         default="", repr=False
     )  # sent there: `name=value,…`; OTEL_EXPORTER_OTLP_HEADERS names them too
@@ -74,9 +69,8 @@ class Settings(Places):
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
     isolation: str = "auto"  # a sandbox for each container: `on`, `off`, or `auto` (if possible)
     zygote_mib: int = 1024  # MiB for processes that wait to be forked; 0: fork nothing
-    max_parameter_pools: int = (
-        40  # values of a function's class parameters that have containers at once
-    )
+    #: Values of a function's class parameters that have containers at once.
+    max_parameter_pools: int = 40
     database: str = field(default="", repr=False)  # URL of PostgreSQL; empty: a file in the home
     tls: str = "off"  # HTTPS with certificates by `acme`, of `files`, or of a `local` CA; or `off`
     https_port: int = DEFAULT_HTTPS_PORT  # port of HTTPS; 0: any free one

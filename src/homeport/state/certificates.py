@@ -52,9 +52,8 @@ class IssueRow:
     at: float
     hosts: tuple[str, ...]
     renewal: bool
-    serial: str = (
-        ""  # in hexadecimal; empty: an earlier homeport has not noted that, nor the source
-    )
+    #: In hexadecimal; empty: an earlier homeport has not noted that, nor the source.
+    serial: str = ""
     source: str = ""
 
 

@@ -25,9 +25,8 @@ from homeport.state.scope import MAIN, Scope, columns
 from homeport.supervised import Tasks
 
 KEPT = 100  # how many starts of an app are kept
-LATER_S = (
-    2.0  # delay of a write: by then the first byte is usually known, and the row is written once
-)
+#: Delay of a write: by then the first byte is usually known, and the row is written once.
+LATER_S = 2.0
 AGAIN_S = 30.0  # before the next try after a failed write
 FIRST_BYTE = "first_byte"
 

@@ -21,9 +21,8 @@ from homeport.state.database import Database
 from homeport.state.workplace import workplace
 
 PATIENCE_S = 150.0  # for the later server, which may hang, to end
-LOOK_S = (
-    0.02  # servers of the version before begin, and end again, while the database is a later one
-)
+#: Servers of the version before begin, and end again, while the database is a later one.
+LOOK_S = 0.02
 
 
 def rehearse(settings: Settings) -> dict[str, Any]:

@@ -125,9 +125,8 @@ class _Wire(asyncio.Protocol):
 
 
 FULL_PAUSE_S = 0.02  # until the next try to connect to a full queue
-IDLE_MOST = (
-    100  # the other side accepts a limited number of connections, and an idle one takes a place
-)
+#: The other side accepts a limited number of connections, and an idle one takes a place.
+IDLE_MOST = 100
 
 #: loop -> address -> connections that are idle, the latest last
 _idle: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, list[_Wire]]]"

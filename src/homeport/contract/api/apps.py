@@ -48,9 +48,8 @@ class EndpointStatus:
     p50_ms: int | None  # the median of the last minutes; null without requests
     p99_ms: int | None  # the 99th percentile of the last minutes; null without requests
     custom_domains: tuple[str, ...] = ()  # more URLs of the same endpoint
-    certificate: str = (
-        ""  # the state of its hosts' certificates (`Certificate.state`); empty: there is no HTTPS
-    )
+    #: The state of its hosts' certificates (`Certificate.state`); empty: there is no HTTPS.
+    certificate: str = ""
     certificate_error: str = ""  # why one is missing
     function: str = ""  # the name of its function in the app's `functions`
 
@@ -178,9 +177,8 @@ class FileChange:
     path: str
     before: FileState | None  # null: it was added
     after: FileState | None  # null: it was removed
-    diff: str = (
-        ""  # unified; empty for binary files, large ones, and callers without the scope `deploy`
-    )
+    #: Unified; empty for binary files, large ones, and callers without the scope `deploy`.
+    diff: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,12 +24,10 @@ class Deploy:
     manifest: Manifest
     tag: str = ""  # a word to find the version by
     strategy: str = "rolling"  # or `recreate`: the old containers end before new ones start
-    drain_s: float | None = (
-        None  # how long requests inside the old version may continue; its `timeout` by default
-    )
-    expires_s: float | None = (
-        None  # the app stops then; 0: never; null: as said at an earlier deploy
-    )
+    #: How long requests inside the old version may continue; its `timeout` by default.
+    drain_s: float | None = None
+    #: After so long the app stops; 0: never; null: as said at an earlier deploy.
+    expires_s: float | None = None
 
     canary: Canary | None = None  # null: the version serves all requests
 

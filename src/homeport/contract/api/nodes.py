@@ -27,9 +27,8 @@ class JoinedNode:
     entrance: tuple[int, ...] = ()  # the ports where visitors come in at it
     no_entrance: str = ""  # why they cannot come in at others: a port, and what is wrong
     cannot_call: str = ""  # why its containers cannot call functions: the server's address, and what a connection meets
-    unreached: str = (
-        ""  # why the server cannot reach its containers: the address, and what a connection meets
-    )
+    #: Why the server cannot reach its containers: the address, and what a connection meets.
+    unreached: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,9 +33,8 @@ class RecordedRequest:
     #: byte of the response. A part that took less than a millisecond is not there.
     parts_ms: dict[str, int] = field(default_factory=dict)
     cold: bool = False  # no container was ready when it came
-    ended: str = (
-        ""  # why it ended early: `visitor left`, `timeout`, `container ended` …; empty: it did not
-    )
+    #: Why it ended early: `visitor left`, `timeout`, `container ended` …; empty: it did not.
+    ended: str = ""
     trace: str = ""  # the id of its trace, 32 hexadecimal digits; empty: traces are not exported
 
 

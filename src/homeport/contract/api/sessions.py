@@ -10,9 +10,8 @@ class Serve:
     """An app to serve in a session, or the next state of a session's app."""
 
     manifest: Manifest
-    detach: bool = (
-        False  # when the connection ends, the app continues until its spawned calls have ended
-    )
+    #: When the connection ends, the app continues until its spawned calls have ended.
+    detach: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,8 @@ class StoredObject:
     id: str  # `di-…` or `qu-…`; it is another one after a deletion, also under the same name
     name: str  # empty: an ephemeral one, which goes with the program that made it
     created_at: float
-    length: int | None = (
-        None  # how many entries or values it has; null if the request did not ask for it
-    )
+    #: How many entries or values it has; null if the request did not ask for it.
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,9 +58,8 @@ class NewCall:
     parent: str = ""  # the call that makes it
     python: str = ""  # the caller's, `3.12`
     trace: str = ""  # that it continues: `traceparent`, and perhaps a blank and `tracestate`
-    variant: str = (
-        ""  # the digest of its options (contract/variants.py), which are the body's first part then
-    )
+    #: The digest of its options (contract/variants.py), which are the body's first part then.
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,8 @@ class StoredVolume:
     id: str  # `vo-…`; it stays when the name changes
     name: str  # empty: an ephemeral one, which goes with the program that made it
     created_at: float
-    size_bytes: int | None = (
-        None  # what it takes on the disk; null if the request did not ask for it
-    )
+    #: What it takes on the disk; null if the request did not ask for it.
+    size_bytes: int | None = None
     files: int | None = None  # how many files it has; null if the request did not ask for it
 
 

@@ -23,9 +23,8 @@ from homeport.control.fleet.owner import Owner
 from homeport.state.calls import CallRow, Outcome
 from homeport.supervised import Tasks, supervised
 
-LOOK_ALL_S = (
-    60.0  # how often to ask for functions with waiting calls: what was missed waits no longer
-)
+#: How often to ask for functions with waiting calls: what was missed waits no longer.
+LOOK_ALL_S = 60.0
 LOOK_EACH_S = 1.0  # how often to look for containers that ended with a call
 READ_AFTER_S = 5.0  # for how long to read the running calls after a container has ended
 READ_EACH_S = 30.0  # how often to read them anyway

@@ -24,9 +24,8 @@ from homeport.control.fleet.pools import Pools
 
 MAX_LINE = 16 * 1024  # park.lua sends at most 4 KiB of class parameters
 MAX_TEXT = 1000  # characters of a reason that a visitor gets
-BACKLOG = (
-    4096  # concurrent connections; beyond it HAProxy's connection is refused, and it retries later
-)
+#: Concurrent connections; beyond it HAProxy's connection is refused, and it retries later.
+BACKLOG = 4096
 MOST_PARKED = 5000  # requests of one pool: each is an open file here and two in HAProxy
 QUIET_S = 1.0  # a reason is logged once in this time, however many requests fail by it
 WITHHELD = "no container could be started; the reason is in the app's log"

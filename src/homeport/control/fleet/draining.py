@@ -18,9 +18,8 @@ from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 from homeport.supervised import Tasks, retried
 
-LONGEST_WAIT_S = (
-    1.0  # between two looks whether the last request of a container has left the ingress
-)
+#: Between two looks whether the last request of a container has left the ingress.
+LONGEST_WAIT_S = 1.0
 SERVE_GRACE_S = 1.0  # how long a `serve` session's containers may take to end
 
 
@@ -107,9 +106,8 @@ class Draining:
     async def wind_down(self, pool: Pool) -> None:
         """Bring a retired pool one pass closer to its end; remove it once it has no container."""
         if not pool.winding_down:
-            pool.winding_down = (
-                True  # the load of this pass may be from before the endpoints changed
-            )
+            # The load of this pass may be from before the endpoints changed.
+            pool.winding_down = True
             pool.drain_until = now() + pool.drain_s
             self._wake(pool)
             return

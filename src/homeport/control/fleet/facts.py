@@ -40,9 +40,8 @@ class Fact:
     entrance: tuple[int, ...] = ()  # as in `About`
     no_entrance: str = ""
     cannot_call: str = ""
-    unreached: str = (
-        ""  # why its containers cannot be reached: an address, and what a connection to it meets
-    )
+    #: Why its containers cannot be reached: an address, and what a connection to it meets.
+    unreached: str = ""
 
 
 class Facts:

@@ -28,12 +28,10 @@ class Member:
     cuts: int = 0  # responses that it has cut because they were not read, by the node's last report
     deadline: float | None = None  # draining: requests that still run then are cut (monotonic)
     missed: bool = False  # True if the node's last list did not have it
-    away: bool = (
-        False  # its machine does not answer: others take its place until it does, or is given up
-    )
-    programs: int = (
-        0  # programs of the user, such as a shell: the container stays as long as they run
-    )
+    #: Its machine does not answer: others take its place until it does, or is given up.
+    away: bool = False
+    #: Programs of the user, such as a shell: the container stays as long as they run.
+    programs: int = 0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -35,18 +35,15 @@ class Pool:
     ephemeral: bool = False  # of a session: visitors see why a start failed, drains are short
     own_ports: bool = False  # its containers take no port of this machine
     variant: bool = False  # made by `with_options`; it is removed when it is idle
-    orphan: bool = (
-        False  # of an earlier server: its containers finish their requests, and no more start
-    )
+    #: Of an earlier server: its containers finish their requests, and no more start.
+    orphan: bool = False
     declared: FunctionSpec | None = None  # as the script has it; null: `function` is so
     minimum: int | None = None  # of containers, set by `update_autoscaler`
     floor: int = 0  # containers to have without any demand, for a deploy's trial
-    demoted: bool = (
-        False  # a newer version serves the app's URLs; this pool has only its version's own URL
-    )
-    cut_at: float = (
-        0.0  # demoted: containers with `before` are ended then, also busy ones (monotonic)
-    )
+    #: A newer version serves the app's URLs; this pool has only its version's own URL.
+    demoted: bool = False
+    #: If it is demoted: containers with `before` are ended then, also busy ones (monotonic).
+    cut_at: float = 0.0
     retired: bool = False  # no endpoint uses this pool any more
     winding_down: bool = False  # retired, and measured after that
     given_up: dict[str, GivenUp] = field(default_factory=dict)  # containers that the user stopped
@@ -65,9 +62,8 @@ class Pool:
     retry_at: float = 0.0  # no start before then (monotonic)
     failure: StartError | None = None  # the last failed start, until a container is ready
     lacks: str = ""  # the resource that the next container waits for, in words
-    awaits_since: float = (
-        0.0  # since when it waits for a machine that Ray could add (monotonic); 0: it does not
-    )
+    #: Since when it waits for a machine that Ray could add (monotonic); 0: it does not.
+    awaits_since: float = 0.0
     crowded: bool = False  # True if the next container waits for a place, not for memory or a GPU
     promised: str = ""  # another function's container that drains to make room for this pool
     cold_starts: int = 0

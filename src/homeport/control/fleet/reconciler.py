@@ -41,9 +41,8 @@ from homeport.supervised import Tasks, supervised
 
 EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
-TURN = (
-    1000  # containers, and nodes for each start, that are looked at before other work has its turn
-)
+#: Containers, and nodes for each start, that are looked at before other work has its turn.
+TURN = 1000
 MOST_TURNS = 4  # in one pass; the other pools are in the next one
 OTHERS = "other containers take the place of its own"
 

@@ -17,9 +17,8 @@ class Needs:
 
     memory_mib: int = 0
     gpu: tuple[str, ...] = ()  # in order of preference
-    cores: float = (
-        0.0  # a wish: a node with fewer free cores is taken too, because cores can be shared
-    )
+    #: A wish: a node with fewer free cores is taken too, because cores can be shared.
+    cores: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

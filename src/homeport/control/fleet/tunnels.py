@@ -22,9 +22,8 @@ from homeport.control.fleet.covering import Covering, Uncovered
 from homeport.state import shares
 from homeport.supervised import Tasks, retried
 
-MAX_TUNNELS = (
-    100  # of all containers; one of several workspaces has half of them at most (state/shares)
-)
+#: Of all containers; one of several workspaces has half of them at most (state/shares).
+MAX_TUNNELS = 100
 SLOTS = 100  # connections at once to one tunnel
 TIMEOUT_S = 86400.0  # of a request
 WAIT_S = 10.0  # how long a container waits for its URL

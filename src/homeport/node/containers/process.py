@@ -61,9 +61,8 @@ class Process:
     ) -> None:
         self._launch = launch
         self._said = on_event
-        self._spoilt = (
-            spoilt  # called with a reason if the report has something that no runner sends
-        )
+        # Called with a reason if the report has something that no runner sends.
+        self._spoilt = spoilt
         self._words = 0  # events in this second
         self._second = 0
         self._popen: subprocess.Popen[bytes] | None = None

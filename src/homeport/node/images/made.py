@@ -18,9 +18,8 @@ class Made:
     key: str
     python: str  # the interpreter
     directory: Path  # the environment's records are kept here
-    runner_path: str = (
-        ""  # the runner's packages, last on `sys.path`; empty: they are among the user's packages
-    )
+    #: The runner's packages, last on `sys.path`; empty: they are among the user's packages.
+    runner_path: str = ""
     lowers: tuple[str, ...] = ()  # layers from the lowest up, as `Cell.layers`
     environ: Mapping[str, str] = field(default_factory=dict)
     workdir: str | None = None

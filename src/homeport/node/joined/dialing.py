@@ -70,9 +70,8 @@ class Dialer:
         """`reach` is as in `Hello`."""
         self._served, self._place, self._where = served, place, where
         self._others = place.others()  # where the control plane may be too
-        self._doubtful: Address | None = (
-            None  # took a connection, and did not answer as a control plane does
-        )
+        # Took a connection, and did not answer as a control plane does.
+        self._doubtful: Address | None = None
         self._door, self._reach = door, reach
         self._run = secrets.token_hex(16)
         self._wait_s = FIRST_WAIT_S

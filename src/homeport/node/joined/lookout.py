@@ -43,10 +43,7 @@ class Lookout:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._silent_s, self._way, self._clock = silent_s, way, clock
-        self._misses, self._since = (
-            0,
-            0.0,
-        )  # looks without an answer, and when the first of them was
+        self._misses, self._since = 0, 0.0  # looks without an answer, and when the first was
         self._has_parted = self._has_ended_calls = False
 
     async def run(self) -> NoReturn:

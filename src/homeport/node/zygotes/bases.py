@@ -31,9 +31,8 @@ class Base:
     starting: "asyncio.Task[None] | None" = None
     failure: str = ""
     unsafe: set[str] = dataclasses.field(default_factory=set)
-    apart: bool = (
-        False  # its modules are imported one after the other, to learn which one is unsafe
-    )
+    #: Its modules are imported one after the other, to learn which one is unsafe.
+    apart: bool = False
     bare: bool = False  # it imports nothing ahead: for containers that begin in a fresh interpreter
 
 

@@ -48,9 +48,8 @@ class Forked:
     code: "asyncio.Future[int | None]"  # its exit code; None if the zygote ended first
     origin: str = "forked"  # or `snapshot`
     storage: str = ""  # the directory of its cell, in that of its zygote's
-    snapshot: Event | None = (
-        None  # the snapshot's event, if the snapshot was made for this container
-    )
+    #: The snapshot's event, if the snapshot was made for this container.
+    snapshot: Event | None = None
 
 
 class Zygote:

@@ -39,9 +39,8 @@ class One:
     is_late = False
     is_held = False
     is_last = False  # True for a single-use container's request: its slot stays held
-    confirmed: threading.Event | None = (
-        None  # set when the ingress keeps the slot back, or after CONFIRM_S
-    )
+    #: Set when the ingress keeps the slot back, or after CONFIRM_S.
+    confirmed: threading.Event | None = None
     closing_since = math.inf  # when only the last bytes of the response were left (monotonic)
 
     @property

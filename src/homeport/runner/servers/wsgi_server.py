@@ -34,9 +34,8 @@ def make(serving: Serving, site: Site) -> Any:
     server.server_name = "localhost"
     server.timeout = KEEP_ALIVE_S
     server.request_queue_size = DOOR_BACKLOG
-    server.max_request_body_size = (
-        0  # cheroot would count the chunks' framing too; see wsgi_gateway.py
-    )
+    # cheroot would count the chunks' framing too; see wsgi_gateway.py.
+    server.max_request_body_size = 0
     server.shutdown_timeout = math.ceil(serving.order.exit_grace_s)
     return server
 

@@ -28,9 +28,8 @@ class Child:
     cell: tuple[int, ...] = ()  # for a container: descriptors for its cell (runner/celled.py)
     output: int = -1  # for a zygote: the descriptor of its output
     control: int = -1  # for a zygote: the socket of its commands
-    written: Pages | None = (
-        None  # for a zygote: the pages that its parent's containers have written to
-    )
+    #: For a zygote: the pages that its parent's containers have written to.
+    written: Pages | None = None
 
     def wait(self) -> None:
         """Wait until the zygote has checked its imported files; end the process if a file has changed.

@@ -39,9 +39,8 @@ class Inside:
 
     path: str  # there
     version: str  # in full
-    held: bool = (
-        False  # its packages belong to the system, so installers need an option to change them
-    )
+    #: Its packages belong to the system, so installers need an option to change them.
+    held: bool = False
 
     @property
     def minor(self) -> str:
