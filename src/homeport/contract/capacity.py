@@ -25,7 +25,7 @@ class Capacity:
     networks: bool = False
     own_ports: bool = False  # each `web_server` has a network of its own, with access to the internet: it takes no port
     has_mounts: bool = False  # a container can have volumes
-    # The machine's label `region`; None: no machine has one, so regions do not count. The control plane writes it.
+    #: The machine's label `region`; None: no machine has one, so regions do not count. The control plane writes it.
     region: str | None = None
 
 

@@ -91,7 +91,7 @@ class VolumeMount:
     read_only: bool = False
     sub_path: str = ""  # the directory of the volume that is shown; empty: all of it
     create: bool = False  # a deploy makes the volume if no volume has the name
-    # The volume that the name meant at the deploy, as `<workspace>/<environment>/vo-…`; the server writes it.
+    #: The volume that the name meant at the deploy, as `<workspace>/<environment>/vo-…`; the server writes it.
     key: str = ""
     where: str = ""
     environment: str = ""  # as of a secret
@@ -104,7 +104,7 @@ class FunctionSpec:
     name: str  # `hello`, or `Cls.*`
     module: str  # as `importlib.import_module` takes it once the source tree is on the path
     qualname: str  # the object in the module: `hello`, `Cls`
-    is_class: bool = False
+    is_class: bool = False  # of `@app.cls`
     web: tuple[WebMethod, ...] = ()
     calls: tuple[CallMethod, ...] = ()
     parameters: tuple[Parameter, ...] = ()
@@ -113,24 +113,25 @@ class FunctionSpec:
     build_secrets: tuple[SecretRef, ...] = ()  # secrets for the image's steps
     volumes: tuple[VolumeMount, ...] = ()
     build_volumes: tuple[VolumeMount, ...] = ()  # volumes for the image's steps
-    min_containers: int = 0
-    max_containers: int | None = None
-    buffer_containers: int = 0
-    scaledown_window_s: float = 60.0
-    max_inputs: int = 1
+    min_containers: int = 0  # kept without any request
+    max_containers: int | None = None  # null: as many as the machines have room for
+    buffer_containers: int = 0  # idle ones beside the busy ones, while there are requests
+    scaledown_window_s: float = 60.0  # how long a container stays without a request
+    max_inputs: int = 1  # requests inside one container at once
+    #: With more requests than this in each, another container starts; null: `max_inputs`.
     target_inputs: int | None = None
-    single_use: bool = False
+    single_use: bool = False  # a container ends after one input
     timeout_s: float = 300.0  # one request, its streamed response included
     startup_timeout_s: float = 300.0  # imports, enter hooks, lifespan
     cpu: tuple[float, float | None] | None = None  # cores: request, hard limit
     memory_mib: tuple[int, int | None] | None = None  # request, hard limit
-    ephemeral_disk_mib: int | None = None
+    ephemeral_disk_mib: int | None = None  # for files outside volumes
     gpu: tuple[str, ...] = ()  # in order of preference
     region: tuple[str, ...] = ()  # of the machines that may run it; empty: any
     retries: Retries | None = None  # of calls
     schedule: Schedule | None = None  # when it runs by itself, once it is deployed
-    enable_memory_snapshot: bool = False
-    # seconds for running requests when a container has to end; None: `timeout_s`
+    enable_memory_snapshot: bool = False  # containers begin after the imports and early hooks
+    #: Seconds for running requests when a container has to end; null: `timeout_s`.
     exit_grace_s: float | None = None
     block_network: bool = False  # no network at all; requests to its URL still reach it
     restrict_modal_access: bool = False  # it may not call other functions
