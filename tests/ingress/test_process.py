@@ -91,7 +91,7 @@ async def test_a_process_is_retired_and_ended_by_its_signals(stubborn, tmp_path,
     one = process.Process(
         psutil.Process(stubborn.pid), tmp_path / "control", stubborn if is_child else None
     )
-    one.retire(["ta-1"])
+    await one.retire(["ta-1"])
 
     assert "retired\n" == stubborn.stdout.readline()
     assert one.running
@@ -101,7 +101,7 @@ async def test_a_process_is_retired_and_ended_by_its_signals(stubborn, tmp_path,
     assert not one.running
     if is_child:  # else psutil has taken its exit code
         assert -signal.SIGKILL == stubborn.wait()
-    one.retire([])  # no error: it has ended
+    await one.retire([])  # no error: it has ended
 
 
 def test_doctor_describes_haproxy_in_json():

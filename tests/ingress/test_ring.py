@@ -4,19 +4,20 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 
 import httpx
 import psutil
 
 from homeport.contract import recorded
 from homeport.contract.traffic import Endpoint, RequestRecord
-from homeport.ingress import haproxy
+from homeport.ingress import haproxy, process
 from homeport.ingress.haproxy import HAProxy
-from homeport.ingress.ring import Rings
+from homeport.ingress.ring import Ring, Rings
 from homeport.ingress.rules import AGAIN
 from tests.ingress.conftest import POOL, Upstream, routed
 from tests.ingress.test_haproxy import abandoned
-from tests.waiting import until
+from tests.waiting import turns, until
 
 CALL = f"call-{'0' * 32}"
 
@@ -165,6 +166,28 @@ async def test_a_retired_process_tells_its_last_request_and_ends(ingress, upstre
     assert 2 == len(book)
 
 
+async def test_a_process_that_had_no_turn_before_it_retires_tells_its_last_request(
+    ingress, upstream, visitor, monkeypatch
+):
+    monkeypatch.setattr(process, "DEAF_S", 60.0)
+    book, one, url = await serving(ingress, upstream, 4)
+    one.release.clear()
+    slow = asyncio.create_task(visitor.get(url))
+    await until(lambda: one.inside, "the request inside")
+    old = psutil.Process(ingress.pid)
+    old.suspend()  # as on a busy machine: it accepts no connection of the log meanwhile
+    try:
+        reload = asyncio.create_task(ingress._supervisor.reload())
+        await until(lambda: ingress.pid != old.pid, "another process")
+        await turns(3)
+    finally:
+        old.resume()
+    await reload
+    one.release.set()
+    await book.of(id_of(await slow))
+    await until(lambda: not old.is_running(), "the old process's end")
+
+
 async def test_a_killed_process_has_told_what_it_could(ingress, upstream, visitor):
     book, _, url = await serving(ingress, upstream, 4)
     before = await visitor.get(url)
@@ -284,3 +307,17 @@ async def test_rings_wait_for_a_line_for_the_end_of_a_process_and_no_longer_than
         await rings.stirred(600.0)  # it is not connected again
     rings.close()
     server.close()
+
+
+async def test_a_ring_whose_process_has_ended_leaves_no_connection_open(tmp_path):
+    """Whichever of its two connections ends first."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "control.sock"))
+        listening.listen()
+        ring = Ring(tmp_path / "control.sock")
+        ring.retire()
+        kept = ring._talk
+        listening.accept()[0].close()  # that of the log; the other one waits
+        ring.read()
+
+    assert (True, -1) == (ring.gone, kept.fileno())

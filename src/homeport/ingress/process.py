@@ -28,13 +28,14 @@ import psutil
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, IngressError
+from homeport.ingress.runtime import Runtime
 
 OLDEST = (2, 8)  # the first with server states, `nbsrv` as a converter and Lua actions that yield
 START_S = 20.0
 PIECE_BYTES = 2**16
 PAUSE_S = 0.005
 UNWATCHED_S = 0.5
-DEAF_S = 1.0  # one that takes longer hangs, and accepts nothing meanwhile
+DEAF_S = 1.0  # for an answer, and to stop listening: a process that takes longer hangs
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, mode 0700
 MAX_CONNECTIONS = 20_000
 RESERVED = 300  # descriptors for listening sockets, logs, threads and the Runtime API
@@ -154,9 +155,16 @@ class Process:
             loop.remove_reader(watching)
             os.close(watching)
 
-    def retire(self, containers: Iterable[str]) -> None:
-        """Accept no more connections, and end when the last request has ended (management guide, 4)."""
+    async def retire(self, containers: Iterable[str]) -> None:
+        """Accept no more connections, and end when the last request has ended (management guide, 4).
+
+        Connections that wait to be accepted are cut then. Those of `ring` must not be, or its last requests have no
+        record. It accepts connections to its Runtime API in their order, so one that is answered comes after them.
+        """
         self.containers = frozenset(containers)
+        with contextlib.suppress(TimeoutError, IngressError):
+            async with asyncio.timeout(DEAF_S):
+                await Runtime(str(self.control)).ask(("show", "version"))
         self._signal(signal.SIGUSR1)
 
     async def deaf(self) -> None:

@@ -86,9 +86,8 @@ class Ring:
 
     def _end(self) -> None:
         """The process, or its patience with a silent connection, has ended."""
-        if self._lines is not None:
-            self._lines.close()
-        self._lines, self._rest = None, b""
+        self.close()
+        self._rest = b""
         self.gone = self.retired
 
     def _look(self, data: bytes) -> None:

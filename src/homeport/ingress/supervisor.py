@@ -113,7 +113,7 @@ class Supervisor:
         async with self.turn:
             await self._start()
             for old in self._retired:
-                old.retire(self._containers())
+                await old.retire(self._containers())
             for old in self._retired:
                 await old.deaf()
         self._tasks.start("haproxy watcher", supervised("haproxy watcher", self._watch))
@@ -178,8 +178,8 @@ class Supervisor:
         if old is None:
             return  # `open` will start the first process with the whole picture
         await self._start()
-        old.retire(self._containers())
         self._retired.append(old)
+        await old.retire(self._containers())
         await old.deaf()
 
     def end_retired(self) -> None:
