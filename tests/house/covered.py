@@ -145,7 +145,6 @@ COVERED = {
     "state/migrations/versions/0006_schedules": "state/test_schema.py",
     "state/migrations/versions/0007_api_tokens": "state/test_schema.py",
     "state/migrations/versions/0008_expiries": "state/test_schema.py",
-    "state/expiries": "control/deploys/test_expiring.py",
     "control/watching": "journeys/test_taking_over.py",
     "state/workplace": "state/test_backup.py",
     "sdk/objects/varied": "sdk/objects/test_variants.py",

@@ -8,9 +8,6 @@ import pytest
 from homeport.contract.scope import MAIN, Scope
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.fleet.owner import Owner
-from homeport.settings import Settings
-from homeport.state import schema, urls
-from homeport.state.database import Database
 from homeport.state.expiries import Expiries
 from tests.control.deploys.test_rollout import F
 from tests.control.plane import Plane, function, manifest
@@ -41,15 +38,6 @@ class Deployer:
     async def stop_in_turn(self, app: Owner) -> None:
         if app not in self.stopped:
             self.stopped.append(app)
-
-
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    settings = Settings(home=tmp_path, database=database_setting)
-    database = Database(urls.of(settings.database, settings.home))
-    schema.prepare(database)
-    yield database
-    await database.close()
 
 
 @contextlib.asynccontextmanager
