@@ -19,6 +19,7 @@ from tests import isolation, litter
 from tests import postgres as postgres_server
 
 APPS = Path(__file__).parent / "apps"
+CONTROL = Path(__file__).resolve().parent / "control"
 # A container has its own /tmp, so files that a test and its container share must be elsewhere.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 # Without bytecode, each process compiles all that it imports: a fifth of the work of tests/control.
@@ -51,8 +52,10 @@ for profile, examples in (("few", 25), ("many", 400)):
 
 
 def pytest_xdist_auto_num_workers(config):
-    # Journeys wait for other processes half of their time.
-    return 2 * (os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    chosen = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    # These compute all the time, and each worker imports everything first. Journeys wait for other processes half of theirs.
+    return cores if all(path.is_relative_to(CONTROL) for path in chosen) else 2 * cores
 
 
 @pytest.hookimpl(optionalhook=True)
