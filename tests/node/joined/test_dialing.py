@@ -118,7 +118,10 @@ async def test_a_machine_forgets_that_it_has_joined_only_if_the_control_plane_ha
     place.write("n", where(cluster), USUAL, pair)
     clock(monkeypatch, off_s)
     served = types.SimpleNamespace(refused=None)
-    dialer = Dialer(served, place, where(cluster), types.SimpleNamespace(port=0), reach="")
+    # The control plane has moved to another machine since this one joined.
+    nobody = Address(host="127.0.0.1", port=ports.free_port())
+    dialer = Dialer(served, place, nobody, types.SimpleNamespace(port=0), reach="")
+    dialer._others = (where(cluster),)
 
     assert why in await dialer._once()
     assert final == (served.refused is not None and served.refused.final)

@@ -188,7 +188,7 @@ class Dialer:
         if until < dt.datetime.now(dt.UTC):
             # Anybody may answer this; all that the answer can do is to let this machine try again.
             async with asyncio.timeout(CONNECT_S + HANDSHAKE_S):
-                greeting = await _greeted(self._where)
+                greeting = await _greeted(await answering(self._everywhere()))
             if 0 < greeting.now < until.timestamp():
                 raise Broken(
                     "by the clock of this machine, its certificate has ended: the clock is wrong"
