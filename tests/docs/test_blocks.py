@@ -143,7 +143,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=4 * PATIENCE_S,  # the first image with a root file system makes a Debian first
+            timeout=8 * PATIENCE_S,  # the first image with a root file system makes a Debian first
             check=False,
         )
         assert fails == bool(done.returncode), f"$ {text}\n{done.stdout}"
@@ -161,7 +161,7 @@ def reader(tmp_path) -> Iterator[Reader]:
     reader.close()
 
 
-@pytest.mark.timeout(600)  # a page has a dozen commands, and the machine is busy with other tests
+@pytest.mark.timeout(900)  # a page has a dozen commands, and the machine is busy with other tests
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(reader, page):
     story = blocks.read(page.read_text())

@@ -15,6 +15,7 @@ from homeport.ingress.haproxy import HAProxy
 from homeport.link.authority import Authority
 from homeport.settings import Settings
 from tests.ingress.machines import A, Machine
+from tests.web import end
 
 POOL = PoolKey("app", "f", "rv-1")
 
@@ -41,7 +42,7 @@ class Upstream:
 
     async def close(self) -> None:
         if self._runner is not None:
-            await self._runner.cleanup()
+            await end(self._runner)
             self._runner = None
 
     async def _answer(self, request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from aiohttp import web
 from homeport.contract.calls import CALL, endpoint_id
 from homeport.contract.traffic import Endpoint
 from tests.ingress.conftest import POOL, routed
+from tests.web import end
 
 CALLED = endpoint_id("app", "f", key="k")
 
@@ -34,7 +35,7 @@ async def control_plane(path):
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
     yield
-    await runner.cleanup()
+    await end(runner)
 
 
 async def callable_(ingress, upstream):

@@ -25,6 +25,7 @@ from tests import ports
 from tests.ingress.conftest import POOL, routed
 from tests.ingress.machines import A, B, of_an_earlier_version, pair
 from tests.waiting import until
+from tests.web import end
 
 CALLED = endpoint_id("app", "f", key="k")
 
@@ -65,7 +66,7 @@ async def control_plane(make_settings):
     await runner.setup()
     await web.UnixSite(runner, str(make_settings().inside_socket)).start()
     yield asked
-    await runner.cleanup()
+    await end(runner)
 
 
 async def called(ingress, upstream, name: str = "ta-1", slots: int = 4):

@@ -21,6 +21,7 @@ from homeport.link.identity import Identity
 from tests.ingress.conftest import POOL, routed
 from tests.ingress.machines import A, B, pair
 from tests.waiting import until
+from tests.web import end
 
 
 @pytest.fixture
@@ -387,7 +388,7 @@ async def test_an_apps_own_425_is_answered_once(ingress, machine, url, visitor, 
     await machine.port.lead({"ta-1": f"unix:{tmp_path}/early.sock"})
     await ingress.attach(POOL, "ta-1", "peer:a/ta-1", 1)
     response = await visitor.get(url)
-    await runner.cleanup()
+    await end(runner)
 
     assert 425 == response.status_code
     assert "x-homeport-status" not in response.headers

@@ -19,6 +19,7 @@ from homeport.state.calls import CallRow, Calls, Outcome
 from homeport.state.database import Database
 from tests.control.plane import KEY
 from tests.waiting import PATIENCE_S, until
+from tests.web import end
 
 F = endpoint_id("shop", "f", key=KEY)
 WAIT_S = 10 * PATIENCE_S  # so that a wait which nothing wakes is a failure
@@ -63,7 +64,7 @@ class Ingress:
         await web.UnixSite(runner, str(self._path)).start()
         yield self
         self.release.set()
-        await runner.cleanup()
+        await end(runner)
 
 
 class Plane:
