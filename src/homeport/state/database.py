@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, func, select
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, func, select
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from homeport.contract.errors import StorageError
@@ -198,10 +198,10 @@ class Database:
     def _transaction(self, done: str, *, writes: bool) -> Iterator[Connection]:
         self._check_file()
         try:
-            with self._engine.connect() as plain:
-                connection = plain.execution_options(writes=writes)
-                with connection.begin():
-                    yield connection
+            with self._engine.connect() as connection, connection.begin():
+                if not self.postgres:
+                    _begin(connection, writes=writes)
+                yield connection
         except (
             DataError,
             UnicodeEncodeError,
@@ -257,15 +257,13 @@ class Database:
                 raise
             return connection
 
-        engine = create_engine(
+        return create_engine(
             "sqlite://",
             creator=connect,
             poolclass=QueuePool,
             pool_size=READERS + 2,
             pool_use_lifo=True,  # the connection that was used last still has pages in its cache
         )
-        event.listen(engine, "begin", _begin)
-        return engine
 
 
 #: Beginning of SQLite's name of an error -> hint.
@@ -282,10 +280,9 @@ _SQLITE_HINTS = {
 _POSTGRES_HINT = "see whether PostgreSQL runs and lets us in; `homeport doctor` tries it"
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: Connection, *, writes: bool) -> None:
     """Use `BEGIN IMMEDIATE` for writers, so that no two of them read the same state (SQLite, isolation)."""
-    writes = connection.get_execution_options().get("writes")
-    # The driver's own call: SQLAlchemy's takes a fifth of an empty transaction.
+    # The driver's own call: SQLAlchemy's takes a fifth of an empty transaction, and an event of the engine slows each statement.
     connection.connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
