@@ -7,9 +7,10 @@ import os
 
 import pytest
 
-from homeport.contract.errors import IngressError, PortTaken
+from homeport.contract.errors import IngressError, PortTaken, StartError
 from homeport.contract.manifest import SourceFile
 from homeport.contract.scope import MAIN
+from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.waiting import virtually
@@ -161,3 +162,58 @@ def test_uploaded_files_are_on_the_disk_before_a_version_that_needs_them_is_save
         return were_synced
 
     assert [True] == virtually(tell())
+
+
+def test_a_url_is_off_the_list_of_apps_before_it_answers_no_more(tmp_path):
+    async def tell() -> list[set[str]]:
+        listed: list[set[str]] = []
+        async with Plane(tmp_path, FakeNode(0.5)) as plane:
+            await plane.deploy(FIRST)
+
+            async def note(name, _what, when) -> None:
+                if (name, when) == ("unroute", "before"):
+                    listed.append(set(plane.parts.live.get(Owner.app(MAIN, "shop")).endpoints))
+
+            plane.ingress.fault = note
+            await plane.deploy(SECOND)
+        return listed
+
+    assert [{"me--shop-f"}] == virtually(tell())
+
+
+def test_a_url_never_leads_to_a_pool_that_has_ended_also_when_a_program_is_brought_back(tmp_path):
+    async def tell() -> list[bool]:
+        serving: list[bool] = []
+        node = FakeNode(0.5, fails=lambda order: order.function.name == "g")
+        async with Plane(tmp_path, node) as plane:
+            await plane.deploy(manifest(function("f", port=8000)))
+
+            async def note(name, what, when) -> None:
+                if (name, what, when) == ("route", "me--shop-f", "after"):
+                    pool = plane.pools.get(plane.ingress.endpoints["me--shop-f"].pool)
+                    serving.append(pool is not None and not pool.retired)
+
+            plane.ingress.fault = note
+            with pytest.raises(StartError):
+                await plane.deploy(manifest(function("f", port=8000), function("g")))
+        return serving
+
+    assert [True, True] == virtually(tell())
+
+
+def test_the_port_of_a_url_whose_route_is_refused_is_given_out_once(tmp_path):
+    """The ingress takes a port back with its route; a rollout that kept it too would give it to two endpoints."""
+
+    async def tell() -> list[int]:
+        async with Plane(tmp_path, FakeNode(0.5)) as plane:
+            await plane.deploy(FIRST)
+            with plane.breaking("route", "me--shop-g", "after", REFUSED) as failed:
+                with pytest.raises(IngressError):
+                    await plane.deploy(manifest(function("f"), function("g")))
+                assert ["route"] == failed
+            await plane.deploy(manifest(function("a"), function("b"), app="other"))
+            every = plane.ingress.endpoints.values()
+            return [each.local_port for each in every if each.local_port]
+
+    ports = virtually(tell())
+    assert len(set(ports)) == len(ports) >= 4
