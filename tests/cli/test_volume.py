@@ -1,53 +1,19 @@
 """`homeport volume …` as a user types it, with the API that a server has."""
 
-import asyncio
 import contextlib
 import functools
 import json
 import os
-import subprocess
 
-import pytest
-
-from homeport.contract.capacity import Capacity
 from homeport.contract.manifest import VolumeMount
-from tests import commands
-from tests.control.api.served import on_a_socket
-from tests.control.plane import Plane, function, manifest
-from tests.fakes import FakeNode
-from tests.waiting import PATIENCE_S
-
-
-@pytest.fixture(scope="module")
-def forking(tmp_path_factory):
-    """A process that has imported the command line: each command of this file is a fork of it."""
-    forking = commands.Forking(tmp_path_factory.mktemp("commands"), dict(os.environ))
-    yield forking
-    forking.close()
-
-
-@pytest.fixture
-def typed(home, forking):
-    return functools.partial(_typed, home, forking)
+from tests.control.plane import function, manifest
 
 
 @contextlib.asynccontextmanager
-async def _typed(home, forking):
-    """Run `volume …`; return the finished command and the control plane that it talks to."""
-    plane = Plane(
-        home, FakeNode(0.01, capacity=Capacity(cores=4, memory_mib=4096, has_mounts=True))
-    )
-
-    async def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, "HOMEPORT_HOME": str(home), "COLUMNS": "200"}
-        argv = ["volume", *map(str, words)]
-        done = await asyncio.to_thread(forking.run, argv, environ, PATIENCE_S)
-        assert code == done.returncode, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    async with plane, on_a_socket(plane, home):
-        yield run, plane
+async def volumes(typed):
+    """Yield how to run `homeport volume …`, and the control plane that it talks to."""
+    async with typed() as user:
+        yield functools.partial(user.run, "volume"), user.plane
 
 
 async def test_volume_commands_put_list_and_get_files(typed, tmp_path):
@@ -56,7 +22,7 @@ async def test_volume_commands_put_list_and_get_files(typed, tmp_path):
     (local / "sub/a").write_text("a")
     (local / "sub/a").chmod(0o750)
     (local / "b").write_bytes(big := os.urandom(3_000_000))
-    async with typed() as (run, plane):
+    async with volumes(typed) as (run, plane):
         created = json.loads((await run("create", "data", "--json")).stdout)
         await run("put", "data", local, "/in")
         again = await run("put", "data", local / "b", "/in/b", code=1)
@@ -93,7 +59,7 @@ async def test_volume_commands_put_list_and_get_files(typed, tmp_path):
 
 
 async def test_a_volume_is_renamed_and_deleted_when_that_is_meant(typed):
-    async with typed() as (run, plane):
+    async with volumes(typed) as (run, plane):
         await run("create", "data")
         taken = await run("create", "data", code=1)
         await run("rename", "data", "kept")
@@ -113,7 +79,7 @@ async def test_a_volume_is_renamed_and_deleted_when_that_is_meant(typed):
 
 
 async def test_a_hostile_name_is_not_obeyed_by_the_terminal(typed):
-    async with typed() as (run, plane):
+    async with volumes(typed) as (run, plane):
         await run("create", "data")
         files = plane.volumes.directory(plane.volumes.find("data")) / "files"
         (files / "\x1b[31mred").touch()

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from homeport.cli import options, output, server
-from homeport.cli.endpoint import parts
+from homeport.cli import endpoint, options, output, server
 from homeport.contract.errors import BadRequest, Failure
 from homeport.settings import Settings
 
@@ -71,7 +70,7 @@ def add(
     """Tell a webhook when requests fail or are slow, containers do not start, a canary is rolled back, the disk is full, a certificate ends, or a machine does not answer."""
     from homeport.contract.api.alerts import NewAlert
 
-    app_name, tag = parts(of)
+    app_name, tag = endpoint.parts(of)
     alert = NewAlert(
         name=name,
         kind=kind,
@@ -108,7 +107,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             alert_row.state,
             output.local_time(alert_row.since),
             alert_row.kind,
-            ".".join(filter(None, (alert_row.app, alert_row.tag))),
+            endpoint.name(alert_row.app, alert_row.tag),
             f"{alert_row.limit:g}{SHOWN.get(alert_row.kind, '')}",
             alert_row.text,
             alert_row.target,

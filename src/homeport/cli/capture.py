@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server, terminal
-from homeport.cli.endpoint import Endpoint, parts
+from homeport.cli.endpoint import Endpoint, name, parts
 from homeport.cli.image import size
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
@@ -73,22 +73,22 @@ async def _start(
 ) -> None:
     from homeport.contract.api.captures import NewCapture
 
-    name, tag = parts(endpoint)
-    order = NewCapture(app=name, tag=tag, for_s=for_s, requests=requests, body_bytes=body_bytes)
+    app_name, tag = parts(endpoint)
+    order = NewCapture(app=app_name, tag=tag, for_s=for_s, requests=requests, body_bytes=body_bytes)
     async with server.running(settings) as client:
         capture = await client.captures.start(order)
     if json:
         output.show_json(capture)
         return
     output.say(
-        f"✓ `{capture.app}.{capture.tag}` is captured until {output.local_time(capture.until)}, {output.counted(capture.left, 'request')} at most"
+        f"✓ `{name(capture.app, capture.tag)}` is captured until {output.local_time(capture.until)}, {output.counted(capture.left, 'request')} at most"
     )
 
 
 async def _stop(settings: Settings, endpoint: str) -> None:
-    name, tag = parts(endpoint)
+    app_name, tag = parts(endpoint)
     async with server.running(settings) as client:
-        count = await client.captures.stop(name, tag)
+        count = await client.captures.stop(app_name, tag)
     output.say(f"✓ `{endpoint}` is captured no more; {output.counted(count, 'request')} captured")
 
 
@@ -100,16 +100,16 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     for capture in listed.running:
         if capture.share is not None:
-            output.say(f"`{capture.app}.{capture.tag}` is mirrored by a `homeport serve`")
+            output.say(f"`{name(capture.app, capture.tag)}` is mirrored by a `homeport serve`")
             continue
         left_s = max(capture.until - time.time(), 0)
         output.say(
-            f"`{capture.app}.{capture.tag}` is captured: {output.counted(capture.taken, 'request')} so far, {capture.left} more or {left_s:.0f} s"
+            f"`{name(capture.app, capture.tag)}` is captured: {output.counted(capture.taken, 'request')} so far, {capture.left} more or {left_s:.0f} s"
         )
     rows = [
         (
             output.local_time(captured_row.at),
-            f"{captured_row.app}.{captured_row.tag}",
+            name(captured_row.app, captured_row.tag),
             f"v{captured_row.version}" if captured_row.version else "",
             f"{captured_row.method} {captured_row.target}",
             str(captured_row.status),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
-from homeport.cli.endpoint import Endpoint, parts
+from homeport.cli.endpoint import Endpoint, name, parts
 from homeport.settings import Settings
 
 app = typer.Typer(help="Custom domains: list, add, remove.", no_args_is_help=True)
@@ -50,7 +50,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
     table = [
         (
             domain_row.domain,
-            f"{domain_row.app}.{domain_row.tag}",
+            name(domain_row.app, domain_row.tag),
             "command" if domain_row.attached else "script",
             domain_row.dns,
             domain_row.certificate,
@@ -65,9 +65,9 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 
 async def _add(settings: Settings, domain: str, endpoint: str, *, json: bool) -> None:
-    name, tag = parts(endpoint)
+    app_name, tag = parts(endpoint)
     async with server.running(settings) as client:
-        added = await client.domains.add(domain, name, tag)
+        added = await client.domains.add(domain, app_name, tag)
     if json:
         output.show_json(added)
         return

@@ -21,3 +21,14 @@ def parts(endpoint: str) -> tuple[str, str]:
     """
     app, _, tag = endpoint.partition("/" if "/" in endpoint else ".")
     return app, tag
+
+
+def name(app: str, tag: str) -> str:
+    """Return an endpoint as `parts` reads it again.
+
+    >>> name("shop", "Cart.add"), name("my.app", "price"), name("shop", "")
+    ('shop.Cart.add', 'my.app/price', 'shop')
+    """
+    if not tag:
+        return app
+    return f"{app}/{tag}" if "." in app else f"{app}.{tag}"

@@ -1,13 +1,17 @@
 """`homeport rate-limit …`: how many requests the endpoints of deployed apps take."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homeport.cli import options, output, server
-from homeport.cli.endpoint import Endpoint, parts
+from homeport.cli.endpoint import Endpoint, name, parts
+from homeport.contract.errors import BadRequest, NotFound
 from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.contract.api.rate_limits import RateLimit
 
 app = typer.Typer(help="Rate limits of endpoints: list, set, remove.", no_args_is_help=True)
 
@@ -45,28 +49,43 @@ async def _list(settings: Settings, *, json: bool) -> None:
     if json:
         output.show_json(limits)
         return
-    table = [(f"{limit.app}.{limit.tag}", limit.rate) for limit in limits]
+    table = [(name(limit.app, limit.tag), limit.rate) for limit in limits]
     output.show_table(("Endpoint", "Rate"), table, empty="no endpoint has a rate limit")
 
 
 async def _set(settings: Settings, endpoint: str, rate: str, *, json: bool) -> None:
     from homeport.contract.api.rate_limits import NewRateLimit
 
-    name, tag = parts(endpoint)
+    app_name, tag = parts(endpoint)
     async with server.running(settings) as client:
-        limit = await client.rate_limits.set(NewRateLimit(app=name, tag=tag, rate=rate))
+        limit = await client.rate_limits.set(NewRateLimit(app=app_name, tag=tag, rate=rate))
     if json:
         output.show_json(limit)
         return
-    output.say(f"✓ `{limit.app}.{limit.tag}` takes {limit.rate}")
+    output.say(f"✓ `{name(limit.app, limit.tag)}` takes {limit.rate}")
 
 
 async def _remove(settings: Settings, endpoint: str, *, yes: bool) -> None:
-    name, tag = parts(endpoint)
+    app_name, tag = parts(endpoint)
     async with server.running(settings) as client:
-        if not tag:
-            tags = [limit.tag for limit in await client.rate_limits.every() if limit.app == name]
-            tag = tags[0] if len(tags) == 1 else ""
-        options.confirm(f"Remove the rate limit of `{endpoint}`?", yes=yes)
-        await client.rate_limits.remove(name, tag or "-")
-    output.say(f"✓ `{name}.{tag}` has no rate limit any more")
+        tag = tag or _only(app_name, await client.rate_limits.every())
+        options.confirm(f"Remove the rate limit of `{name(app_name, tag)}`?", yes=yes)
+        await client.rate_limits.remove(app_name, tag)
+    output.say(f"✓ `{name(app_name, tag)}` has no rate limit any more")
+
+
+def _only(app_name: str, limits: "tuple[RateLimit, ...]") -> str:
+    """Return the function of an app with one rate limit."""
+    tags = sorted(limit.tag for limit in limits if limit.app == app_name)
+    if not tags:
+        raise NotFound(
+            f"no endpoint of `{app_name}` has a rate limit",
+            hint="`homeport rate-limit list` has them",
+        )
+    if len(tags) > 1:
+        endpoints = ", ".join(f"`{name(app_name, tag)}`" for tag in tags)
+        raise BadRequest(
+            f"{len(tags)} endpoints of `{app_name}` have a rate limit",
+            hint=f"name one: {endpoints}",
+        )
+    return tags[0]

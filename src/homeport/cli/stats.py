@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from homeport.cli import endpoint as endpoints
 from homeport.cli import output, server
 from homeport.cli.image import size
 from homeport.contract.api.series import EndpointSeries, FunctionSeries, SeriesQuery
@@ -51,7 +52,7 @@ def endpoint(series: EndpointSeries) -> tuple[str, ...]:
     medians = sorted(ms for ms in series.p50_ms if ms is not None)
     highest = max((ms for ms in series.p99_ms if ms is not None), default=None)
     return (
-        f"{series.app}.{series.tag}",
+        endpoints.name(series.app, series.tag),
         f"{sum(counts)}",
         f"{sum(series.by_status.get('5xx', ()))}",
         f"{sum(series.cold)}",

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homeport.cli import options, output, server
-from homeport.cli.endpoint import parts
+from homeport.cli import endpoint, options, output, server
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             t.name,
             t.token_id,
             output.local_time(t.created_at),
-            ", ".join(scope_text.replace("/", ".", 1) for scope_text in t.scopes) or "all",
+            ", ".join(endpoint.name(*endpoint.parts(scope)) for scope in t.scopes) or "all",
             t.rate or "no limit",
             output.local_time(t.expires_at) if t.expires_at else "never",
             output.local_time(t.used_at) if t.used_at else "never",
@@ -155,5 +154,5 @@ async def _delete(settings: Settings, token: str, *, yes: bool) -> None:
 
 def _scope(text: str) -> str:
     """Return a scope as the API has it: `app`, or `app/function`."""
-    name, tag = parts(text)
+    name, tag = endpoint.parts(text)
     return f"{name}/{tag}" if tag else name
