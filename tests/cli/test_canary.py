@@ -98,7 +98,7 @@ def test_a_share_is_read_with_and_without_its_sign():
         canary.wanted("0", "")
 
 
-async def test_what_was_counted_is_a_row_for_each_function(answered):
+async def test_counts_of_a_canary_are_a_row_for_each_function(answered):
     counted = CanaryEndpoint(
         tag="web", old_requests=90, old_failed=1, old_p95_ms=20, new_requests=10, new_failed=5,
         new_p95_ms=None,

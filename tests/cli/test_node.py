@@ -72,7 +72,7 @@ async def test_the_log_of_a_machine_is_printed_as_it_is(typed):
 
 
 @pytest.mark.parametrize("word", ["region", "=eu", "A=b"])
-async def test_what_is_not_a_label_is_refused(typed, word):
+async def test_a_wrong_label_is_refused_with_all_others(typed, word):
     async with typed() as user:
         await joined(user, "a")
         await user.refused("node", "label", "a", "zone=x", word)
@@ -81,7 +81,7 @@ async def test_what_is_not_a_label_is_refused(typed, word):
     assert {} == told["labels"]
 
 
-async def test_what_an_agent_has_said_is_listed(answered):
+async def test_the_words_of_an_agent_are_listed(answered):
     node = JoinedNode(
         name="a", health="ready", drained=False, containers=3, joined_at=1.0, cores=8,
         memory_mib=16000, free_mib=900, round_trip_ms=1.5, entrance=(80, 443), version="1.2",

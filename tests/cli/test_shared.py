@@ -103,7 +103,7 @@ async def test_a_queue_is_created_read_cleared_and_deleted(typed):
 
 
 @pytest.mark.parametrize("kind", ["dict", "queue"])
-async def test_what_there_is_not_is_named(typed, kind):
+async def test_a_missing_object_is_named(typed, kind):
     words = ["items", "none"] if kind == "dict" else ["len", "none"]
     async with typed() as user:
         assert "none" in await user.refused(kind, *words)

@@ -62,6 +62,6 @@ async def test_a_token_without_options_opens_everything_and_is_shown_both_ways(t
         (["rotate", "wk-1"], "wk-1"),
     ],
 )
-async def test_what_is_no_time_or_no_token_is_named(typed, words, says):
+async def test_a_wrong_time_or_token_is_named(typed, words, says):
     async with typed() as user:
         assert says in await user.refused("proxy-token", *words)

@@ -9,6 +9,7 @@ import homeport as modal
 from homeport.contract.manifest import Manifest
 from homeport.contract.scope import MAIN, Scope
 from homeport.sdk import alias, context, exception
+from homeport.sdk.objects import environments
 from tests.control.api.served import on_a_socket
 from tests.control.plane import Plane, function, manifest
 
@@ -49,6 +50,7 @@ async def test_environments_are_managed_by_the_server(home):
         older.create_environment("old")
         assert "old" in [e.name for e in older.list_environments()]
         older.delete_environment("old")
+        assert "old" not in [e.name for e in older.list_environments()]
         with pytest.raises(exception.InvalidError, match="cannot be deleted"):
             modal.Environment.objects.delete("main")
         with pytest.raises(exception.UnimplementedError, match="token create --env"):
@@ -111,6 +113,18 @@ async def test_a_deployed_app_is_found_by_its_name_and_its_id(home):
         assert modal.App("shop").app_id is None
 
     await asked(home, story, (MAIN, manifest(function("f"), app="shop")))
+
+
+@pytest.mark.parametrize("name", ["prod", "{0}", "{x}", "{"])
+def test_a_container_reaches_its_own_environment_alone(monkeypatch, name):
+    reach = context.Reach(socket="", key="k", environment="main", container="ta-1")
+    monkeypatch.setattr(context, "_reach", reach)
+    with pytest.raises(exception.NotFoundError) as refused:
+        environments.checked(name)
+
+    assert f"there is no environment '{name}' for this container" in str(refused.value)
+    assert "reaches the objects of 'main' alone" in str(refused.value)
+    assert ("main", "") == (environments.checked("main"), environments.checked(None))
 
 
 def test_a_container_may_not_ask_for_any_of_them():

@@ -24,10 +24,14 @@ async def server(tmp_path, monkeypatch):
     await asyncio.to_thread(server.close)
 
 
+@pytest.mark.parametrize("blocks", [True, False], ids=["blocks", "aio"])
 @pytest.mark.parametrize("name", ["spawn_map", "experimental_spawn_map"])
-async def test_a_spawned_map_is_one_call_with_an_input_for_each_item(server, name):
-    handle = Named(Target(app="app", tag="work", is_named=True, key="k"))
-    call = await getattr(handle, name).aio([1, 2], kwargs={"c": 3})
+async def test_a_spawned_map_is_one_call_with_an_input_for_each_item(server, name, blocks):
+    form = getattr(Named(Target(app="app", tag="work", is_named=True, key="k")), name)
+    if blocks:
+        call = await asyncio.to_thread(form, [1, 2], kwargs={"c": 3})
+    else:
+        call = await form.aio([1, 2], kwargs={"c": 3})
 
     (request,) = server.requests
     assert b"function=work" in request

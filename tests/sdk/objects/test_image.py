@@ -72,6 +72,22 @@ def test_a_step_says_what_it_was_given_and_nothing_of_modals_machines():
     assert ["RUN true", "WORKDIR /a"] == read.args["commands"]
 
 
+@pytest.mark.parametrize("name", ["entrypoint", "shell", "cmd"])
+def test_a_program_and_its_arguments_are_a_list_of_strings(name):
+    (step,) = getattr(SLIM, name)(["a", "-b"]).spec.steps[1:]
+
+    assert (name, {"commands": ["a", "-b"]}) == (step.name, dict(step.args))
+    for wrong in ("a -b", ["a", 1], None):
+        with pytest.raises(InvalidError, match=f"`{name}` takes a list of strings"):
+            getattr(SLIM, name)(wrong)
+
+
+def test_a_path_is_given_as_text():
+    step = SLIM.pip_install("a", find_links=Path("/wheels")).spec.steps[-1]
+
+    assert "/wheels" == step.args["find_links"]
+
+
 def test_each_beginning_is_a_step_with_its_arguments():
     begun = [
         modal.Image.debian_slim("3.12"),

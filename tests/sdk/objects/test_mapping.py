@@ -75,6 +75,25 @@ def test_an_exception_ends_a_map_or_is_a_result(functions):
     handle.for_each([1, "wrong"], ignore_exceptions=True)
 
 
+def test_an_exception_that_ends_a_map_does_not_wait_for_the_other_calls(functions):
+    began, gate, never = threading.Event(), threading.Event(), threading.Event()
+
+    def held(number):
+        if number == 1:
+            assert began.wait(60)
+            raise ValueError("wrong")
+        began.set()
+        assert gate.wait(60)
+        never.set()
+
+    results = functions.add(held, inputs=2).map([0, 1], order_outputs=False)
+    with pytest.raises(ValueError, match="wrong"):
+        list(results)
+
+    assert not never.is_set()
+    gate.set()
+
+
 def test_an_error_of_the_users_iterator_is_raised(functions):
     def inputs():
         yield 1

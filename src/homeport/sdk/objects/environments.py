@@ -28,7 +28,7 @@ def checked(name: "str | None") -> str:
     if reach is not None and reach.container and name != reach.environment:
         raise exception.NotFoundError(
             f"there is no environment '{name}' for this container: code of '{reach.environment}' "
-            "reaches the objects of '{}' alone".format(reach.environment)
+            f"reaches the objects of '{reach.environment}' alone"
         )
     return name
 

@@ -5,6 +5,7 @@ keyword would have no effect and no error.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, TypedDict
 
 from homeport.sdk.exception import InvalidError, MisuseError
@@ -184,4 +185,4 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in value]
     if isinstance(value, dict):
         return {str(k): jsonable(v) for k, v in value.items()}
-    return repr(value)
+    return str(value) if isinstance(value, PurePath) else repr(value)
