@@ -102,6 +102,18 @@ async def test_a_queue_is_created_read_cleared_and_deleted(typed):
     assert "no queue" in empty.stderr
 
 
+@pytest.mark.parametrize("words", [["len", "--total"], ["clear", "--all", "--yes"]])
+async def test_one_partition_is_not_all_of_them(typed, words):
+    async with typed() as user:
+        await user.run("queue", "create", "jobs")
+        await put_queue(user, [1])
+        refused = await user.refused("queue", words[0], "jobs", "-p", "late", *words[1:])
+        left = (await user.run("queue", "len", "jobs", "--total")).stdout
+
+    assert f"`--partition` and `{words[1]}` do not go together" in refused
+    assert "1\n" == left
+
+
 @pytest.mark.parametrize("kind", ["dict", "queue"])
 async def test_a_missing_object_is_named(typed, kind):
     words = ["items", "none"] if kind == "dict" else ["len", "none"]

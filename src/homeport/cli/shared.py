@@ -9,7 +9,7 @@ import typer
 from homeport.cli import options, output, server, terminal
 from homeport.contract import codec, frames, pickled
 from homeport.contract.api.shared import Count, NewObject
-from homeport.contract.errors import NotFound
+from homeport.contract.errors import BadRequest, NotFound
 from homeport.sdk import keys
 from homeport.sdk.objects.shared import query
 from homeport.settings import Settings
@@ -115,6 +115,7 @@ def length(
     environment: options.Environment = None,
 ) -> None:
     """Print how many values there are."""
+    _check(partition, "--total", every=total)
     asyncio.run(_length(options.load(environment=environment), name, partition, total=total))
 
 
@@ -138,6 +139,7 @@ def clear_queue(
     environment: options.Environment = None,
 ) -> None:
     """Remove values."""
+    _check(partition, "--all", every=every)
     options.confirm(f"Remove values from the queue `{name}`?", yes=yes)
     path = query("clear", partition=partition, every="1" if every else "")
     asyncio.run(_clear(options.load(environment=environment), "queue", name, path))
@@ -155,6 +157,11 @@ def delete_queue(
     asyncio.run(
         _delete(options.load(environment=environment), "queue", name, allow_missing=allow_missing)
     )
+
+
+def _check(partition: str, flag: str, *, every: bool) -> None:
+    if partition and every:
+        raise BadRequest(f"`--partition` and `{flag}` do not go together", hint="leave out one")
 
 
 async def _create(settings: Settings, kind: Kind, name: str, *, json: bool) -> None:

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 from homeport.contract import calls, frames
 from homeport.contract.dataclass import dataclass
@@ -34,6 +34,8 @@ class InputInfo:
 
 class FunctionCall(metaclass=Old):
     """A call that was spawned. Its outcome is kept for seven days. Each method has an `.aio`."""
+
+    gather: "ClassVar[Gather]"
 
     def __init__(self, call: str, inputs: int | None = None, environment: str = "") -> None:
         self._id = call
@@ -74,17 +76,12 @@ class FunctionCall(metaclass=Old):
     @exchange.operation
     def get_call_graph(self) -> Steps[list[InputInfo]]:
         """Return the call's inputs, each with the calls that it has spawned."""
-        return (yield from _graph(self._id))
+        return (yield from _graph(self._id, self._environment))
 
     @property
     def iter(self) -> "Outcomes":
         """Iterate over the results of a `spawn_map`: `iter(start=0, end=None)`, in the order of the inputs."""
         return Outcomes(self)
-
-    @staticmethod
-    def gather(*function_calls: "FunctionCall") -> list[Any]:
-        """Return the results of several calls; raise the first failure, in their order."""
-        return [call.get() for call in function_calls]
 
     def __repr__(self) -> str:
         return f"FunctionCall('{self._id}')"
@@ -116,6 +113,26 @@ class FunctionCall(metaclass=Old):
             raise exception.NotFoundError(str(error)) from None
 
 
+class Gather:
+    """`FunctionCall.gather(a, b)`, and `FunctionCall.gather.aio(a, b)` for `await`."""
+
+    def __call__(self, *function_calls: FunctionCall) -> list[Any]:
+        """Return the results of several calls; raise the first failure, in their order."""
+        return [call.get() for call in function_calls]
+
+    async def aio(self, *function_calls: FunctionCall) -> list[Any]:
+        """The same for `await`; raise a failure as soon as a call has failed."""
+        import asyncio
+
+        waiting = [asyncio.ensure_future(call.get.aio()) for call in function_calls]
+        try:
+            return [*await asyncio.gather(*waiting)]
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
 class Outcomes:
     """`call.iter()`, and `call.iter.aio()` for `async for`."""
 
@@ -132,6 +149,9 @@ class Outcomes:
         last = end if end is not None else await self._call.num_inputs.aio()
         for index in range(start, last):
             yield await self._call.get.aio(index=index)
+
+
+FunctionCall.gather = Gather()
 
 
 def spawn(target: Target, inputs: "list[tuple[Any, Any]]") -> Steps[FunctionCall]:
@@ -173,12 +193,14 @@ def _value(kind: bytes, python: bytes, body: bytes) -> Any:
     raise kinds.get(kind, exception.ExecutionError)(text)
 
 
-def _graph(call: str) -> Steps[list[InputInfo]]:
-    inputs = json.loads((yield Ask(NOUN, call, "", method="GET")))["inputs"]
-    below = json.loads((yield Ask(NOUN, call, "children", method="GET")))["calls"]
+def _graph(call: str, environment: str) -> Steps[list[InputInfo]]:
+    itself = Ask(NOUN, call, "", method="GET", environment=environment)
+    inputs = json.loads((yield itself))["inputs"]
+    below = Ask(NOUN, call, "children", method="GET", environment=environment)
+    calls_below = json.loads((yield below))["calls"]
     children: list[InputInfo] = []
-    for child in dict.fromkeys(child_input["id"] for child_input in below):
-        children += yield from _graph(child)
+    for child in dict.fromkeys(child_input["id"] for child_input in calls_below):
+        children += yield from _graph(child, environment)
     return [
         InputInfo(
             function_call_id=one_input["id"],
