@@ -66,7 +66,6 @@ COVERED = {
     "state/call_statements": "state/test_calls.py",
     "cli/serve": "journeys/test_serve.py",
     "cli/server": "cli/test_silent_server.py",
-    "cli/profile": "journeys/test_access.py",
     "client/api_tokens": "test_client.py",
     "client/audit": "journeys/test_access.py",
     "cli/endpoint": "house/test_doctests.py",

@@ -48,6 +48,13 @@ def test_a_sandbox_says_it_at_its_creation():
         modal.Sandbox.create("python", "-c", "1")
 
 
+@pytest.mark.parametrize("way", ["from_name", "lookup", "ephemeral"])
+def test_an_object_that_is_not_there_may_be_declared_and_an_older_one_names_the_newer(way):
+    assert isinstance(getattr(modal.Proxy, way)("mine"), modal.Proxy)
+    with pytest.raises(UnimplementedError, match=r"use `modal\.Volume`"):
+        getattr(modal.NetworkFileSystem, way)("mine")
+
+
 @pytest.mark.parametrize("module", ["call_graph", "container_process", "file_io", "snapshot"])
 def test_a_module_that_is_not_there_can_be_imported(module):
     found = alias.submodule(module)

@@ -48,8 +48,17 @@ def login(
     user = asyncio.run(_verified(remote))
     if ca_file is not None:
         profiles.save(ca_file, authority)
-    profile = Profile(server=server, token=token, server_ca=str(ca_file or ""), user=user)
     saved = profiles.read(home)
+    earlier = saved.by_name.get(chosen)
+    # A new token for the same server must not lead commands to another environment.
+    environment = earlier.environment if earlier and earlier.server == server else ""
+    profile = Profile(
+        server=server,
+        token=token,
+        server_ca=str(ca_file or ""),
+        user=user,
+        environment=environment,
+    )
     others = {**saved.by_name, chosen: profile}
     profiles.write(home, dataclasses.replace(saved, current=chosen, by_name=others))
     output.say(
@@ -141,10 +150,10 @@ def _authority(ca: Path | None) -> bytes:
     try:
         content = ca.read_bytes()
         ssl.create_default_context(cadata=content.decode())
+    except (ValueError, ssl.SSLError):  # an SSLError is an OSError, too
+        raise BadRequest(f"{ca} has no certificate in PEM") from None
     except OSError as error:
         raise StorageError(f"{ca} cannot be read: {error.strerror}") from None
-    except (ValueError, ssl.SSLError):
-        raise BadRequest(f"{ca} has no certificate in PEM") from None
     return content
 
 
