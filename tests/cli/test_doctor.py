@@ -49,6 +49,33 @@ def test_doctor_lists_gpus_with_their_driver(monkeypatch, told, good, text):
     assert good or not finding.needed  # homeport works without
 
 
+CHECKS = {
+    "HAProxy": lambda home: doctor._haproxy(settings_of(home)),
+    "uv": lambda _home: doctor._uv(),
+    "limits": lambda home: doctor._limits(settings_of(home)),
+    "isolation": lambda home: doctor._isolation(settings_of(home)),
+    "images": lambda _home: doctor._images(),
+    "GPUs": lambda _home: doctor._gpus(),
+}
+
+
+@pytest.mark.parametrize("what", CHECKS)
+@pytest.mark.parametrize("ends", [True, False], ids=["it fails", "it hangs"])
+def test_a_check_that_cannot_be_made_is_a_finding_and_no_traceback(
+    monkeypatch, tmp_path, what, ends
+):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\n" + ("echo broken >&2; exit 1" if ends else "exec sleep 60"))
+    program.chmod(0o755)
+    monkeypatch.setattr(doctor.sys, "executable", str(program))
+    monkeypatch.setattr(doctor, "PATIENCE_S", 60 if ends else 0.1)
+    finding = CHECKS[what](tmp_path)
+
+    assert (what, False) == (finding.what, finding.good)
+    if what in ("HAProxy", "uv", "images", "GPUs"):
+        assert ("broken" if ends else "has not ended within 0.1 s") in finding.text
+
+
 def settings_of(home):
     return settings.load({"HOMEPORT_HOME": str(home)})
 

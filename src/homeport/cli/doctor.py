@@ -90,14 +90,25 @@ def _uv() -> Finding:
 
 def _run_module(module: str, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     """Run a module of another room as a program and return its output; commands never import those rooms."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *words],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    argv = [sys.executable, "-m", module, *words]
+    try:
+        return subprocess.run(
+            argv,
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        why = f"`python -m {module}` has not ended within {PATIENCE_S:g} s"
+        return subprocess.CompletedProcess(argv, 1, stdout="", stderr=why)
+
+
+def _why(result: "subprocess.CompletedProcess[str]") -> str:
+    """Return why a module has printed no answer."""
+    lines = result.stderr.strip().splitlines()
+    return lines[-1] if lines else "it has printed nothing"
 
 
 def _limits(settings: Settings) -> Finding:
@@ -151,7 +162,11 @@ def _isolation(settings: Settings) -> Finding:
 
 def _images() -> Finding:
     """Check the programs for images with a root file system."""
-    answer = jsonlib.loads(_run_module("homeport.node.images.rooted.tools").stdout or "{}")
+    result = _run_module("homeport.node.images.rooted.tools")
+    answer = jsonlib.loads(result.stdout or "{}")
+    if "missing" not in answer:
+        text = f"the programs for them cannot be looked for: {_why(result)}"
+        return Finding("images", False, text, needed=False)
     if answer["missing"]:
         names = ", ".join(f"`{name}`" for name in answer["missing"])
         text = f"without {names}, images of a registry or with `apt_install` cannot be built"
@@ -160,8 +175,12 @@ def _images() -> Finding:
 
 
 def _gpus() -> Finding:
-    answer = jsonlib.loads(_run_module("homeport.node.limits.gpus").stdout or "{}")
+    result = _run_module("homeport.node.limits.gpus")
+    answer = jsonlib.loads(result.stdout or "{}")
     names = answer.get("names", [])
+    if not answer:
+        text = f"the driver cannot be asked: {_why(result)}"
+        return Finding("GPUs", False, text, "`nvidia-smi` says why", needed=False)
     if not names and not answer.get("device_files"):
         return Finding("GPUs", True, "none")
     if not names:
