@@ -37,6 +37,7 @@ class User:
         done = await asyncio.to_thread(self._forking.run, argv, every, PATIENCE_S, cwd)
         assert code == done.returncode, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+        assert "--json" not in argv or "✓" not in done.stderr, "JSON has said it"
         return done
 
     async def refused(self, *words: object, code: int = 1) -> str:

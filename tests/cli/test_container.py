@@ -1,10 +1,15 @@
-"""`homeport container list` says where containers are, if there is more than one place."""
+"""`homeport container …`: what is listed, and what the commands do."""
+
+import json
+import time
 
 import pytest
 
 from homeport.cli import container
 from homeport.contract.api.containers import ContainerStatus
-from homeport.contract.container import State
+from homeport.contract.container import LogLine, State
+from tests.control.plane import function, manifest
+from tests.waiting import until
 
 
 def table_of(capsys, *nodes: str) -> str:
@@ -41,3 +46,38 @@ def test_gpus_are_shown_where_a_container_has_one(monkeypatch, capsys, gpus):
     text = capsys.readouterr().out
 
     assert bool(gpus) == ("GPUs" in text) == ("GPU-0fab241b GPU-6a76d6df" in text)
+
+
+def ready(user, container: str) -> bool:
+    """Return whether the container serves."""
+    running = [each.order.id for each in user.node.containers if each.state is State.READY]
+    return container in running
+
+
+async def test_a_container_is_listed_read_and_ended(typed):
+    async with typed() as user:
+        assert "no container runs" in (await user.run("container", "list")).stderr
+        await user.plane.deploy(manifest(function("web")))
+        (told,) = json.loads((await user.run("container", "list", "--json")).stdout)
+        row = (await user.run("container", "list")).stdout.splitlines()[1]
+        container = told["id"]
+        for text, where in (("mine", container), ("more", container), ("other", "ta-9")):
+            line = LogLine(at=time.time(), app="shop", function="web", container=where, text=text)
+            user.server.logs.write(line)
+        lines = (await user.run("container", "logs", container)).stdout
+        last = (await user.run("container", "logs", container, "-n", "1", "--timestamps")).stdout
+        unknown = await user.refused("container", "logs", "ta-9")
+        unasked = await user.refused("container", "stop", container)
+        stopped = await user.run("container", "stop", container, "--yes")
+        await until(lambda: not ready(user, container), "the container's end")
+        missing = await user.refused("container", "stop", "ta-9", "--yes")
+
+    assert [container, "shop", "web", "ready"] == row.split()[:4]
+    assert f"web {container} mine\nweb {container} more\n" == lines
+    assert last.startswith("20")
+    assert last.endswith(f" web {container} more\n")
+    assert "there is no container `ta-9`" in unknown
+    assert "`homeport app logs APP --container ID` has the lines of one that ended" in unknown
+    assert "Rerun with --yes" in unasked
+    assert f"✓ `{container}` is ending" in stopped.stderr
+    assert "ta-9" in missing

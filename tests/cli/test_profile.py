@@ -80,7 +80,7 @@ async def test_a_login_that_fails_changes_nothing(home, monkeypatch, server, tmp
         (BadRequest, {"url": "http://apps.example.com"}),
         (BadRequest, {"url": server, "name": "local"}),
         (BadRequest, {"url": server, "ca": tmp_path / "ca.pem"}),
-        (Failure, {"url": server, "ca": tmp_path / "none.pem"}),
+        (BadRequest, {"url": server, "ca": tmp_path / "none.pem"}),
         (Failure, {"url": server, "token": ""}),
     ]
     for error, options in wrong:
@@ -170,3 +170,12 @@ def test_a_token_is_asked_for_on_a_terminal_alone(monkeypatch):
         profile.login("https://apps.example.com", "", token_stdin=False, ca=None)
 
     assert "use `--token-stdin`" == refused.value.hint
+
+
+async def test_profiles_that_cannot_be_read_are_named_with_what_to_do(home, typed):
+    (home / profiles.FILE).mkdir()
+    async with typed() as user:
+        said = await user.refused("profile", "list")
+
+    assert f"error: {home / profiles.FILE} cannot be read: Is a directory" in said
+    assert "hint: make room on the disk, or name another directory in HOMEPORT_HOME" in said

@@ -357,7 +357,6 @@ COVERED = {
     "control/certificates/source": "control/certificates/test_keeper.py",
     "control/certificates/threads": "control/certificates/test_client.py",
     "control/fleet/covering": "control/fleet/test_fair_places.py",
-    "cli/certificate": "journeys/test_https_orders.py",
     "cli/domain": "journeys/test_https_orders.py",
     "client/certificates": "journeys/test_https_orders.py",
     "client/domains": "journeys/test_https_orders.py",

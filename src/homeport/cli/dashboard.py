@@ -40,6 +40,8 @@ def can_open(environ: "os._Environ[str] | dict[str, str]", *, is_terminal: bool)
     True
     >>> can_open({"DISPLAY": ":0", "SSH_CONNECTION": "x"}, is_terminal=True), can_open({}, is_terminal=True)
     (False, False)
+    >>> can_open({"WAYLAND_DISPLAY": "wayland-0"}, is_terminal=True)
+    True
     """
     has_screen = sys.platform == "darwin" or "DISPLAY" in environ or "WAYLAND_DISPLAY" in environ
     return is_terminal and has_screen and "SSH_CONNECTION" not in environ

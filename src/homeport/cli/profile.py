@@ -13,7 +13,7 @@ import typer
 
 from homeport import settings as all_settings
 from homeport.cli import options, output
-from homeport.contract.errors import BadRequest, Failure, ServerUnreachable, StorageError
+from homeport.contract.errors import BadRequest, Failure, ServerUnreachable
 from homeport.settings import Settings, profiles
 from homeport.settings.keys import KEYS
 from homeport.settings.profiles import LOCAL, Profile
@@ -153,7 +153,7 @@ def _authority(ca: Path | None) -> bytes:
     except (ValueError, ssl.SSLError):  # an SSLError is an OSError, too
         raise BadRequest(f"{ca} has no certificate in PEM") from None
     except OSError as error:
-        raise StorageError(f"{ca} cannot be read: {error.strerror}") from None
+        raise BadRequest(f"{ca} cannot be read: {error.strerror}") from None
     return content
 
 

@@ -63,6 +63,7 @@ def test_forgotten_parentheses_are_suggested(name):
         (lambda: modal.web_server(65536), "must be a local port"),
         (lambda: modal.web_server(port=True), "must be a local port"),
         (lambda: modal.web_server(80, startup_timeout=0), "must be positive"),
+        (lambda: modal.web_server(80, startup_timeout=-0.5), "must be positive"),
         (lambda: modal.fastapi_endpoint(method="FETCH"), "is not an HTTP method"),
         (lambda: modal.fastapi_endpoint(label="Not A Label"), "cannot be part of a URL"),
         (lambda: modal.asgi_app(label="123"), "cannot be part of a URL"),
