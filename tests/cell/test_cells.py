@@ -67,6 +67,7 @@ print(json.dumps([open(p).read() for p in ("/root/a", "/etc/hosts", "/tmp/b", "/
     assert "mine" != Path("/etc/hosts").read_text()
     there = {p.name for p in Path(cell.storage, "1/root/files").iterdir()}
     assert {"root", "etc", "tmp", "opt"} <= there
+    assert 0o40700 == Path(cell.storage, "1").stat().st_mode
 
 
 def test_a_root_in_memory_leaves_nothing_on_the_disk(account):

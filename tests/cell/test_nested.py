@@ -27,7 +27,7 @@ def main():
         os.wait()
         os.kill(sleeper, 9)
         return 0
-    found = {"up": sorted(os.listdir("/.cell/up"))}
+    found = {"up": sorted(os.listdir("/.cell/up")), "mode": os.stat("/.cell/up").st_mode}
     found["processes"] = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     try:
         kernel.umount("/.cell/up")
@@ -65,7 +65,7 @@ def look(account, how: str):
 def test_a_nested_cell_sees_nothing_of_its_neighbours_and_cannot_change_the_base(account):
     found = look(account, "reads")
 
-    assert [] == found["up"]
+    assert ([], 0o40700) == (found["up"], found["mode"])
     assert 2 == len(found["processes"])
     assert found["pid"] > nested.HIGH, "modules keep small numbers for other reasons than a pid"
     assert found["umount"] in ("OSError", "PermissionError")
@@ -78,6 +78,7 @@ def test_the_containers_of_a_nested_cell_that_writes_begin_with_what_it_has_writ
     found = look(account, "writes")
 
     assert "other" not in found["up"]
+    assert 0o40700 == found["mode"]
     assert found["umount"] in ("OSError", "PermissionError")
     assert "OSError" == found["/.cell/root/etc/hosts"] == found["/.cell/places.json"]
     assert "written" == found["/opt/mine"]
