@@ -3,11 +3,17 @@
 import errno
 import json
 import os
+import re
+import shutil
+import subprocess
 
 import pytest
 
 from homeport.cell import report
+from tests import isolation
 
+APPARMOR = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+NAMES = ("possible", "overlay", "network")
 REFUSED = OSError(errno.EPERM, "Operation not permitted", "unshare 0x10000000")
 
 
@@ -61,6 +67,28 @@ def test_the_report_names_the_obstacle_and_what_to_do(files, error, why, hint, m
 
     assert why in told[0]
     assert hint in told[1]
+
+
+#: In namespaces that util-linux has made: what a cell needs besides, each by its name.
+NEEDS = """
+mount --make-rprivate / && mount -t tmpfs none /mnt && mkdir /mnt/a /mnt/b /mnt/c /mnt/d && echo possible
+mount -t overlay none /mnt/d -o lowerdir=/mnt/a,upperdir=/mnt/b,workdir=/mnt/c,userxattr && echo overlay
+unshare --net true && echo network
+"""
+
+
+def test_a_machine_that_allows_namespaces_allows_cells():
+    """Else a fault of ours would let each test of isolation be skipped, and each container run without a cell."""
+    version = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+    if version < (5, 16) or shutil.which("unshare") is None:
+        pytest.skip("a kernel of Linux 5.16 and the program `unshare` are needed")
+    if os.getuid() and report._read(APPARMOR) == "1":
+        pytest.skip("AppArmor gives `unshare` other rights than Python")
+    words = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"]
+    made = subprocess.run([*words, "sh", "-c", NEEDS], capture_output=True, text=True, check=False)
+    answer = isolation.report()
+
+    assert set(made.stdout.split()) <= {name for name in NAMES if getattr(answer, name)}, answer
 
 
 def test_a_machine_that_allows_cells_says_what_they_have(account):
