@@ -1,5 +1,6 @@
 """The way out of cells with a network of their own, in a network namespace that stands for the host."""
 
+import itertools
 import json
 import os
 import shutil
@@ -49,7 +50,8 @@ def listener(new, address):
     child = os.fork()
     if child == 0:
         kernel.setns(new)
-        server = socket.create_server(address)
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        server = socket.create_server(address, family=family)
         os.write(writer, str(server.getsockname()[1]).encode())
         while True:
             visitor, who = server.accept()
@@ -156,6 +158,72 @@ print(json.dumps([before, as_user(network.FIRST_ID), as_user(network.FIRST_ID + 
     assert [everything, without, without, everything] == told
 
 
+def test_no_cloud_tells_a_cell_its_credentials():
+    """Neither a cell with the host's network, nor one with a cable."""
+    told = staged("""
+addresses = ["169.254.169.254", "100.100.100.200", "168.63.129.16"]
+for address in addresses:
+    netlink.add_address("lo", address, 32)
+for address in ("fd00:ec2::254", "fd20:ce::254"):
+    words = ["ip", "-6", "address", "add", f"{address}/128", "dev", "lo", "nodad"]
+    if not subprocess.run(words, capture_output=True).returncode:  # this machine has IPv6, and the program
+        addresses.append(address)
+for address in addresses:
+    serve(host, (address, 80))
+def reached():
+    found = []
+    for address in addresses:
+        try:
+            found.append(ask((address, 80)) != "")
+        except OSError:
+            found.append(False)
+    return found
+def as_cell():
+    os.setgid(network.FIRST_ID)
+    os.setuid(network.FIRST_ID)
+    return reached()
+"a".encode("idna")  # a part of the interpreter that only root may read, perhaps
+before = within(host, as_cell)
+network.guard()
+print(json.dumps([before, within(host, as_cell)]))
+""")
+
+    assert [[True] * len(told[0]), [False] * len(told[0])] == told
+    assert 3 <= len(told[0])
+
+
+def test_a_cell_with_a_cable_neither_reaches_link_local_addresses_nor_sends_in_the_name_of_others():
+    told = staged("""
+network.open_gate()
+within(world, lambda: [netlink.add_address("eth0", address, 32) for address in ("169.254.1.1", "203.0.113.9")] and None)
+netlink.add_default_route("out0", "192.0.2.2")
+ports = serve(world, ("169.254.1.1", 0)), serve(world, ("203.0.113.9", 0))
+new = cells[0][1]
+def send(source):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((source, 0))
+        sender.sendto(source.encode(), ("192.0.2.2", 5353))
+def heard():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("192.0.2.2", 5353))
+        kernel.setns(new)
+        netlink.add_address("eth0", "198.51.100.7", 32)
+        send("198.51.100.7")
+        send(cells[0][0].address)  # after the other one, on the same cable
+        receiver.settimeout(20)
+        return receiver.recv(100).decode()
+print(json.dumps({
+    "other": within(new, lambda: ask(("203.0.113.9", ports[1]))),
+    "link-local": within(new, lambda: ask(("169.254.1.1", ports[0]))),
+    "heard": within(world, heard),
+}))
+""")
+
+    assert "192.0.2.1" == told["other"]  # masqueraded
+    assert "TimeoutError" in told["link-local"]
+    assert "10.201.0.1" == told["heard"]
+
+
 def test_without_the_firewall_a_cell_reaches_the_host():
     """This proves that the test above can fail."""
     told = staged("""
@@ -177,16 +245,20 @@ def test_each_cable_has_addresses_of_its_own():
     assert ["10.201.0.1", "10.201.0.3", "10.201.255.255"] == [c.address for c in cables]
 
 
-def test_the_helper_never_opens_the_hosts_loopback(tmp_path, monkeypatch):
-    for name, option in (("slirp4netns", "--disable-host-loopback"), ("pasta", "--no-map-gw")):
-        (tmp_path / name).touch(mode=0o755)
-        monkeypatch.setenv("PATH", str(tmp_path))
-        words = network.helper("/proc/7/ns/net", "/proc/7/ns/user")
+def test_the_helper_never_opens_the_hosts_loopback_and_no_port(tmp_path, monkeypatch):
+    spaces = ("/proc/7/ns/net", "/proc/7/ns/user")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert network.helper(*spaces) is None
+    (tmp_path / "slirp4netns").touch(mode=0o755)
+    assert {"--disable-host-loopback", f"--userns-path={spaces[1]}"} <= {*network.helper(*spaces)}
+    (tmp_path / "pasta").touch(mode=0o755)
+    words = network.helper(*spaces)
 
-        assert str(tmp_path / name) == words[0]
-        assert option in words
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert network.helper("/proc/7/ns/net", "/proc/7/ns/user") is None
+    assert str(tmp_path / "pasta") == words[0]
+    assert {"--no-map-gw", "--ipv4-only"} <= {*words}  # the rules of the firewall are for IPv4, too
+    after = dict(itertools.pairwise(words))
+    assert ["none"] * 4 == [after[f"-{ports}"] for ports in "tuTU"]
+    assert [*spaces] == [after["--netns"], after["--userns"]]
 
 
 def test_a_helper_gives_an_ordinary_users_cell_a_way_out(account):
