@@ -51,6 +51,25 @@ def test_the_calls_of_the_table_are_allowed_and_no_others(machine):
     assert {errno.ENOSYS} == {judge(machine, n) for n in others if n > seccomp.NEWEST}
 
 
+#: What Docker refuses, too: it changes the machine, mounts, makes namespaces, or is a large part of the kernel.
+REFUSED = """
+acct add_key bpf clock_settime create_module delete_module fanotify_init finit_module fsconfig fsmount fsopen
+fspick get_kernel_syms init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load
+kexec_load keyctl lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr migrate_pages modify_ldt mount
+mount_setattr move_mount move_pages nfsservctl open_by_handle_at open_tree perf_event_open pidfd_getfd pivot_root
+process_madvise query_module quotactl quotactl_fd reboot request_key setdomainname sethostname setns settimeofday
+statmount listmount swapoff swapon sysfs syslog _sysctl umount umount2 unshare uselib userfaultfd ustat vhangup vm86
+vm86old vserver
+"""
+
+
+def test_no_call_that_changes_the_machine_is_in_the_table():
+    table = " ".join((*seccomp._ALLOWED, syscalls.JUDGED))
+    names = {word.partition(":")[0] for word in table.split()}
+
+    assert set() == names & {*REFUSED.split()}
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 def test_another_architecture_has_no_calls(machine):
     i386, arm = 0x40000003, 0x40000028
