@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from homeport.cell.description import Network
+from homeport.cell.description import Bind, Network
 from homeport.contract import codec
 
 #: What a process sees of itself and of pid 1: mounts (the last one at a place counts), rights, namespaces.
@@ -91,6 +91,25 @@ def test_what_a_container_sees_of_the_host_is_read_only_and_gives_no_rights(acco
     assert set() == hidden - {*mounts}
     assert "/.cell" not in mounts
     assert {"/dev", "/dev/shm", "/dev/mqueue", "/dev/pts", "/proc"} <= {*mounts}
+
+
+def test_what_is_mounted_into_a_container_gives_no_rights_and_is_read_only_unless_it_was_asked_for(
+    account,
+):
+    trees = {name: account.mkdir(name) for name in ("read", "private", "write", "merged")}
+    (trees["merged"] / "srv").mkdir()
+    (trees["merged"] / "srv/file").touch()
+    (account.mkdir("package") / "inside").mkdir()
+    # The cell shows a directory of the host below the target: it gets an overlay with a place for that.
+    cell = account.cell(binds=[Bind(str(account.directory / "package"), "/root/package")])
+    targets = {"read": "/root", "private": "/opt", "write": "/data", "merged": "/"}
+    wanted = {targets[access]: [str(tree), access] for access, tree in trees.items()}
+    finished = account.inside(cell, [account.python, "-c", LOOK], mounts=wanted)
+    assert (0, "") == (finished.returncode, finished.stderr)
+    mounts = json.loads(finished.stdout)["mounts"]
+
+    assert {"/root", "/opt", "/data", "/srv", "/root/package"} <= {*mounts}
+    check(mounts, {*WRITABLE, "/opt", "/data", "/srv"})
 
 
 @pytest.mark.parametrize("kind", ["base", "nested", "nested, and writes"])
