@@ -3,19 +3,16 @@
 import os
 import textwrap
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from homeport.contract.capacity import Accelerator
 from homeport.contract.container import State
 from homeport.node.agent import Agent
-from homeport.node.launch import environ_for
 from homeport.node.limits import cgroups, keeper, watchdog
 from homeport.settings import Settings
 from tests.node.test_agent import REPORT, Watched
-from tests.orders import launch, order
+from tests.orders import order
 from tests.waiting import until
 
 READY = 'say(kind="ready")\n'
@@ -143,22 +140,6 @@ def test_a_core_limit_without_cgroups_is_the_least_taken_cores():
     assert () == keeper.cores(3, [0, 1, 2], Counter())
 
 
-def test_a_container_sees_its_own_devices_and_no_others():
-    its = environ_for(launch(devices=("GPU-1", "GPU-2")), {"CUDA_VISIBLE_DEVICES": "9"}, {})
-    nobodys = environ_for(launch(), {}, {"CUDA_VISIBLE_DEVICES": "0"})
-
-    assert "GPU-1,GPU-2" == its["CUDA_VISIBLE_DEVICES"] == its["NVIDIA_VISIBLE_DEVICES"]
-    assert "" == nobodys["CUDA_VISIBLE_DEVICES"]
-
-
-def test_a_container_sees_the_region_of_its_machine():
-    of_none = launch()
-    of_eu = replace(of_none, order=replace(of_none.order, region="eu-west"))
-
-    assert "eu-west" == environ_for(of_eu, {"MODAL_REGION": "forged"}, {})["MODAL_REGION"]
-    assert "local" == environ_for(of_none, {}, {})["MODAL_REGION"]
-
-
 async def test_the_agent_tells_what_the_machine_has(tmp_path):
     card = Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034)
     settings = Settings(home=tmp_path / "home", isolation="off")
@@ -172,11 +153,3 @@ async def test_the_agent_tells_what_the_machine_has(tmp_path):
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert pages // 1024**2 == told.memory_mib
     assert not (settings.run_dir / "containers").exists()
-
-
-def test_programs_that_a_container_starts_find_modal_after_what_the_script_put_on_their_path():
-    plain = environ_for(launch(), {}, {}, lib=Path("/run/lib"))
-    own = environ_for(launch(), {"PYTHONPATH": "/mine"}, {}, lib=Path("/run/lib"))
-
-    assert "/run/lib/homeport/onpath:/run/lib" == plain["PYTHONPATH"]
-    assert "/mine:/run/lib/homeport/onpath:/run/lib" == own["PYTHONPATH"]
