@@ -46,3 +46,20 @@ def test_a_networks_program_is_ended_by_what_it_was_told_and_no_other_one(tmp_pa
             process.kill()
             process.wait()
             process.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("configured", "expected"),
+    [
+        ("nameserver 127.0.0.53\noptions edns0\n", "nameserver 10.0.0.1\n"),
+        ("nameserver 10.0.0.2\n", ""),
+    ],
+)
+def test_a_cell_asks_the_machines_own_resolver_where_it_cannot_reach_the_one_on_the_loopback(
+    tmp_path, monkeypatch, configured, expected
+):
+    for name, text in (("CONFIGURED", configured), ("RESOLVED", "nameserver 10.0.0.1\n")):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(networks, name, tmp_path / name)
+
+    assert expected == networks.resolvers()

@@ -85,6 +85,16 @@ def test_variables_are_those_of_the_cell(cells):
     assert {"HOME": "/root", "USER": "root", "TMPDIR": "/tmp", "A": "1"} == told
 
 
+def test_packages_of_the_servers_user_are_found_unless_the_image_has_its_own(cells, monkeypatch):
+    monkeypatch.setattr(sandboxes.site, "ENABLE_USER_SITE", True)
+    monkeypatch.setattr(sandboxes.site, "getuserbase", lambda: "/home/me/.local")
+    image = Made(key="x", python=sys.executable, directory=Path("/none"))
+
+    assert "/home/me/.local" == cells.environ({}, image)["PYTHONUSERBASE"]
+    assert "/its" == cells.environ({"PYTHONUSERBASE": "/its"}, image)["PYTHONUSERBASE"]
+    assert "PYTHONUSERBASE" not in cells.environ({"VIRTUAL_ENV": "/layers/x"}, image)
+
+
 def test_a_removed_container_takes_empty_directories_along_and_nothing_else(cells, sandbox):
     nested = sandbox.below("f1")
     for directory in (nested.storage / "1", nested.storage / "2"):

@@ -219,3 +219,27 @@ def test_a_death_is_put_down_to_memory_only_where_memory_was_short():
     assert "was killed by SIGSEGV" == records.in_words(-11, memory_was_short=True)
     assert "was killed by signal 200" == records.in_words(-200)
     assert records.memory_shortages() >= -1
+
+
+@pytest.mark.parametrize(
+    ("code", "was_short", "text"),
+    [
+        (None, False, "ended"),
+        (0, False, "ended with exit code 0"),
+        (3, True, "ended with exit code 3"),
+        (-signal.SIGSEGV, False, "was killed by SIGSEGV"),
+        (-99, False, "was killed by signal 99"),
+        (-signal.SIGKILL, False, "by itself or by another program on this machine"),
+        (-signal.SIGKILL, True, "the machine ran out of memory meanwhile"),
+    ],
+)
+def test_an_end_that_nobody_asked_for_is_told_in_words(code, was_short, text):
+    assert records.in_words(code, was_short).endswith(text)
+
+
+def test_the_kernels_count_of_processes_that_it_killed_for_memory_is_read():
+    fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    before = int(fields.get("oom_kill", -1))
+
+    assert before <= records.memory_shortages()
+    assert (before >= 0) is (records.memory_shortages() >= 0)

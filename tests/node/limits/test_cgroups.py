@@ -1,6 +1,8 @@
 """Cgroups, with plain files in place of the kernel's; `tests/soak/cgroups.py` tries the kernel's."""
 
+import functools
 import logging
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,16 @@ def test_a_reason_is_given_if_cgroups_cannot_be_used(tmp_path, chosen, why):
 
     assert why.format(tmp_path) == str(refusal.value)
     assert ["cgroup.controllers"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_cgroup_that_no_process_may_join_is_not_used(tree, monkeypatch):
+    """The kernel checks that when a process is moved, and plain files do not."""
+    refused = functools.partial(subprocess.CompletedProcess, returncode=2)
+    monkeypatch.setattr(cgroups.subprocess, "run", lambda words, **_: refused(words))
+    with pytest.raises(Unusable, match=r"processes may not move from .* to .*/homeport-x"):
+        Cgroups.open(str(tree), "homeport-x")
+
+    assert not (tree / "homeport-x/probe").exists()
 
 
 @pytest.mark.parametrize(

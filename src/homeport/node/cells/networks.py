@@ -2,8 +2,7 @@
 
 The container makes its network namespace when it starts, and sends it over a socket; this side moves a cable into it
 (as root: veth and a firewall) or starts `pasta` for it (an ordinary user). The answer, one line of JSON, has the
-settings
-that the container makes by itself:
+settings that the container makes by itself:
 
     -> "." + a descriptor of its network namespace, and one of itself
     <- {"cable": 3} | {} | {"error": "…"}
@@ -21,12 +20,14 @@ import threading
 from pathlib import Path
 
 from homeport.cell import network
+from homeport.cell.base import RESOLVED
 from homeport.cell.network import Cable
 from homeport.cell.report import Report
 from homeport.node.held import Held
 
 PATIENCE_S = 10.0
 INTERFACES = Path("/sys/class/net")
+CONFIGURED = Path("/etc/resolv.conf")
 PID = "network.pid"  # in a container's directory
 MOST = 4096
 
@@ -126,9 +127,9 @@ def end(directory: Path) -> None:
 def resolvers() -> str:
     """Return the text of /etc/resolv.conf for a cell without this machine's loopback; empty if it needs no change."""
     with contextlib.suppress(OSError):
-        text = Path("/etc/resolv.conf").read_text()
+        text = CONFIGURED.read_text()
         if any(line.startswith("nameserver 127.") for line in text.splitlines()):
-            return Path("/run/systemd/resolve/resolv.conf").read_text()
+            return Path(RESOLVED).read_text()
     return ""
 
 
