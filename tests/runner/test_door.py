@@ -99,6 +99,34 @@ def test_a_door_that_has_descriptors_again_is_as_before(knock):
     assert 0 == reader.read().refused
 
 
+#: In a process of its own, because it becomes another user for each visit.
+VISITS = """
+import contextlib, os, socket, sys
+from homeport.node.containers import door as doors
+from homeport.runner.door import Door
+
+listener, address = doors.make("ta-1")
+door = Door(listener.detach())
+for user in (0, 1, 65534):
+    with socket.socket(socket.AF_UNIX) as visitor:
+        os.setresuid(-1, user, -1)  # the user at the time of the connection counts (man 7 unix)
+        visitor.connect(doors.path(address))
+        os.setresuid(-1, 0, -1)
+        visitor.settimeout(10)
+        with contextlib.suppress(BlockingIOError):
+            door.accept()[0].send(b"in")
+        print(visitor.recv(2).decode() or "out")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone may visit as somebody else")
+def test_a_door_that_everybody_may_knock_at_lets_in_its_own_user_alone():
+    asked = [sys.executable, "-c", VISITS]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+
+    assert ["in", "out", "out"] == told
+
+
 def test_a_door_that_is_shut_says_so_once_its_queue_is_empty():
     """The kernel says only that there is no connection now, and that the door is readable."""
     listener, address = doors.make("ta-2")
