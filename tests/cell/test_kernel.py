@@ -40,6 +40,31 @@ def test_a_call_that_a_machine_has_no_number_for_is_an_error(monkeypatch):
         kernel.number("pivot_root")
 
 
+def test_rights_that_a_program_would_inherit_are_given_up_with_the_others():
+    """An ambient capability passes to each program; it goes with the inheritable one (man 7 capabilities)."""
+    if os.geteuid() != 0:
+        pytest.skip("an ordinary user has none to give up")
+    code = """
+import struct
+from homeport.cell import kernel
+kill, all_three = 1 << 5, 1 << 5 | 1 << 8 | 1 << 10
+data = struct.pack("<6I", all_three, all_three, all_three, 0, 0, 0)
+kernel._libc.capset(struct.pack("<Ii", kernel.CAPABILITY_VERSION_3, 0), data)
+for number in (5, 8, 10):
+    kernel.prctl(47, 2, number)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE
+def sets():
+    lines = [line.split() for line in open("/proc/self/status")]
+    return [int(line[1], 16) for line in lines if line[0] in ("CapInh:", "CapEff:", "CapAmb:")]
+print(*sets())
+kernel.set_capabilities(kill)
+print(*sets())
+"""
+    words = [sys.executable, "-c", code]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert ["1312 1312 1312", "0 32 0"] == told
+
+
 def test_a_fork_that_is_refused_raises_in_the_caller(account):
     code = """
 import os

@@ -21,8 +21,7 @@ DETACH = 2
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC, ATTR_IDMAP = 1, 2, 4, 8, 0x00100000
 # linux/prctl.h
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 3, 4, 24
-PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
-PR_CAP_AMBIENT_CLEAR_ALL = 4
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = 1, 4
@@ -148,7 +147,6 @@ def set_capabilities(allowed: int) -> None:
 
     `allowed` has the bit 1 << n for each capability n that stays.
     """
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         last = int(file.read())
     for capability in range(last + 1):
@@ -156,7 +154,8 @@ def set_capabilities(allowed: int) -> None:
             prctl(PR_CAPBSET_DROP, capability)
     low, high = allowed & 0xFFFFFFFF, allowed >> 32
     header = struct.pack("<Ii", CAPABILITY_VERSION_3, 0)
-    # effective, permitted, inheritable: nothing is inheritable, as with Docker since CVE-2022-24769
+    # effective, permitted, inheritable: nothing is inheritable, as with Docker since CVE-2022-24769,
+    # and so nothing is ambient (man 7 capabilities)
     data = struct.pack("<6I", low, low, 0, high, high, 0)
     _checked(_libc.capset(header, data), "capset")
 
