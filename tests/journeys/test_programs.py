@@ -95,9 +95,11 @@ def test_a_program_runs_in_a_container_and_can_do_no_more_than_it(user, script, 
     def execute(*words, **given):
         return run(user, "container", "exec", name, "--", *words, **given)
 
-    inside = execute("sh", "-c", "echo $WORD $HOMEPORT_FUNCTION; pwd; cat; exit 7", input="typed")
+    inside = execute(
+        "sh", "-c", "echo $WORD $HOMEPORT_FUNCTION $TMPDIR; pwd; cat; exit 7", input="typed"
+    )
     assert 7 == inside.returncode, inside.stderr
-    assert "sesame greet\n/root\ntyped" == inside.stdout
+    assert "sesame greet /tmp\n/root\ntyped" == inside.stdout
     apart = execute("sh", "-c", "echo out; echo err >&2", input="")
     assert ("out\n", "err\n") == (apart.stdout, apart.stderr)
 
