@@ -23,10 +23,14 @@ def python(account, cell: Cell, code: str, **given):
 def test_a_program_is_root_of_a_machine_of_its_own(account):
     code = """
 import socket
-print(json.dumps([os.getuid(), os.getcwd(), socket.gethostname(), sorted(p for p in os.listdir("/proc") if p.isdigit())]))
+modes = [f"{os.stat(path).st_mode:o}" for path in ("/root", "/tmp", "/var/tmp", "/dev/shm")]
+print(json.dumps([os.getuid(), os.getcwd(), socket.gethostname(), sorted(p for p in os.listdir("/proc") if p.isdigit()), modes]))
 """
+    everybodys = "41777"
 
-    assert [0, "/root", "homeport", ["1", "2"]] == python(account, account.cell(), code)
+    assert [0, "/root", "homeport", ["1", "2"], ["40700", *[everybodys] * 3]] == (
+        python(account, account.cell(), code)
+    )
 
 
 def test_the_exit_code_is_the_programs(account):

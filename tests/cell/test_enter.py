@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import subprocess
+from pathlib import Path
 
 import psutil
 import pytest
@@ -42,7 +44,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(account, **changes):
+def running(account, pass_fds=(), **changes):
     cell = account.cell(limits=LIMITS, **changes)
     order = {
         "cell": codec.encode(cell),
@@ -57,6 +59,7 @@ def running(account, **changes):
         stdout=subprocess.PIPE,
         text=True,
         env={**environ, "HOME": "/nonexistent"},
+        pass_fds=pass_fds,
     ) as process:
         assert "waits\n" == process.stdout.readline()
         tree = psutil.Process(process.pid).children(recursive=True)
@@ -191,3 +194,30 @@ def test_a_program_that_entered_ends_with_the_cell(account):
             cell.process.wait(60)
 
             assert 137 == entered.wait(60)
+
+
+def test_a_cell_ends_with_the_process_that_made_it(account):
+    with running(account) as cell:
+        handle = os.pidfd_open(cell.pid)
+        cell.process.kill()
+        has_ended = select.select([handle], [], [], 60)[0]
+        os.close(handle)
+
+        assert has_ended
+
+
+def test_the_first_processes_of_a_cell_keep_no_descriptor(account):
+    """The program has what it was given; what a process beside it kept open would never end."""
+    reader, writer = os.pipe()
+    link = os.readlink(f"/proc/self/fd/{writer}")
+    with running(account, pass_fds=[writer]) as cell:
+        family = psutil.Process(cell.process.pid).children(recursive=True)
+        keeping = [
+            process.pid
+            for process in (psutil.Process(cell.process.pid), *family)
+            if link in map(os.readlink, Path(f"/proc/{process.pid}/fd").iterdir())
+        ]
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+    assert [cell.pid] == keeping

@@ -67,7 +67,7 @@ def _inside(cell: Cell, order: dict[str, Any], pairs: Pairs) -> int:
             os.close(cgroup)
         if order.get("init"):
             _sealed(cell, order)
-        code = base.reap(lambda: _sealed(cell, order), lambda: seal.seal_init(cell))
+        code = base.reap(lambda: _sealed(cell, order), lambda: _seal_init(cell))
     except OSError as error:
         code = _failed(error)
     os._exit(code)
@@ -75,6 +75,11 @@ def _inside(cell: Cell, order: dict[str, Any], pairs: Pairs) -> int:
 
 def _private(order: dict[str, Any]) -> bool:
     return bool(order.get("private", True))
+
+
+def _seal_init(cell: Cell) -> None:
+    kernel.close_from(3)  # the program has what it was given
+    seal.seal_init(cell)
 
 
 def _sealed(cell: Cell, order: dict[str, Any]) -> int:
