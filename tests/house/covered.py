@@ -255,7 +255,6 @@ COVERED = {
     "node/zygotes/bases": "node/zygotes/test_nursery.py",
     "node/zygotes/functions": "node/zygotes/test_nursery.py",
     "node/zygotes/learned": "node/zygotes/test_nursery.py",
-    "node/zygotes/likeness": "node/zygotes/test_nursery.py",
     "node/zygotes/snapshots": "node/zygotes/test_nursery.py",
     "node/zygotes/zygote": "node/zygotes/test_nursery.py",
     "runner/build": "node/images/rooted/test_roots.py",
