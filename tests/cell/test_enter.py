@@ -221,3 +221,26 @@ def test_the_first_processes_of_a_cell_keep_no_descriptor(account):
         os.close(descriptor)
 
     assert [cell.pid] == keeping
+
+
+def test_a_program_ends_with_the_process_that_waits_for_it(account):
+    with running(account) as cell:
+        script = str(HERE / "entering.py")
+        words = [script, str(cell.pid), json.dumps(codec.encode(cell.cell)), ""]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parents[1] / "src")}
+        with subprocess.Popen(
+            [*account.words, account.python, *words, "sh", "-c", "echo on; sleep 600"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environ,
+        ) as entered:
+            assert "on\n" == entered.stdout.readline()
+            (waiting,) = psutil.Process(entered.pid).children()
+            (program,) = waiting.children()
+            handle = os.pidfd_open(program.pid)
+            waiting.kill()
+            has_ended = select.select([handle], [], [], 60)[0]
+            os.close(handle)
+            entered.kill()
+
+            assert has_ended

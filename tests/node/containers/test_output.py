@@ -142,6 +142,8 @@ async def test_a_thread_that_waits_without_end_is_stopped_all_the_same():
     outputs.follow(ends[0], lambda *_line: None)
     await until(lambda: waits(outputs), "the thread to wait without end")
     await asyncio.wait_for(asyncio.to_thread(outputs.close), 60)
+    with pytest.raises(BrokenPipeError):  # nobody has the reading end any more
+        os.write(ends[1], b"!")
     os.close(ends[1])
 
     assert "container output" not in [thread.name for thread in threading.enumerate()]
