@@ -74,7 +74,7 @@ def check(mounts: "dict[str, list[str]]", writable: "set[str]") -> None:
 
 
 @pytest.mark.parametrize("root", ["overlay", "memory", "layers"])
-def test_what_a_container_sees_of_the_host_is_read_only_and_gives_no_rights(account, root, request):
+def test_the_host_is_read_only_in_a_container_and_gives_it_no_rights(account, root, request):
     changes = {"overlay": root != "memory"}
     if root == "layers":
         changes["layers"] = request.getfixturevalue("layers")
@@ -93,7 +93,7 @@ def test_what_a_container_sees_of_the_host_is_read_only_and_gives_no_rights(acco
     assert {"/dev", "/dev/shm", "/dev/mqueue", "/dev/pts", "/proc"} <= {*mounts}
 
 
-def test_what_is_mounted_into_a_container_gives_no_rights_and_is_read_only_unless_it_was_asked_for(
+def test_a_mount_of_a_container_gives_no_rights_and_is_read_only_unless_it_was_asked_for(
     account,
 ):
     trees = {name: account.mkdir(name) for name in ("read", "private", "write", "merged")}
@@ -113,7 +113,7 @@ def test_what_is_mounted_into_a_container_gives_no_rights_and_is_read_only_unles
 
 
 @pytest.mark.parametrize("kind", ["base", "nested", "nested, and writes"])
-def test_what_a_zygote_sees_of_the_host_is_read_only_and_gives_no_rights(account, kind):
+def test_the_host_is_read_only_for_a_zygote_and_gives_it_no_rights(account, kind):
     cell = account.cell()
     if kind == "base":
         finished = account.inside(cell, [account.python, "-c", LOOK], private=False)
