@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from homeport.cell import kernel, seal
+from homeport.cell import enter, kernel, seal
 from homeport.cell.description import Network
 from homeport.contract import codec
 from tests.cell.conftest import HERE
@@ -23,6 +23,7 @@ from tests.cell.test_escapes import (
     probe,
     victim,  # noqa: F401 - a fixture
 )
+from tests.waiting import wait_for
 
 WAITS = "import sys; open('/tmp/here', 'w').write('inside'); print('waits', flush=True); sys.stdin.read()"
 
@@ -162,7 +163,10 @@ def test_a_link_to_the_interpreter_that_enters_leads_to_a_copy(account):
     """As CVE-2019-5736: a program of the cell is a link to /proc/self/exe, which was this machine's interpreter."""
     if account.user == 0:
         pytest.skip("the cell's root is another user there, and may not write the interpreter")
-    look = "import os; found = os.stat('/proc/self/exe'); print(found.st_dev, found.st_ino)"
+    look = (
+        "import fcntl, os; found = os.stat('/proc/self/exe'); file = open('/proc/self/exe', 'rb')\n"
+        "print(found.st_dev, found.st_ino, fcntl.fcntl(file, 1034))"  # F_GET_SEALS
+    )
     with running(account) as cell:
         link = cell.enter("sh", "-c", "ln -s /proc/self/exe /tmp/trap && echo done")
         trap = cell.enter("/tmp/trap", "-c", look)
@@ -170,7 +174,9 @@ def test_a_link_to_the_interpreter_that_enters_leads_to_a_copy(account):
 
     assert "done\n" == link.stdout
     assert "" != trap.stdout, trap.stderr
-    assert trap.stdout.split() != [str(own.st_dev), str(own.st_ino)]
+    *file, seals = trap.stdout.split()
+    assert file != [str(own.st_dev), str(own.st_ino)]
+    assert str(enter.ALL_SEALS) == seals, "nobody can write into the copy"
 
 
 def test_a_program_that_entered_ends_with_the_cell(account):
@@ -223,7 +229,18 @@ def test_the_first_processes_of_a_cell_keep_no_descriptor(account):
     assert [cell.pid] == keeping
 
 
-def test_a_program_ends_with_the_process_that_waits_for_it(account):
+def sealed(pid: int) -> bool:
+    """Return whether a process may send signals, and has no other right."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    status = {line[0]: line[-1] for line in lines if line}
+    rights = [int(status[f"Cap{kind}:"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
+    return rights == [0, 32, 32, 32, 0] and (status["NoNewPrivs:"], status["Seccomp:"]) == (
+        "1",
+        "2",
+    )
+
+
+def test_a_program_ends_with_the_process_that_waits_for_it_and_has_no_rights(account):
     with running(account) as cell:
         script = str(HERE / "entering.py")
         words = [script, str(cell.pid), json.dumps(codec.encode(cell.cell)), ""]
@@ -237,6 +254,7 @@ def test_a_program_ends_with_the_process_that_waits_for_it(account):
             assert "on\n" == entered.stdout.readline()
             (waiting,) = psutil.Process(entered.pid).children()
             (program,) = waiting.children()
+            wait_for(lambda: sealed(waiting.pid), "the process to give up its rights")
             handle = os.pidfd_open(program.pid)
             waiting.kill()
             has_ended = select.select([handle], [], [], 60)[0]

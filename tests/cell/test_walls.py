@@ -131,7 +131,8 @@ def test_the_host_is_read_only_for_a_zygote_and_gives_it_no_rights(account, kind
 
 @pytest.mark.parametrize("network", [Network.HOST, Network.NONE], ids=str)
 def test_a_container_and_its_first_process_keep_few_rights_and_get_no_others(account, network):
-    finished = account.inside(account.cell(network=network), [account.python, "-c", LOOK])
+    look = [account.python, "-c", LOOK]
+    finished = account.inside(account.cell(network=network), look, umask=0o002)
     found = json.loads(finished.stdout)
     for process, numbers in {"own": KEPT, "init": [KILL]}.items():
         status, mask = found[process], f"{sum(1 << number for number in numbers):016x}"
