@@ -336,7 +336,6 @@ COVERED = {
     "wire/looped": "test_wire.py",
     "wire/messages": "test_wire.py",
     "ingress/certificates": "ingress/test_tls.py",
-    "ingress/pairs": "ingress/test_tls.py",
     "ingress/secure": "ingress/test_tls.py",
     "settings/keys": "test_settings.py",
     "settings/places": "test_settings.py",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -10,12 +11,14 @@ import time
 
 import pytest
 from aiohttp import web
+from cryptography import x509
 
 from homeport.contract.errors import NodeLost
 from homeport.contract.traffic import PoolKey
-from homeport.ingress import containers, runtime
+from homeport.ingress import arriving, containers, elsewhere, runtime
+from homeport.ingress.haproxy import HAProxy
 from homeport.ingress.peer import PeerPort
-from homeport.link import identity
+from homeport.link import authority, identity
 from homeport.link.authority import Authority
 from homeport.link.identity import Identity
 from tests.ingress.conftest import POOL, routed
@@ -37,6 +40,17 @@ async def attached(ingress, machine, container, slots: int = 1) -> None:
     known = {label: address.replace("unix@", "unix:") for label, address in known.items()}
     await machine.port.lead(known | {container.name: container.address})
     await ingress.attach(POOL, container.name, f"peer:a/{container.name}", slots)
+
+
+def serial(pem: bytes) -> int:
+    """Return the number of the certificate in a pair."""
+    return x509.load_pem_x509_certificate(authority.certificate_of(pem)).serial_number
+
+
+async def shown(port: HAProxy | PeerPort, path: str) -> int:
+    """Return the number of the certificate that a HAProxy shows in place of the one in this file."""
+    answer = await port._supervisor.runtime.ask(("show", "ssl", "cert", path))
+    return int(re.search(r"^Serial: ([0-9A-F]+)$", answer, re.MULTILINE)[1], 16)
 
 
 async def test_a_request_reaches_a_container_of_another_machine_and_is_the_same_as_here(
@@ -253,7 +267,8 @@ async def test_certificates_are_renewed_at_both_ends_without_another_process(
     one.release.clear()
     inside = asyncio.create_task(visitor.get(url))
     await until(lambda: one.inside == 1, "a request inside")
-    await machine.port.renewed(pair(ca, A))
+    of_machine = pair(ca, A)
+    await machine.port.renewed(of_machine)
     ca.renew()
     await ingress.peer_certificate(ca.pair.read_text())
     one.release.set()
@@ -261,6 +276,8 @@ async def test_certificates_are_renewed_at_both_ends_without_another_process(
     assert 200 == (await inside).status_code
     assert 200 == (await visitor.get(url, headers={"Connection": "close"})).status_code
     assert pids == (ingress.pid, machine.port.pid)
+    assert serial(of_machine) == await shown(machine.port, arriving.PAIR)
+    assert serial(ca.pair.read_bytes()) == await shown(ingress, elsewhere.PAIR)
 
 
 async def test_a_machine_that_is_removed_gets_no_request_any_more(

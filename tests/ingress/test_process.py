@@ -1,9 +1,12 @@
 """Which HAProxy is used, and the error if no usable HAProxy is found."""
 
+import contextlib
 import json
 import os
 import resource
 import signal
+import socket
+import stat
 import subprocess
 import sys
 
@@ -102,6 +105,38 @@ async def test_a_process_is_retired_and_ended_by_its_signals(stubborn, tmp_path,
     if is_child:  # else psutil has taken its exit code
         assert -signal.SIGKILL == stubborn.wait()
     await one.retire([])  # no error: it has ended
+
+
+def test_a_process_with_a_full_queue_listens_and_one_that_has_closed_it_does_not(tmp_path):
+    """On a busy machine more may wait than there is room for."""
+    path = tmp_path / "control.sock"
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(path))
+        listening.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = opened.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+
+        assert process.listens(path)
+        listening.close()
+        assert not process.listens(path)
+
+
+async def test_haproxy_gets_nothing_of_the_servers_variables_and_nobody_else_enters_its_directory(
+    start, make_settings, monkeypatch
+):
+    monkeypatch.setenv("HOMEPORT_TOKEN", "secret")
+    before = os.umask(0)
+    try:
+        ingress = await start()
+    finally:
+        os.umask(before)
+
+    assert {"PATH"} == {*psutil.Process(ingress.pid).environ()}
+    assert 0o700 == stat.S_IMODE((make_settings().run_dir / "ingress").stat().st_mode)
 
 
 def test_doctor_describes_haproxy_in_json():
