@@ -65,3 +65,15 @@ def test_a_directory_is_for_this_user_alone_and_a_link_is_refused(tmp_path):
     assert 0o700 == own.stat().st_mode & 0o777
     with pytest.raises(StorageError, match="is a link"):
         private.directory(link)
+
+
+def test_the_directory_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(StorageError, match="belongs to another user"):
+        private.directory(tmp_path)
+
+
+def test_a_file_may_have_the_longest_name_that_there_is(tmp_path):
+    private.write(tmp_path / ("x" * 255), b"content")
+
+    assert ["x" * 255] == os.listdir(tmp_path)

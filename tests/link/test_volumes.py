@@ -1,5 +1,6 @@
 """The mark of a directory of volumes that machines share."""
 
+import os
 import shutil
 
 import pytest
@@ -64,6 +65,40 @@ def test_volumes_that_stayed_in_the_home_are_not_replaced_by_empty_ones(shared, 
     shutil.copytree(home / "volumes", shared, dirs_exist_ok=True)
 
     assert volumes.open_shared(shared, home)
+
+
+def test_a_mark_that_is_no_text_and_endless_is_that_of_another_server(shared, home, tmp_path):
+    mark = volumes.open_shared(shared, home)
+    (shared / MARK).write_bytes(b"\xff" * 10**6)
+
+    assert NOT_MARKED == volumes.compared(volumes.reported(shared), mark)
+    assert len(volumes.reported(shared)) < 200
+    with pytest.raises(StorageError, match="does not have the mark"):
+        volumes.open_shared(shared, home)
+    with pytest.raises(StorageError, match="of another homeport"):
+        volumes.open_shared(shared, tmp_path)
+
+
+def test_the_agent_of_another_user_may_read_the_mark_and_no_one_the_record(shared, home):
+    before = os.umask(0o077)
+    try:
+        volumes.open_shared(shared, home)
+    finally:
+        os.umask(before)
+
+    assert [0o644, 0o600] == [
+        path.stat().st_mode & 0o777 for path in (shared / MARK, home / volumes.RECORD)
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 1}'])
+def test_a_damaged_record_is_never_taken_for_none(shared, home, text):
+    volumes.open_shared(shared, home)
+    (home / volumes.RECORD).write_text(text)
+
+    for look in (lambda: volumes.open_shared(shared, home), lambda: volumes.check_none(home)):
+        with pytest.raises(StorageError, match="is damaged"):
+            look()
 
 
 def test_a_setting_that_is_taken_away_leaves_no_volume_empty(shared, home):

@@ -19,6 +19,7 @@ from homeport.contract.errors import StorageError
 
 MARK, RECORD = ".homeport-volumes", "shared-volumes.json"
 NOT_MARKED = "not marked"  # instead of a mark
+MOST_BYTES = 64  # of a mark; what is longer is none of ours
 
 
 def open_shared(directory: Path, home: Path) -> str:
@@ -90,7 +91,8 @@ def _read(directory: Path) -> str:
     if not directory.is_dir():
         raise FileNotFoundError(2, "it does not exist", str(directory))
     try:
-        return (directory / MARK).read_text()[:64].strip()
+        with (directory / MARK).open("rb") as file:  # whatever another machine has put there
+            return file.read(MOST_BYTES).decode("ascii", "replace").strip()
     except FileNotFoundError:
         return ""
 
