@@ -123,9 +123,8 @@ class Peers(Containers):
             raise IngressError(f"{self._cluster} has no certificate for the nodes")
 
     def _link(self, directory: Path) -> None:
-        """Let a process with this working directory find the files."""
-        if self._has_pair:
-            certificates.link(directory / elsewhere.LINK, self._cluster)
+        """Let a process with this working directory find the files, if there are any."""
+        certificates.link(directory / elsewhere.LINK, self._cluster)
 
     def _before(self) -> tuple[str, int] | None:
         """Return the address of an earlier server's port for nodes; None if it had none."""
