@@ -13,7 +13,6 @@ import secrets
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 
-VALID_S = 3600.0
 _TOKEN = re.compile(r"homeport-node-([0-9a-f]{64})-([0-9a-f]{64})")
 
 
