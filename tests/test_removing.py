@@ -64,6 +64,28 @@ def test_an_owner_who_took_away_his_own_rights_keeps_nothing(tmp_path):
     assert [] == list(tmp_path.iterdir())
 
 
+def test_a_link_that_takes_the_place_of_a_closed_directory_opens_nothing_to_its_owner(
+    tmp_path, monkeypatch
+):
+    outside, written = tmp_path / "outside", tmp_path / "written"
+    outside.mkdir(mode=0o500)
+    (written / "closed").mkdir(parents=True)
+    opened = os.open
+
+    def closed(name, flags, *args, **more):
+        if name == "closed" and not (written / "closed").is_symlink():
+            (written / "closed").rmdir()  # as a container does that is fast enough
+            (written / "closed").symlink_to(outside)
+            raise PermissionError(13, "Permission denied", name)
+        return opened(name, flags, *args, **more)
+
+    monkeypatch.setattr(os, "open", closed)
+    removing.remove(str(written))
+
+    assert 0o500 == outside.stat().st_mode & 0o777
+    assert not written.exists()
+
+
 def test_a_directory_goes_into_which_somebody_still_writes(tmp_path, monkeypatch):
     written = tmp_path / "written"
     written.mkdir()

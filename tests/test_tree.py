@@ -48,6 +48,25 @@ def paths(files: Tree, path: str = "", **options) -> list[str]:
     return [entry.path for entry in files.entries(path, **options)]
 
 
+def test_no_program_that_starts_meanwhile_gets_an_open_file(files):
+    write(files, "a/b.txt")
+    descriptor = files.open("a/b.txt")
+    try:
+        assert not os.get_inheritable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_link_that_has_taken_the_place_of_a_file_is_not_followed_by_who_has_listed_the_file(
+    files,
+):
+    write(files, "there")
+    files.symlink("link", "there")
+
+    with pytest.raises(OSError, match="link"):
+        files.open("link", follows=False)
+
+
 def test_a_written_file_can_be_listed_and_read(files, tmp_path):
     write(files, "/a/b/c.txt", "hello", mode=0o4755)
 
