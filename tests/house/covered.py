@@ -129,7 +129,6 @@ COVERED = {
     "state/migrations/versions/0007_api_tokens": "state/test_schema.py",
     "state/migrations/versions/0008_expiries": "state/test_schema.py",
     "control/watching": "journeys/test_taking_over.py",
-    "state/workplace": "state/test_backup.py",
     "sdk/objects/varied": "sdk/objects/test_variants.py",
     "contract/api/calls": "control/api/test_calls.py",
     "contract/api/coldstarts": "control/api/test_answers.py",

@@ -119,3 +119,27 @@ def test_the_costs_of_scrypt_are_those_that_owasp_names():
 
     assert (2**17, 8, 1) == (lock.n, lock.r, lock.p)
     assert b"text" == passphrase.Lock.read(lock.as_dict()).keys("one").open(keys.seal(b"text"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n": 2**30},
+        {"n": 2**20, "r": 9},
+        {"n": 3},
+        {"n": 0},
+        {"r": 0},
+        {"r": -8},
+        {"p": 2},
+        {"p": 2**20},
+        {"salt": ""},
+        {"salt": "ab" * 15},
+        {"salt": "ab" * 2**20},
+        {"salt": "no hex"},
+    ],
+    ids=str,
+)
+def test_a_file_cannot_choose_what_a_try_costs(changes):
+    """Whoever stores the backup could make a restore take all memory, or take for ever."""
+    with pytest.raises(ValueError):
+        passphrase.Lock.read({**passphrase.Lock.new().as_dict(), **changes})

@@ -18,6 +18,21 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path):
     assert ["vault.key"] == os.listdir(tmp_path)
 
 
+def test_a_key_that_another_process_has_written_meanwhile_is_used_and_stays(tmp_path, monkeypatch):
+    path, fsync = tmp_path / "vault.key", os.fsync
+
+    def late(descriptor: int) -> None:
+        fsync(descriptor)
+        path.write_text("ab" * 32)
+
+    monkeypatch.setattr(os, "fsync", late)
+    digest = Vault(path).digest("x")
+    monkeypatch.undo()
+
+    assert "ab" * 32 == path.read_text()
+    assert digest == Vault(path).digest("x")
+
+
 def test_servers_that_start_at_once_have_the_same_key(tmp_path):
     path = tmp_path / "vault.key"
     with ThreadPoolExecutor(8) as pool:
