@@ -122,6 +122,17 @@ def test_another_address_is_one_that_the_operator_allows_or_none(came_from, reac
         peer(came_from, reach=reach, networks="192.168.0.0/16,2001:db8::/32")
 
 
+@pytest.mark.parametrize(
+    "reach", ["2001:db8::1%eth0", "2001:db8::1%a b", "2001:db8::1%x\n  server evil 10.0.0.1:1"]
+)
+def test_an_address_has_no_more_words_than_an_address(reach):
+    """It becomes a word of HAProxy's configuration, and what follows a `%` may be anything."""
+    for came_from in ("2001:db8::1", reach):
+        hello = Hello(version=VERSION, run="r", port=7601, reach=reach)
+        with pytest.raises(Broken, match="is not an IP address"):
+            trust.peer(Identity(name="a", id="a" * 32), came_from, hello, "2001:db8::/32")
+
+
 def test_the_operator_allows_networks():
     assert ("127.0.0.1", 7601) == peer("127.0.0.1", networks="127.0.0.0/8")
     assert ("10.0.0.3", 7601) == peer("10.0.0.2", reach="10.0.0.3", networks="::1/128,10.0.0.3/32")
