@@ -315,7 +315,6 @@ COVERED = {
     "sdk/tracebacks": "sdk/declare/test_declare.py",
     "sdk/values": "runner/servers/test_calls.py",
     "sdk/watched": "sdk/declare/test_declare.py",
-    "state/archive": "state/test_backup.py",
     "state/copies": "state/test_upgrades.py",
     "state/database": "state/test_store.py",
     "state/logfiles": "state/test_logs.py",

@@ -57,6 +57,7 @@ _DAMAGED = (
     TypeError,
     AttributeError,
     RecursionError,
+    FileExistsError,  # a part comes twice
 )
 
 #: Called with a function that adds one member.
