@@ -7,6 +7,7 @@ import ssl
 
 import pytest
 
+from homeport.contract.container import LogLine
 from homeport.contract.errors import Failure, Unauthorized
 from homeport.contract.traffic import Public
 from homeport.link import authority, frames, identity, listener, messages
@@ -21,6 +22,8 @@ from homeport.link.messages import (
     Hello,
     Join,
     Joined,
+    Kept,
+    Logs,
     Refused,
     Welcome,
 )
@@ -28,6 +31,7 @@ from homeport.node.joined import dialing
 from homeport.node.joined.place import USUAL, Address, Place
 from tests.link.cluster import cluster as make_cluster
 from tests.link.strangers import Peer, certified, connected
+from tests.orders import order
 from tests.waiting import until
 
 HELLO = Hello(version=messages.VERSION, run="one")
@@ -258,6 +262,17 @@ async def test_a_node_that_was_removed_is_cut_and_refused_for_ever(cluster, join
     assert ("was removed" in refused.reason, refused.final) == (True, True)
 
 
+async def test_a_node_that_was_removed_renews_nothing_before_it_is_cut(cluster, joined):
+    peer = await connected(cluster, joined)
+    peer.say(HELLO)
+    await peer.hear(Welcome)
+    del cluster.registry.nodes["a"]
+    _, csr = authority.request()
+    peer.say(Call(number=1, name="renew", given={"csr": csr}))
+
+    assert "was removed" in (await peer.hear(Failed)).failure["message"]
+
+
 async def test_an_older_certificate_of_a_node_that_has_joined_again_is_worth_nothing(
     cluster, joined
 ):
@@ -296,6 +311,36 @@ async def test_only_tls_1_3_is_spoken(cluster):
     context.load_verify_locations(cluster.authority.certificate)
     with pytest.raises((ssl.SSLError, OSError)):
         await connected(cluster, context)
+
+
+async def test_a_connection_cannot_be_taken_up_again_without_its_certificate(cluster, joined):
+    peer = await connected(cluster, joined)
+    await peer.hear(Greeting)
+    session = peer.writer.get_extra_info("ssl_object").session
+
+    assert session is None or not session.has_ticket
+
+
+async def test_what_is_no_text_is_replaced_whether_a_stranger_or_a_node_says_it(cluster, joined):
+    """The database and the log could not keep it."""
+    peer = await connected(cluster, stranger(cluster))
+    _, csr = authority.request()
+    asked = {"version": messages.VERSION, "name": "n", "token": cluster.token(), "csr": csr}
+    peer.say(Join(**asked, labels={"region": "a\0\ud800b"}))
+    await peer.hear(Joined)
+    assert {"region": "a??b"} == cluster.registry.labels["n"]
+
+    said, remote = list[str](), cluster.remote("a")
+    remote.watch(lambda _change: None, lambda line: said.append(line.text))
+    peer = await connected(cluster, joined)
+    peer.say(HELLO)
+    await peer.hear(Welcome)
+    await until(remote.connected.is_set, "the node")
+    await remote.start(order("ta-1", source=""), {})
+    line = LogLine(at=0.0, app="", function="", container="ta-1", text="a\0\ud800b")
+    peer.say(Logs(number=0, lines=(line,)))
+    await peer.hear(Kept)
+    assert ["a??b"] == said
 
 
 async def test_a_stranger_who_says_hello_is_cut(cluster):
