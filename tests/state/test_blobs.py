@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from homeport.contract import validate
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.manifest import SourceFile
 from homeport.state.blobs import Blobs
@@ -110,3 +111,45 @@ async def test_a_workspace_has_what_it_has_uploaded_itself(tmp_path):
     assert [] == blobs.missing([file.sha256], "acme")
     await blobs.sweep([], -1.0)
     assert {} == trees.files(tmp_path)
+
+
+async def test_content_that_the_disk_has_damaged_is_not_laid_out_and_can_be_sent_again(tmp_path):
+    """As after a power cut: the file has its name, and no content."""
+    blobs, file = Blobs(tmp_path / "blobs"), source("a", b"content")
+    await blobs.put(file.sha256, chunks(b"content"))
+    (tmp_path / "blobs" / file.sha256[:2] / file.sha256).write_bytes(b"")
+    with pytest.raises(NotFound, match="is damaged on the server"):
+        await blobs.lay_out((file,), tmp_path / "tree")
+
+    assert not (tmp_path / "tree").exists()
+    assert [file.sha256] == blobs.missing([file.sha256])
+    await blobs.put(file.sha256, chunks(b"content"))
+    await blobs.lay_out((file,), tmp_path / "tree")
+    assert "content" == (tmp_path / "tree/a").read_text()
+
+
+async def test_an_upload_that_is_too_long_ends_before_it_fills_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(validate, "MAX_FILE_BYTES", 10)
+    sent = []
+
+    async def endless():
+        while True:
+            sent.append(b"12345")
+            yield sent[-1]
+
+    with pytest.raises(BadRequest, match="more than 10 bytes"):
+        await Blobs(tmp_path / "blobs").put("0" * 64, endless())
+
+    assert 3 == len(sent)
+    assert [] == [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_a_tree_is_for_the_server_alone_whatever_its_umask(tmp_path):
+    blobs, file, before = Blobs(tmp_path / "blobs"), source("a", b"x"), os.umask(0)
+    try:
+        await blobs.put(file.sha256, chunks(b"x"))
+        await blobs.lay_out((file,), tmp_path / "tree")
+    finally:
+        os.umask(before)
+
+    assert 0o700 == (tmp_path / "tree").stat().st_mode & 0o777

@@ -2,11 +2,12 @@
 
 import asyncio
 import dataclasses
+import os
 
 import pytest
 
 from homeport.contract.calls import endpoint_id
-from homeport.contract.errors import NotFound, TooMany
+from homeport.contract.errors import NotFound, StorageError, TooMany
 from homeport.contract.scope import MAIN, Scope
 from homeport.state import call_rows, call_statements
 from homeport.state import calls as module
@@ -214,3 +215,49 @@ async def test_a_call_of_another_environment_is_not_there(calls):
     assert [] == await main.latest("", "", 10)
     assert await staging.claim(call.id, 0, 0, "ta-1")
     assert [call.id] == [running.id for running in await calls.running()]
+
+
+async def test_each_environment_has_its_own_calls_and_one_may_not_end_anothers(calls):
+    """The same names of apps are in all of them."""
+    scopes = MAIN, Scope(environment="staging"), Scope("ada")
+    ids = {scope: f"fc-{number:040x}" for number, scope in enumerate(scopes)}
+    for scope, call in ids.items():
+        own = {"workspace": scope.workspace, "environment": scope.environment}
+        await calls.add([row(call, parent="fc-parent", **own)], [b"x"])
+    for scope, call in ids.items():
+        seen = calls.of(scope)
+        others = [other for other in ids.values() if other != call]
+
+        assert [call] == [each.id for each in await seen.find(call)]
+        assert [call] == [each.id for each in await seen.latest("shop", "", 10)]
+        assert [call] == [each.id for each in await seen.children("fc-parent")]
+        assert b"x" == await seen.input(row(call))
+        assert call == (await seen.one(call, 0)).id
+        assert await seen.are_open(["call-1"])
+        assert [[], []] == [await seen.cancel(other) for other in others]
+        assert [None, None] == [await seen.one(other, 0) for other in others]
+    assert 3 == len(await calls.latest("shop", call_rows.WAITING, 10))
+    (cancelled,) = await calls.of(MAIN).cancel(ids[MAIN])
+
+    assert ids[MAIN] == cancelled.id
+    assert not await calls.of(MAIN).are_open(["call-1"])
+    assert await calls.of(Scope("ada")).are_open(["call-1"])
+
+
+async def test_large_values_are_for_the_server_alone_and_a_full_disk_leaves_nothing_of_them(
+    calls, tmp_path, monkeypatch
+):
+    big, before = bytes(call_rows.INLINE_BYTES + 1), os.umask(0)
+    try:
+        await calls.add([row()], [big])
+    finally:
+        os.umask(before)
+    assert 0o700 == (tmp_path / "calls").stat().st_mode & 0o777
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        await calls.add([row("fc-" + "2" * 40)], [big])
+    assert [f"{CALL}-0.in"] == os.listdir(tmp_path / "calls")

@@ -5,6 +5,7 @@ from sqlalchemy import update
 
 from homeport.contract.manifest import Manifest
 from homeport.state import tables
+from homeport.state.scope import Scope
 from homeport.state.secret_rows import SecretRows
 from homeport.state.store import Store
 
@@ -59,3 +60,20 @@ async def test_a_secret_with_damaged_keys_is_listed_without_them(secrets, databa
     await database.write(lambda c: c.execute(update(tables.secrets).values(keys="{")))
 
     assert [("a", ())] == [(secret.name, secret.keys) for secret in await secrets.named()]
+
+
+async def test_an_environment_changes_and_forgets_its_own_secrets_alone(secrets, database):
+    staging = SecretRows(database, Scope(environment="staging"))
+    manifest = Manifest(app_name="shop", functions=())
+    await Store(database).add_revision("rv-1", "shop", manifest, "saved", "")  # in MAIN
+    for rows, value in ((secrets, b"main"), (staging, b"staging")):
+        await rows.put("a", value, [], inline=False)
+        await rows.put("saved/f/0", value, [], inline=True)
+        await rows.put("old/f/0", value, [], inline=True)
+    await staging.put("a", b"changed", [], inline=False)
+    assert ["old/f/0", "saved/f/0"] == sorted(await staging.forget_inline([]))
+    assert {"a": b"changed"} == await staging.sealed()
+    assert await staging.delete("a")
+
+    assert [] == await staging.named()
+    assert {"a": b"main", "saved/f/0": b"main", "old/f/0": b"main"} == await secrets.sealed()
