@@ -97,20 +97,23 @@ async def test_a_forged_backup_with_a_right_digest_is_refused_and_writes_nothing
     assert not os.path.exists("/var/tmp/evil")
 
 
-@pytest.mark.parametrize("name", [archive.ROWS, f"blobs/{'0' * 64}", archive.PRIVATE])
+@pytest.mark.parametrize("name", [archive.ROWS, f"blobs/{DIGEST}", archive.PRIVATE, archive.END])
 async def test_a_link_is_no_part_of_a_backup(file, tmp_path, name):
     (tmp_path / "outside").write_text("x")
-    with (
-        tarfile.open(file) as old,
-        tarfile.open(tmp_path / "forged", "w:gz") as new,
-    ):
+    with tarfile.open(file) as old, tarfile.open(tmp_path / "forged", "w:gz") as new:
+        writer = archive._Writer(new)
         for member in old:
-            if member.name == name or (member.name == archive.END and name.startswith("blobs/")):
+            if member.name == name:
                 link = tarfile.TarInfo(name)
                 link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside")
-                new.addfile(link)
-            if member.name != name:
-                new.addfile(member, old.extractfile(member))
+                writer.add(link)
+                continue
+            content = old.extractfile(member).read()
+            if member.name == archive.END:
+                content = json.dumps(
+                    {**json.loads(content), "sha256": writer.digest.hexdigest()}
+                ).encode()
+            writer.text(member.name, content)
     with pytest.raises(BadRequest, match="is damaged"):
         unpacked(tmp_path / "forged", tmp_path)
 
