@@ -17,7 +17,6 @@ COVERED = {
     "state/migrations/versions/0019_fenced_nodes": "state/test_schema.py",
     "contract/growth": "control/fleet/test_growing.py",
     "contract/joining": "journeys/test_nodes.py",
-    "growth/agents": "journeys/test_growth.py",
     "link/calls": "node/joined/test_itself.py",
     "link/identity": "link/test_authority.py",
     "link/pace": "link/test_session.py",

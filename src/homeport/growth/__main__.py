@@ -36,8 +36,12 @@ def main() -> int:
 
 
 def _read(news: "queue.Queue[Wanted]") -> None:
-    for line in sys.stdin.buffer:
-        news.put(codec.loads(Wanted, line))
+    try:
+        for line in sys.stdin.buffer:
+            news.put(codec.loads(Wanted, line))
+    except Exception as error:  # else nobody would notice the end of the input
+        sys.stderr.write(f"the control plane wants what cannot be read: {error}\n")
+        os._exit(1)
     os._exit(0)  # the control plane has ended
 
 

@@ -1,0 +1,1 @@
+"""The child process that asks a Ray cluster for machines."""
