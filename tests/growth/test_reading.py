@@ -25,7 +25,7 @@ threading.Event().wait()
     [(b"", 0, b""), (b"{\n", 1, b"cannot be read"), (b"\xff\n", 1, b"cannot be read")],
     ids=["the control plane ends", "it says half of a line", "it says what is no text"],
 )
-def test_it_takes_what_is_wanted_and_ends_with_its_input(after, code, said):
+def test_the_child_process_takes_what_is_wanted_and_ends_with_its_input(after, code, said):
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", CODE], stdin=pipe, stdout=pipe, stderr=pipe

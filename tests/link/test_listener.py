@@ -321,7 +321,9 @@ async def test_a_connection_cannot_be_taken_up_again_without_its_certificate(clu
     assert session is None or not session.has_ticket
 
 
-async def test_what_is_no_text_is_replaced_whether_a_stranger_or_a_node_says_it(cluster, joined):
+async def test_bytes_that_are_no_text_are_replaced_whether_a_stranger_or_a_node_says_them(
+    cluster, joined
+):
     """The database and the log could not keep it."""
     peer = await connected(cluster, stranger(cluster))
     _, csr = authority.request()

@@ -24,7 +24,7 @@ def test_a_folder_is_for_this_user_alone_and_goes_also_after_an_error(tmp_path):
     assert [] == os.listdir(tmp_path)
 
 
-def test_what_a_killed_process_has_left_goes_and_what_another_one_uses_stays(tmp_path):
+def test_the_folder_of_a_killed_process_goes_and_one_in_use_stays(tmp_path):
     (tmp_path / LEFT).mkdir()
     (tmp_path / LEFT / "half").write_text("x")
     with workplace(tmp_path) as used, workplace(tmp_path) as folder:
