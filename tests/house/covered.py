@@ -314,7 +314,6 @@ COVERED = {
     "sdk/tracebacks": "sdk/declare/test_declare.py",
     "sdk/values": "runner/servers/test_calls.py",
     "sdk/watched": "sdk/declare/test_declare.py",
-    "state/copies": "state/test_upgrades.py",
     "state/database": "state/test_store.py",
     "state/logfiles": "state/test_logs.py",
     "state/migrations/env": "state/test_schema.py",

@@ -98,6 +98,17 @@ async def refused(store: Store, match: str) -> list[StorageError]:
     return [failure for _, failure in failures]
 
 
+def test_a_change_is_on_the_disk_when_it_is_done(store):
+    """A deploy that a user has seen survives a power cut (SQLite, PRAGMA synchronous: 2 is FULL)."""
+    with store.database.reading() as connection:
+        ways = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("synchronous", "journal_mode")
+        ]
+
+    assert [2, "wal"] == ways
+
+
 async def test_a_disk_that_is_full(store):
     before = await everything(store)
 
