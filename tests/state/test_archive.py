@@ -11,6 +11,7 @@ from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 from homeport.state import archive, backup
 from homeport.state.volume_files import Restored
+from tests import trees
 from tests.state.test_backup import DIGEST, fill, rewritten
 
 VOLUME = f"volumes/main/main/vo-{'0' * 22}"
@@ -75,7 +76,7 @@ def unpacked(file, tmp_path) -> archive.Contents:
 
 def there(tmp_path) -> set[str]:
     """Return what is beside the folder into which a backup is unpacked."""
-    return {str(path) for path in tmp_path.rglob("*") if "folder" not in path.parts}
+    return {str(path) for path in trees.paths(tmp_path) if "folder" not in path.parts}
 
 
 async def test_a_backup_that_somebody_has_written_again_is_as_good_as_any(file, tmp_path):
@@ -129,6 +130,6 @@ async def test_a_backup_is_for_its_owner_alone_and_so_is_each_unpacked_file(file
         os.umask(before)
 
     assert 0o600 == (tmp_path / "again").stat().st_mode & 0o777
-    files = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    files = trees.files(tmp_path / "folder")
     assert {archive.ROWS, DIGEST} == {path.name for path in files}
     assert {0o600} == {path.stat().st_mode & 0o777 for path in files}
