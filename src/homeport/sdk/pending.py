@@ -18,15 +18,15 @@ INSTEAD = {
     "SandboxSnapshot": _SANDBOX,
     "Probe": _SANDBOX,
     "Client": "leave `client=` out: homeport's objects make their own connection",
-    "Cluster": 'homeport runs on one machine: use one function with more GPUs, such as `gpu="H100:2"`',
-    "clustered": 'homeport runs on one machine: use one function with more GPUs, such as `gpu="H100:2"`',
+    "Cluster": 'a container runs on one machine: use one function with more GPUs, such as `gpu="H100:2"`',
+    "clustered": 'a container runs on one machine: use one function with more GPUs, such as `gpu="H100:2"`',
     "sessioned": (
         "send the field `Modal-Session-ID` with each request: requests with the same value go to the same "
         "container while it takes requests"
     ),
     "Workspace": "leave it out: a script's workspace is that of the token it is deployed with",
     "Proxy": "leave `proxy=` out: containers go out by this machine's own address",
-    "SchedulerPlacement": "leave it out: containers run on this machine",
+    "SchedulerPlacement": "leave it out, or name a region: `region=` of `@app.function` chooses machines",
     "Service": "use `modal.Cls.from_name`",
     "interact": "call the function with `.local()` under a debugger, or print into the log",
     "deploy_app": _COMMAND.format("deploy"),
