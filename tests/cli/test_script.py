@@ -108,3 +108,20 @@ async def test_the_work_at_a_scripts_exit_is_done_and_no_command_waits_for_it(tm
     (ending,) = [thread for thread in threading.enumerate() if thread.name == "script's end"]
     ending.join()
     assert "at last" == done.read_text()
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        ("os._exit(3)", "ended with exit code 3"),
+        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL"),
+    ],
+)
+async def test_a_script_that_ends_its_process_is_told_so(tmp_path, end, how):
+    (tmp_path / "ends.py").write_text(f"import os\n{end}\n")
+
+    with pytest.raises(Failure) as failed:
+        await scripts.declare(str(tmp_path / "ends.py"))
+
+    assert how in str(failed.value)
+    assert "os._exit" in failed.value.hint

@@ -117,7 +117,7 @@ def test_a_version_that_serves_stays_with_its_unit_and_the_one_before(machine, m
     story = machine.story
 
     assert ("v2", ["v1", "v2"], units.unit(machine.service)) == machine.now
-    assert story.index("v2 -m homeport.state --rehearse") < story.index(
+    assert story.index("v2 -P -m homeport.state --rehearse") < story.index(
         "systemctl reload homeport.service"
     )
     assert "systemctl daemon-reload" in story
@@ -141,7 +141,7 @@ def test_a_version_that_does_not_prove_itself_leads_back(machine, told, begin, l
 
     assert BEFORE == machine.now
     assert 11 == machine.pid
-    assert "v1 -m homeport.state --go-back" in machine.story
+    assert "v1 -P -m homeport.state --go-back" in machine.story
     assert "homeport 1 serves again" in caught.value.hint
     assert [("service upgrade", "Failure", "v2")] == machine.audit
 

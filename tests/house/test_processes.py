@@ -89,3 +89,29 @@ def test_a_test_that_kills_a_group_knows_that_its_leader_has_not_been_waited_for
 def test_such_a_line_is_found(check, text, expected):
     lines = text.replace("\n", "\n    ")
     assert expected == [*check(ast.parse(f"def test():\n    {lines}"))]
+
+
+def started(tree: ast.AST) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines that start one of homeport's own modules, with the words before its name."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.List, ast.Tuple)) or (
+            isinstance(node, ast.Call) and ast.unparse(node.func).endswith("create_subprocess_exec")
+        ):
+            words = [ast.unparse(word) for word in getattr(node, "elts", getattr(node, "args", []))]
+            if "'-m'" in words[1:] and not any("uv" in word or "poetry" in word for word in words):
+                yield node.lineno, words
+
+
+def test_homeports_modules_are_started_without_the_current_directory():
+    """Else a user's `secrets.py` there would be imported in the place of Python's own module."""
+    source = TESTS.parent / "src/homeport"
+    found = [
+        f"{path.relative_to(source).as_posix()}:{line}"
+        for path in sorted(source.rglob("*.py"))
+        for line, words in started(ast.parse(path.read_text()))
+        if "'-P'" not in words
+        and not any("homeport.runner" in word for word in words)  # Python 3.10 has no -P
+        and "'install'" not in words
+    ]
+
+    assert [] == found

@@ -90,7 +90,7 @@ def _run_sealed_copy(order: dict[str, Any]) -> None:
     library = sysconfig.get_config_var("LIBDIR") or ""
     path = ":".join(filter(None, (library, os.environ.get("LD_LIBRARY_PATH", ""))))
     flags = ["-E"] if sys.flags.ignore_environment else []
-    words = [sys.executable, *flags, "-m", "homeport.cell.enter", *sys.argv[1:]]
+    words = [sys.executable, *flags, "-P", "-m", "homeport.cell.enter", *sys.argv[1:]]
     os.execve(f"/proc/self/fd/{copy}", words, {**os.environ, "LD_LIBRARY_PATH": path})  # noqa: S606
 
 

@@ -41,7 +41,7 @@ class Opener:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [python, "-m", "homeport.cell.keeper", str(theirs.fileno())],
+                [python, "-P", "-m", "homeport.cell.keeper", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )

@@ -96,7 +96,7 @@ def start(*words: str) -> tuple[subprocess.Popen[bytes], int]:
     answers, write = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "homeport.sdk.declare", *words],
+            [sys.executable, "-P", "-m", "homeport.sdk.declare", *words],
             stdin=subprocess.PIPE,
             stdout=2,  # the command's own output has no other text
             pass_fds=(write,),

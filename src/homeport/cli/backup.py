@@ -160,7 +160,7 @@ def ask(
         **more,
     }
     result = subprocess.run(
-        [sys.executable, "-m", "homeport.state"],
+        [sys.executable, "-P", "-m", "homeport.state"],
         input=jsonlib.dumps(request),
         capture_output=True,
         text=True,

@@ -27,7 +27,7 @@ def start(settings: Settings) -> "subprocess.Popen[str]":
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with Path(settings.home / "server.log").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "homeport.control"],
+                [sys.executable, "-P", "-m", "homeport.control"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

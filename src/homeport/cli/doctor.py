@@ -90,7 +90,7 @@ def _uv() -> Finding:
 
 def _run_module(module: str, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     """Run a module of another room as a program and return its output; commands never import those rooms."""
-    argv = [sys.executable, "-m", module, *words]
+    argv = [sys.executable, "-P", "-m", module, *words]
     try:
         return subprocess.run(
             argv,

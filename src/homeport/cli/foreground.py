@@ -41,7 +41,7 @@ STANDBY, LEFT = "--standby", "--end"  # arguments of the server (control/main.py
 
 def run(home: Path, environ: Mapping[str, str], *, standby: bool) -> int:
     """Keep a server running until a signal ends it; return the exit code."""
-    words = [sys.executable, "-m", "homeport.control", "--kept"]
+    words = [sys.executable, "-P", "-m", "homeport.control", "--kept"]
     with contextlib.suppress(OSError):
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (home / "server.log").open("a") as log:
@@ -53,7 +53,7 @@ def run(home: Path, environ: Mapping[str, str], *, standby: bool) -> int:
 
 def run_agent(home: Path, environ: Mapping[str, str]) -> int:
     """Keep the agent of a machine that has joined running until a signal ends it; return the exit code."""
-    words = [sys.executable, "-m", "homeport.node", "--kept"]
+    words = [sys.executable, "-P", "-m", "homeport.node", "--kept"]
     return Foreground(words, environ, lock=home / "lock", what="the agent").run()
 
 

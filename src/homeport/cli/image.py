@@ -49,7 +49,15 @@ def shell(
 ) -> None:
     """Open a shell in an image of this machine; what it writes is removed when it ends."""
     root = options.load().home / "environments"
-    command = [sys.executable, "-m", "homeport.node.images.shell", str(root), image, *(words or ())]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "homeport.node.images.shell",
+        str(root),
+        image,
+        *(words or ()),
+    ]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

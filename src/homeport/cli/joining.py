@@ -16,7 +16,7 @@ from homeport.cli.service import DryRun, From
 from homeport.contract import joining, labels
 from homeport.contract.errors import BadRequest, Failure
 
-AGENT = ("-m", "homeport.node")
+AGENT = ("-P", "-m", "homeport.node")
 ONLY_JOIN = "--join"
 
 

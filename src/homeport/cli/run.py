@@ -241,6 +241,7 @@ class _Child:
             with _blocked(signal.SIGINT):  # until it can handle it
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",
                     "-m",
                     "homeport.sdk.declare.run",
                     *self._words,

@@ -269,5 +269,13 @@ def _declared(ref: str, answer: Answer, code: int) -> Declared:
     if answer.error is not None:
         raise answer.error.failure()
     if answer.declared is None:
-        raise ScriptError(f"loading `{ref}` ended with exit code {code}")
+        by = (
+            f"was ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}"
+        )
+        raise ScriptError(
+            f"the process that loads `{ref}` {by}, so what the script declares is not known",
+            hint="does the script end its process (`os._exit`), or need more memory than there is?",
+        )
     return answer.declared

@@ -122,7 +122,7 @@ def run(context: typer.Context) -> None:
             f"only root and the user {service.user} run commands of the service",
             hint=f"`sudo homeport service run {' '.join(context.args)}`",
         )
-    upgrading.become(service, [str(service.python), "-m", "homeport", *context.args])
+    upgrading.become(service, [str(service.python), "-P", "-m", "homeport", *context.args])
 
 
 @app.command()

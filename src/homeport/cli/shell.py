@@ -63,7 +63,7 @@ def shell(
 
 def _in_image(settings: Settings, key: str, argv: list[str]) -> int:
     root = settings.home / "environments"
-    command = [sys.executable, "-m", "homeport.node.images.shell", str(root), key, *argv]
+    command = [sys.executable, "-P", "-m", "homeport.node.images.shell", str(root), key, *argv]
     return subprocess.run(command, check=False).returncode
 
 

@@ -144,7 +144,7 @@ class Upgrade:
             steps.append(Run(("systemctl", "reload-or-restart", service.unit), may_fail=True))
         carry_out(steps, service)
         if not service.is_node:
-            words = [str(service.python), "-m", "homeport.state", "--go-back"]
+            words = [str(service.python), "-P", "-m", "homeport.state", "--go-back"]
             answer = _answer(as_user(service, words))
             if "error" in answer:
                 output.warn(answer["error"]["message"])
@@ -215,7 +215,7 @@ def ask(service: Service) -> Status | None:
     """Return the server's status, asked as its user; None if it does not answer."""
     if service.is_node:
         return _agent(service)
-    result = as_user(service, [str(service.python), "-m", "homeport", "status", "--json"])
+    result = as_user(service, [str(service.python), "-P", "-m", "homeport", "status", "--json"])
     return None if result.returncode else _answer(result)
 
 
@@ -310,7 +310,7 @@ def note(service: Service, action: str, result: str, target: str) -> None:
         "target": f"{target} (by {sudo_user})" if sudo_user else target,
     }
     with contextlib.suppress(OSError):  # there is no version, or no such user any more
-        as_user(service, [str(service.python), "-m", "homeport.state"], jsonlib.dumps(row))
+        as_user(service, [str(service.python), "-P", "-m", "homeport.state"], jsonlib.dumps(row))
 
 
 def rehearse(service: Service, python: Path) -> None:
@@ -319,7 +319,7 @@ def rehearse(service: Service, python: Path) -> None:
     A node has no database: there it says its version.
     """
     words = ["homeport", "--version"] if service.is_node else ["homeport.state", "--rehearse"]
-    result = as_user(service, [str(python), "-m", *words])
+    result = as_user(service, [str(python), "-P", "-m", *words])
     if result.returncode == 0:
         return
     answer = _answer(result)

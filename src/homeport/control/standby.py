@@ -80,7 +80,7 @@ def lead(words: Sequence[str]) -> NoReturn:
     """Become the server: the installed homeport, also if this process has imported an earlier one."""
     log.info("taking over")
     logging.shutdown()
-    os.execv(sys.executable, [sys.executable, "-m", "homeport.control", *words])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "homeport.control", *words])  # noqa: S606
 
 
 def is_waiting_here(home: Path) -> bool:

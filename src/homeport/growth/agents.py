@@ -22,7 +22,7 @@ def begin(name: str, address: str, token: str) -> None:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (home / "agent.log").open("ab") as log:
         subprocess.run(
-            ["setsid", "--fork", sys.executable, "-m", "homeport.node"],
+            ["setsid", "--fork", sys.executable, "-P", "-m", "homeport.node"],
             env=environ_of(home, name, address, token, os.environ),
             stdin=subprocess.DEVNULL,
             stdout=log,

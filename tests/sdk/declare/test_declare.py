@@ -22,7 +22,7 @@ def declare(tmp_path):
             path.write_text(textwrap.dedent(content))
         read, write = os.pipe()
         done = subprocess.run(
-            [sys.executable, "-m", "homeport.sdk.declare", ref, *args],
+            [sys.executable, "-P", "-m", "homeport.sdk.declare", ref, *args],
             cwd=tmp_path,
             pass_fds=(write,),
             env={**os.environ, "HOMEPORT_DECLARE_FD": str(write)},
@@ -55,6 +55,28 @@ HELLO = """
     def called():
         yield 1
 """
+
+
+def test_homeport_imports_pythons_own_modules_beside_files_of_the_same_names(declare):
+    names = {name for name in sys.stdlib_module_names if name not in sys.builtin_module_names}
+    files = {f"{name}.py": "raise RuntimeError('this is the user's file')" for name in names}
+
+    declared = declare(HELLO, files=files)
+
+    assert ["hello", "called"] == [f["name"] for f in declared["manifest"]["functions"]]
+
+
+def test_a_script_imports_what_is_in_the_current_directory(declare):
+    declared = declare(
+        None,
+        ref="scripts/shop.py",
+        files={
+            "scripts/shop.py": "import modal, prices\napp = modal.App(prices.NAME)\napp.function()(prices.f)",
+            "prices.py": "NAME = 'shop'\ndef f(): pass",
+        },
+    )
+
+    assert declared["error"] is None
 
 
 def test_a_manifest_holds_what_was_declared(declare):

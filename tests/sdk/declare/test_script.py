@@ -1,5 +1,6 @@
 """Loading a script: what a failure says, and the line of the script that it shows."""
 
+import sys
 import textwrap
 
 import pytest
@@ -72,3 +73,48 @@ def test_a_syntax_error_without_a_line_shows_none():
 
     assert "" == failure.traceback
     assert "SyntaxError: source code cannot contain null bytes" == failure.message
+
+
+@pytest.mark.parametrize("text", ["import random\nrandom.choice([1])", "from random import choice"])
+def test_a_file_that_hides_a_module_of_python_is_named(tmp_path, monkeypatch, text):
+    monkeypatch.delitem(sys.modules, "random", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "random.py").write_text("")
+    (tmp_path / "dice.py").write_text(text)
+
+    with pytest.raises(ScriptError) as raised:
+        script.load(str(tmp_path / "dice.py"), is_module=False)
+
+    assert "`random.py` hides Python's own module `random`" in raised.value.hint
+
+
+@pytest.mark.parametrize("text", ["import os\nos.nothing", "from os import nothing", "'a'.nothing"])
+def test_a_name_that_a_module_of_python_lacks_has_no_such_hint(failure, text):
+    assert "hides" not in failure(text).hint
+
+
+def test_a_null_byte_in_a_file_is_shown_with_its_line(failure):
+    error = failure("x = 1\ny = '\0'\n")
+
+    assert "script.py:2" == error.where
+    assert "null byte" in error.message
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("modal.Retries(max_retries='3')", "Retries"),
+        ("modal.Image.debian_slim().add_local_dir(3, '/data')", "Image.add_local_dir"),
+        ("modal.asgi_app(custom_domains=3)", "asgi_app"),
+    ],
+)
+def test_a_value_of_a_wrong_type_names_the_function_that_got_it(failure, call, name):
+    error = failure(f"import modal\n{call}")
+
+    assert f"`{name}` cannot use one of the values that it was given: TypeError" in error.message
+    assert f"script.py:2  {call}" == error.where
+
+
+def test_a_wrong_value_in_the_scripts_own_function_is_its_own(failure):
+    assert "TypeError: unsupported" in failure("def f(): return 1 + 'a'\nf()").message
+    assert failure("int('x')").message.startswith("ValueError")

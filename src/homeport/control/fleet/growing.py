@@ -23,7 +23,7 @@ from homeport.control.fleet.pool import now
 from homeport.control.fleet.pools import Pools
 from homeport.supervised import Tasks, supervised
 
-CHILD = (sys.executable, "-m", "homeport.growth")
+CHILD = (sys.executable, "-P", "-m", "homeport.growth")
 AGAIN_S = 60.0  # before an agent is started again on a machine
 END_S = 2.0
 SILENT_S = 45.0  # the child process writes once a second, and waits for Ray with each line

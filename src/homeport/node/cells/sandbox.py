@@ -47,7 +47,7 @@ class Sandbox:
             "cwd": str(cwd),
             "private": False,
         }
-        return [sys.executable, "-E", "-m", "homeport.cell", json.dumps(order)]
+        return [sys.executable, "-E", "-P", "-m", "homeport.cell", json.dumps(order)]
 
     def environ(self) -> dict[str, str]:
         """Return the variable that describes the cells of a zygote's children."""

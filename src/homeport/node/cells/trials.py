@@ -65,7 +65,7 @@ def _stored(root: Path) -> report.Report | None:
 
 def _trial(root: Path) -> report.Report:
     """Make the trial in another process, because this one has threads."""
-    words = [sys.executable, "-m", "homeport.cell.report", str(root)]
+    words = [sys.executable, "-P", "-m", "homeport.cell.report", str(root)]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     try:
         return codec.loads(report.Report, result.stdout)

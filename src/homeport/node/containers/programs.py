@@ -260,7 +260,7 @@ def _enter(
                 handed_over.callback(os.close, streams[stream])
         passed = (control.fileno(), runner, order_file)
         process = subprocess.Popen(
-            [sys.executable, "-E", "-m", "homeport.cell.enter", *map(str, passed)],
+            [sys.executable, "-E", "-P", "-m", "homeport.cell.enter", *map(str, passed)],
             stdin=streams[0],
             stdout=streams[1],
             stderr=streams[2],

@@ -64,6 +64,7 @@ def main() -> int:
     unlike = json.loads(os.environ.pop("HOMEPORT_DECLARE_UNLIKE", "[]"))
     os.set_inheritable(descriptor, False)
     end_with_parent()
+    find_beside()
     if arguments.stay:
         return _stay(descriptor)
     load = Load(ref=arguments.ref, module=arguments.module, name=arguments.name)
@@ -77,6 +78,14 @@ def main() -> int:
         return _tell(descriptor, load, unlike)
     finally:
         gc.freeze()  # else the interpreter's end collects garbage among all that was imported
+
+
+def find_beside() -> None:
+    """Let the script import what is in the current directory.
+
+    `-P` has kept it out while homeport's own modules were imported: a user's `argparse.py` is not for them.
+    """
+    sys.path.insert(0, _cwd)
 
 
 def _collect_garbage() -> None:
@@ -173,7 +182,7 @@ def _begin_again(descriptor: int, load: Load, _reason: str, modules: Sequence[st
     os.chdir(_cwd)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "homeport.sdk.declare", *words], environ)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "homeport.sdk.declare", *words], environ)  # noqa: S606
 
 
 def _words(load: Load) -> list[str]:

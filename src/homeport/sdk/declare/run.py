@@ -47,6 +47,7 @@ def main() -> int:
     for descriptor in (out, into):
         os.set_inheritable(descriptor, False)
     declaring.end_with_parent()
+    declaring.find_beside()
     signal.signal(signal.SIGINT, _Interrupts())
     try:
         # The command has blocked it, so that a Ctrl-C during the imports above prints no traceback of ours.

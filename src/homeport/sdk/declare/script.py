@@ -3,6 +3,7 @@
 Called by `declare` (__main__.py). Whatever the user's code raises becomes a `ScriptError` with its line.
 """
 
+import sys
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
@@ -13,6 +14,9 @@ from homeport.sdk import watched
 from homeport.sdk.declare import loader, sources
 from homeport.sdk.exception import DeprecationError, Error
 from homeport.sdk.tracebacks import is_ours, is_users, users_traceback
+
+#: What Python raises if a function gets a value of a wrong type.
+WRONG_VALUE = (TypeError, AttributeError, ValueError, ArithmeticError, AssertionError)
 
 
 def load(target: str, *, is_module: bool) -> tuple[ModuleType, Path]:
@@ -109,9 +113,28 @@ def _guarded(load: Any, script: Path | None) -> ModuleType:
                 f"install `{missing}` beside homeport; or, if only the image has it, import it in "
                 "the function, or under `with image.imports():`"
             )
+        failure.hint = _hidden(error) or failure.hint
         raise failure from None
     except Exception as error:
-        raise _raised(error) from None
+        failure = _raised(error)
+        failure.hint = _hidden(error) or failure.hint
+        raise failure from None
+
+
+def _hidden(error: Exception) -> str:
+    """Return the hint for an error of a user's file that has the name of one of Python's own modules, or ''."""
+    if isinstance(error, ImportError):
+        name, path = error.name, error.path
+    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        name, path = error.obj.__name__, error.obj.__file__
+    else:
+        return ""
+    if name not in sys.stdlib_module_names or not path or not is_users(path):
+        return ""
+    file = Path(path).name
+    return (
+        f"`{file}` hides Python's own module `{name}` from every import: give the file another name"
+    )
 
 
 def _syntax_error(error: SyntaxError) -> ScriptError:
@@ -129,11 +152,30 @@ def _raised(error: BaseException) -> ScriptError:
     if isinstance(error, (Error, DeprecationError)):
         # The SDK raised it for a wrong declaration: its text and the line are enough, without a traceback.
         return ScriptError(str(error), where=where(error))
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, WRONG_VALUE) and (name := _given_to(error)):
+        text = f"`{name}` cannot use one of the values that it was given: {text}"
     return ScriptError(
-        f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        text,
         where=where(error),
         traceback=users_traceback(error) if _has_more(error) else "",
     )
+
+
+def _given_to(error: BaseException) -> str:
+    """Return the name of the function of homeport that the script called and that raised, or ''."""
+    frames = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    own = len(frames)
+    while own and not is_users(frames[own - 1].co_filename):
+        own -= 1
+    called = frames[own:]
+    if (
+        not called
+        or called[0].co_filename.startswith("<frozen")
+        or not is_ours(called[0].co_filename)
+    ):
+        return ""
+    return str(getattr(called[0], "co_qualname", called[0].co_name)).removesuffix(".__init__")
 
 
 def _has_more(error: BaseException) -> bool:

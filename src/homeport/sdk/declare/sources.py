@@ -47,7 +47,12 @@ class SourceLoader(SourceFileLoader):
                 code = None
             if isinstance(code, CodeType):
                 return code
-        code_of_source: CodeType = self.source_to_code(source, path)
+        try:
+            code_of_source: CodeType = self.source_to_code(source, path)
+        except SyntaxError as error:
+            if not error.filename:  # Python names no place if the file has a null byte
+                error.filename, error.lineno = path, 1 + source.partition(b"\0")[0].count(b"\n")
+            raise
         if not sys.dont_write_bytecode and cache_path:
             mode = os.stat(path).st_mode & 0o666 | 0o200  # noqa: PTH116 - not more readable than the source
             self.set_data(cache_path, head + marshal.dumps(code_of_source), _mode=mode)

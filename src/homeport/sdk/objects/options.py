@@ -126,7 +126,7 @@ def pair(value: Any, convert: Any, name: str) -> Any:
     try:
         low, high = value if isinstance(value, (tuple, list)) else (value, None)
         return convert(low), None if high is None else convert(high)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidError(
             f"`{name}` must be a number or a pair of numbers, not {value!r}"
         ) from None
@@ -166,7 +166,7 @@ def gpus(value: Any) -> tuple[str, ...]:
     """Return `"A100:2"`, or a list of fallbacks, as a tuple; check each count."""
     if value is None:
         return ()
-    listed = (value,) if isinstance(value, str) else tuple(value)
+    listed = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for gpu in listed:
         if not isinstance(gpu, str):
             raise InvalidError(f'`gpu` must be a string such as "H100", not {gpu!r}')
@@ -206,6 +206,8 @@ def _check_scaling(options: dict[str, Any]) -> None:
         )
     window = options["scaledown_window"]
     low_s, high_s = validate.SCALEDOWN_S
+    if window is not None and (isinstance(window, bool) or not isinstance(window, (int, float))):
+        raise InvalidError(f"`scaledown_window` must be a number of seconds, not {window!r}")
     if window is not None and not low_s <= window <= high_s:
         raise InvalidError("`scaledown_window` must be between 2 and 3600 (inclusive)")
 

@@ -21,7 +21,7 @@ from homeport.node.images.bounds import Bounds
 from homeport.node.images.command import Done
 from homeport.node.images.owned import within
 
-WORDS = ("-E", "-m", within.__name__)
+WORDS = ("-E", "-P", "-m", within.__name__)
 #: If the machine's memory runs out, the kernel kills the step first (man 5 proc_pid_oom_score_adj).
 OOM_FIRST = ("/bin/sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "homeport")
 
