@@ -80,6 +80,64 @@ def test_an_exception_that_cannot_be_pickled_arrives_with_its_text(functions):
         assert f"in {function.__name__}" in str(caught.value.__cause__)
 
 
+def test_an_exception_by_which_python_ends_a_coroutine_is_an_error_of_the_function_that_raises_it(
+    functions,
+):
+    async def cancels():
+        later = asyncio.get_running_loop().create_future()
+        later.cancel()
+        await later
+
+    async def closes():
+        raise GeneratorExit
+
+    def cancels_in_a_thread():
+        raise asyncio.CancelledError
+
+    def closes_in_a_thread():
+        raise GeneratorExit
+
+    def stops():
+        return next(iter([]))
+
+    for function, name in (
+        (cancels, "CancelledError"),
+        (closes, "GeneratorExit"),
+        (cancels_in_a_thread, "CancelledError"),
+        (closes_in_a_thread, "GeneratorExit"),
+        (stops, "StopIteration"),
+    ):
+        with pytest.raises(RuntimeError, match=f"the function raised {name}"):
+            functions.add(function).remote()
+
+
+def test_a_generator_that_raises_such_an_exception_ends_with_an_error(functions):
+    def closes():
+        yield 1
+        raise GeneratorExit
+
+    async def cancels():
+        yield 1
+        raise asyncio.CancelledError
+
+    for function, name in ((closes, "GeneratorExit"), (cancels, "CancelledError")):
+        items = functions.add(function, generator=True).remote_gen()
+
+        assert 1 == next(items)
+        with pytest.raises((exception.ExecutionError, RuntimeError), match=name):
+            next(items)
+
+
+def test_a_batch_that_raises_such_an_exception_fails_for_each_caller(functions):
+    async def cancels(items):
+        raise asyncio.CancelledError
+
+    handle = functions.add(cancels, batch=Batch(size=2, wait_ms=5))
+
+    with pytest.raises(RuntimeError, match="the function raised CancelledError"):
+        handle.remote(1)
+
+
 def test_arguments_of_another_python_are_read_unless_they_hold_code(functions):
     def echo(value):
         return value

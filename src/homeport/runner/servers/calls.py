@@ -148,11 +148,16 @@ class Calls:
 
     async def call(self, args: Any, kwargs: Any) -> Any:
         """Call the function, and return its value."""
-        function = self._function
-        if inspect.iscoroutinefunction(function):
-            return await function(*args, **kwargs)
-        value = await self._threads.run(lambda: function(*args, **kwargs))
-        return await value if inspect.isawaitable(value) else value
+        function, task = self._function, asyncio.current_task()
+        try:
+            if inspect.iscoroutinefunction(function):
+                return await function(*args, **kwargs)
+            value = await self._threads.run(lambda: function(*args, **kwargs))
+            return await value if inspect.isawaitable(value) else value
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            if _is_ended(error, task):
+                raise
+            raise RuntimeError(f"the function raised {type(error).__name__}") from error
 
     def _check_form(self, form: "str | None") -> None:
         """Refuse `.remote()` of a generator, and `.remote_gen()` of another function."""
@@ -178,20 +183,19 @@ class Calls:
         await reply.begin()
         items = self._items(args, kwargs)
         deadline = Deadline(self._timeout_s)
+        task = asyncio.current_task()
         try:
             async for item in items:
                 await reply.item(item)
-        except GeneratorExit:
-            raise
-        except asyncio.CancelledError:
+        except BaseException as error:
+            if not _is_ended(error, task):
+                self._say(error)
+                await reply.end(error)
+                return
             if not deadline.has_passed:
                 raise
             text = f"`{self._method.tag}`: the function took longer than {self._timeout_s:g} s"
             await reply.end(FunctionTimeoutError(text))
-            return
-        except BaseException as error:
-            self._say(error)
-            await reply.end(error)
             return
         finally:
             deadline.stop()
@@ -212,6 +216,22 @@ class Calls:
         """Print the user's traceback into the container's log."""
         text = f"{self._method.tag} failed\n{users_traceback(error, libraries=False)}"
         print(text, file=sys.stderr)  # noqa: T201 - the container's log
+
+
+def _is_ended(error: BaseException, task: "asyncio.Task[Any] | None") -> bool:
+    """Return whether the call's task was cancelled or closed; else the function itself raised the error.
+
+    A function can raise `CancelledError` too: it awaits a task that it has cancelled.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        cancelling = getattr(task, "cancelling", None)  # Python 3.10 does not know
+        return cancelling is None or cancelling() > 0
+    if isinstance(error, GeneratorExit):
+        try:
+            return asyncio.current_task() is not task
+        except RuntimeError:  # the loop has ended
+            return True
+    return False
 
 
 class Deadline:

@@ -65,7 +65,7 @@ class Job:
         if error is None:
             self.done.set_result(outcome)
         else:
-            self.done.set_exception(error if not isinstance(error, StopIteration) else _Stop(error))
+            self.done.set_exception(_carried(error))
 
 
 def _raise_in(thread: int, kind: "type[BaseException] | None") -> None:
@@ -74,8 +74,13 @@ def _raise_in(thread: int, kind: "type[BaseException] | None") -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
 
 
-class _Stop(RuntimeError):
-    """Carries a StopIteration, which asyncio does not allow in a future."""
+def _carried(error: BaseException) -> BaseException:
+    """Return the error as a future may have it: these three would end the coroutine that waits for it."""
+    if isinstance(error, (StopIteration, GeneratorExit, asyncio.CancelledError)):
+        raised = RuntimeError(f"the function raised {type(error).__name__}")
+        raised.__cause__ = error
+        return raised
+    return error
 
 
 class Threads:
