@@ -101,6 +101,29 @@ def test_a_setting_that_cannot_be_is_an_error_that_names_it(homeport, environ, t
     assert (1, True) == (code, text in printed), printed
 
 
+@pytest.mark.parametrize("below", ["", "/home"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["status"],
+        ["up"],
+        ["down"],
+        ["doctor"],
+        ["app", "list"],
+        ["secret", "create", "x", "KEY=1"],
+        ["audit"],
+        ["backup", "x.backup", "--no-passphrase"],
+        ["config", "set-environment", "main"],
+    ],
+)
+def test_a_home_that_is_a_file_is_an_error_that_names_it(homeport, tmp_path, args, below):
+    (tmp_path / "a-file").write_text("")
+
+    code, printed = homeport(*args, HOMEPORT_HOME=f"{tmp_path}/a-file{below}")
+
+    assert (1, True) == (code, f"{tmp_path}/a-file{below} cannot be" in printed), printed
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

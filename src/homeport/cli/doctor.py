@@ -138,7 +138,11 @@ def _tmp() -> Finding:
 
 
 def _isolation(settings: Settings) -> Finding:
-    settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        text = f"it cannot be tried, because {settings.home} cannot be written: {error.strerror}"
+        return Finding("isolation", False, text, "name another directory in HOMEPORT_HOME")
     answer = jsonlib.loads(
         _run_module("homeport.cell.report", str(settings.run_dir)).stdout or "{}"
     )

@@ -318,8 +318,13 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return the settings in a `config.toml`; none if the file does not exist."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return {}
+    except NotADirectoryError:
+        raise BadRequest(
+            f"{path.parent} cannot be a home: it is a file, or lies below one",
+            hint="name another directory in HOMEPORT_HOME",
+        ) from None
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
