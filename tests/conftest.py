@@ -54,8 +54,9 @@ for profile, examples in (("few", 25), ("many", 400)):
 def pytest_xdist_auto_num_workers(config):
     cores = os.cpu_count() or 1
     chosen = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
-    # These compute all the time, and each worker imports everything first. Journeys wait for other processes half of theirs.
-    return cores if all(path.is_relative_to(CONTROL) for path in chosen) else 2 * cores
+    # These compute most of the time, and each worker imports everything first. Journeys wait for other processes half of theirs.
+    computes = all(path.is_relative_to(CONTROL) for path in chosen)
+    return cores + cores // 2 if computes else 2 * cores
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,5 +1,6 @@
 """A server that is stopped, or takes too long to end, is named; nobody waits for it without end."""
 
+import fcntl
 import importlib
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from homeport import settings
 from homeport.cli import server
 from homeport.contract.errors import ServerUnreachable
+from tests import ports
 
 
 @pytest.fixture
@@ -41,6 +43,58 @@ async def test_down_does_not_take_it_for_no_server(stopped):
 
 async def test_down_says_no_where_there_is_none(tmp_path):
     assert not await server.down(settings.load({"HOMEPORT_HOME": str(tmp_path)}))
+
+
+async def test_down_does_not_take_a_server_elsewhere_that_cannot_be_reached_for_none(tmp_path):
+    variables = {
+        "HOMEPORT_HOME": str(tmp_path),
+        "HOMEPORT_SERVER": f"http://127.0.0.1:{ports.free_port()}",
+        "HOMEPORT_TOKEN": "t",
+    }
+    with pytest.raises(ServerUnreachable):
+        await server.down(settings.load(variables))
+
+
+@pytest.mark.parametrize("begins", [True, False])
+async def test_down_waits_for_a_server_that_starts_or_ends(tmp_path, monkeypatch, begins):
+    """It has the home's lock, and does not answer yet, or any more."""
+    looks, ended = [], []
+
+    class Asked:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            pass
+
+        class server:
+            async def status():
+                looks.append(begins)
+                if len(looks) == 3:
+                    if begins:
+                        return SimpleNamespace(pid=0, nodes={})
+                    lock.close()
+                raise ServerUnreachable("no socket")
+
+            async def shutdown():
+                ended.append(True)
+
+    monkeypatch.setattr(server, "_client", lambda _: Asked())
+    told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        assert begins == await server.down(told)
+    assert (3, begins) == (len(looks), bool(ended))
+
+
+async def test_down_names_a_home_whose_server_never_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "PATIENCE_S", 0.1)
+    told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ServerUnreachable, match="another server holds .*, and does not answer"):
+            await server.down(told)
 
 
 async def test_machines_that_do_not_answer_at_the_end_are_named(tmp_path, monkeypatch):

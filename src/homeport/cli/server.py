@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import select
 import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homeport.cli import ahead, control, output
@@ -20,12 +22,17 @@ if TYPE_CHECKING:
     from homeport.client import Client
     from homeport.contract.api.server import Status
 
+LOCK = "lock"  # in the home
 END_S = 15.0  # how long a server may take to end everything
 RETRY_S = 0.05
 SILENT = ("suspect", "gone")  # states of other machines
 LONGEST_RETRY_S = 0.4
 PATIENCE_S = END_S + 5.0  # how long to wait for another server that is starting or ending
 OTHERS_S = 2.0  # after that, a server that still runs may be serving another session
+
+
+class _Absent(Exception):
+    """No server has this home"""
 
 
 @asynccontextmanager
@@ -56,27 +63,64 @@ async def running(settings: Settings) -> AsyncIterator["Client"]:
 async def down(settings: Settings, unreached: list[str] | None = None) -> bool:
     """End the server and everything that it runs; return False if none ran.
 
-    Machines that did not answer, whose containers continue, are added to `unreached`.
+    Machines that did not answer, whose containers continue, are added to `unreached`. Raises `ServerUnreachable` for a server
+    that has the home, or is on another machine, and does not answer.
     """
-    from homeport.client import OtherVersion, ServerSilent
-
     async with _client(settings) as client:
-        pid = 0
         try:
-            status = await client.server.status()
-            pid = status.pid
-            if unreached is not None:
-                unreached += [name for name, state in status.nodes.items() if state in SILENT]
-        except OtherVersion:
-            pass  # end it all the same
-        except ServerSilent:
-            raise
-        except ServerUnreachable:
+            status = await _last_status(settings, client)
+        except _Absent:
             return False
+        if status is not None and unreached is not None:
+            unreached += [name for name, state in status.nodes.items() if state in SILENT]
         await client.server.shutdown()
+    pid = 0 if status is None else status.pid
     if pid and not settings.server:
         await asyncio.to_thread(_gone, settings, pid)
     return True
+
+
+async def _last_status(settings: Settings, client: "Client") -> "Status | None":
+    """Return the status of the server, or None if it is of another version; `_Absent` if there is no server.
+
+    One that is starting or ending has the home's lock, and does not answer: then try again.
+    """
+    from homeport.client import OtherVersion, ServerSilent
+
+    end, pause_s = time.monotonic() + PATIENCE_S, RETRY_S
+    while True:
+        try:
+            return await client.server.status()
+        except OtherVersion:
+            return None  # end it all the same
+        except ServerSilent:
+            raise
+        except ServerUnreachable:
+            if settings.server:
+                raise
+            if not _is_held(settings.home / LOCK):
+                raise _Absent from None
+        if time.monotonic() > end:
+            raise _held(settings)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+
+
+def _is_held(lock: Path) -> bool:
+    """Return whether a server has a home's lock (control/standby.py)."""
+    with contextlib.suppress(OSError), lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _held(settings: Settings) -> ServerUnreachable:
+    return ServerUnreachable(
+        f"another server holds {settings.home}, and does not answer",
+        hint=f"see {settings.home / 'server.log'}",
+    )
 
 
 def _gone(settings: Settings, pid: int) -> None:
@@ -113,10 +157,7 @@ async def _reached(
         end, pause_s = time.monotonic() + PATIENCE_S, RETRY_S
         while not await _ready(settings, client, process, background=background):
             if time.monotonic() > end:
-                raise ServerUnreachable(
-                    f"another server holds {settings.home}, and does not answer",
-                    hint=f"see {settings.home / 'server.log'}",
-                )
+                raise _held(settings)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
             process = await asyncio.to_thread(_started, settings, background=background)

@@ -1,15 +1,18 @@
 """The sockets of the API end with the server, whatever has become of their files."""
 
+import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 
 import httpx
 import pytest
 
-from homeport.control.api import listeners
+from homeport.control.api import listener, listeners
 from homeport.control.api.bearer import Bearer
 from homeport.settings import Settings
 from homeport.state.api_tokens import ApiTokens
 from tests import databases
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -64,3 +67,42 @@ async def test_the_socket_for_commands_goes_with_the_server_also_if_its_file_is_
             settings.control_socket.unlink()
 
     assert not settings.control_socket.exists()
+
+
+async def test_a_response_that_has_begun_is_sent_whole_at_the_end_and_a_stream_is_cut(
+    settings, monkeypatch
+):
+    monkeypatch.setattr(listener, "CLOSE_S", 0.5)
+    go, cut = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        try:
+            await (go if scope["path"] == "/short" else asyncio.Event()).wait()
+        except asyncio.CancelledError:
+            cut.set()
+            raise
+        await send({"type": "http.response.body", "body": b", ended"})
+
+    async def read(http, path: str, begun: asyncio.Event) -> bytes:
+        body = b""
+        with contextlib.suppress(httpx.HTTPError):
+            async with http.stream("GET", f"http://homeport{path}") as response:
+                async for part in response.aiter_bytes():
+                    body += part
+                    begun.set()
+        return body
+
+    path, begun = settings.control_socket, [asyncio.Event(), asyncio.Event()]
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as http:
+        async with listener.listening(app, listener.unix_socket(path)):
+            short = asyncio.create_task(read(http, "/short", begun[0]))
+            stream = asyncio.create_task(read(http, "/stream", begun[1]))
+            for event in begun:
+                await event.wait()
+            asyncio.get_running_loop().call_later(0.05, go.set)
+
+        assert b"begun, ended" == await short
+        await asyncio.wait_for(cut.wait(), PATIENCE_S)
+        assert b"begun" == await stream

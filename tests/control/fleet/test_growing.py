@@ -119,7 +119,7 @@ async def test_a_cluster_that_does_not_answer_is_said_until_it_does(
     log_file = tmp_path / "ray.log"
     words = (sys.executable, "-c", code)
     growing = Growing(
-        "10.0.0.1:6379", Pools(), nodes, machines, log_file=log_file, words=words, silent_s=0.5
+        "10.0.0.1:6379", Pools(), nodes, machines, log_file=log_file, words=words, silent_s=0.1
     )
     growing.open()
     await until(lambda: machines.ray_trouble, "the trouble")

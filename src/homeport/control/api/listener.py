@@ -21,7 +21,8 @@ VANISHED = {
     socket.TCP_KEEPCNT: 3,
     socket.TCP_USER_TIMEOUT: 60_000,
 }
-CLOSE_S = 1  # an open stream must not hold up the end
+CLOSE_S = 1.0  # an open stream must not hold up the end
+LOOK_S = 0.005  # between two looks whether the last response has ended
 
 
 def unix_socket(path: Path) -> socket.socket:
@@ -76,6 +77,19 @@ class _Server(uvicorn_server.Server):
         await self.on_tick(0)
         await self.ending.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the connections, and what still runs after CLOSE_S. uvicorn waits for 0.1 s, also if there is nothing to end."""
+        for listens in (*self.servers, *(sockets or ())):
+            listens.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(LOOK_S)
+        for task in self.server_state.tasks:
+            task.cancel()
+
 
 @asynccontextmanager
 async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
@@ -88,7 +102,6 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
         date_header=False,
         access_log=False,
         proxy_headers=False,  # else a caller on this machine chooses the address whose wrong tokens are counted
-        timeout_graceful_shutdown=CLOSE_S,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve([listener]), name="the API")
