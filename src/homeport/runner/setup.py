@@ -101,8 +101,10 @@ def settle(order: StartOrder) -> None:
     """Put the user's files first on `sys.path`, and change to their working directory."""
     sys.path.insert(0, order.source)
     workdir = place(order.function.image.workdir or HOME, order.source)
-    if workdir.startswith(f"{order.source}/"):
-        os.makedirs(workdir, exist_ok=True)  # noqa: PTH103 - pathlib costs 10 ms
+    is_in_cell = order.source == HOME  # what is made there is the container's own
+    if is_in_cell or workdir.startswith(f"{order.source}/"):
+        with contextlib.suppress(OSError):  # a file has that name
+            os.makedirs(workdir, exist_ok=True)  # noqa: PTH103 - pathlib costs 10 ms
     os.chdir(workdir if os.path.isdir(workdir) else order.source)  # noqa: PTH112
 
 

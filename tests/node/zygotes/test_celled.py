@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from homeport.contract.container import State
+from homeport.contract.image import Image, Step
 from homeport.node.images.made import Made
 from homeport.settings import Settings
 from tests import isolation
@@ -78,6 +79,19 @@ async def test_a_functions_zygote_forks_containers_in_cells_and_versions_share_i
     assert zygotes == set(house.agent._zygotes.pids())
     assert (False, "/root") == (sees_outside, where)
     assert pid < second.pid, "a process id of its own cell"
+
+
+@pytest.mark.parametrize(
+    ("workdir", "where"),
+    [("/srv/work/deep", "/srv/work/deep"), ("data", "/root/data"), ("/etc/passwd", "/root")],
+)
+async def test_the_working_directory_is_made_as_a_dockerfile_does(house, workdir, where):
+    house.write(TOLD)
+    image = Image(steps=(Step(name="workdir", args={"path": workdir}),))
+    directories = [(await started(house, image=image))[1][1] for _ in range(2)]
+
+    assert [where, where] == directories
+    assert not Path("/srv/work/deep").exists(), "it is on this machine"
 
 
 @pytest.mark.parametrize("below_root", [True, False])
