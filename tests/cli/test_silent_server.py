@@ -93,7 +93,9 @@ async def test_down_names_a_home_whose_server_never_answers(tmp_path, monkeypatc
     told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ServerUnreachable, match=r"another server holds .*, and does not answer"):
+        with pytest.raises(
+            ServerUnreachable, match=r"another server holds .*, and does not answer"
+        ):
             await server.down(told)
 
 

@@ -63,3 +63,33 @@ def test_a_cell_asks_the_machines_own_resolver_where_it_cannot_reach_the_one_on_
         monkeypatch.setattr(networks, name, tmp_path / name)
 
     assert expected == networks.resolvers()
+
+
+@pytest.mark.parametrize(
+    ("user", "connects", "fails", "logged"),
+    [
+        (0, True, False, ""),
+        (0, True, True, "credentials of this machine's cloud: no room"),
+        (0, False, False, "credentials of this machine's cloud: `nft` is missing"),
+        (1000, False, False, ""),
+    ],
+)
+def test_the_log_says_that_nothing_keeps_containers_from_the_clouds_credentials(
+    monkeypatch, caplog, user, connects, fails, logged
+):
+    guarded = []
+
+    def guard() -> None:
+        guarded.append(True)
+        if fails:
+            raise OSError("no room")
+
+    monkeypatch.setattr(networks.os, "getuid", lambda: user)
+    monkeypatch.setattr(networks.network, "guard", guard)
+    made = object.__new__(Networks)
+    made.connects = connects
+    made.guard()
+
+    assert connects == bool(guarded)
+    assert logged in caplog.text
+    assert bool(logged) == bool(caplog.records)

@@ -46,12 +46,20 @@ class Networks:
         self._gate_is_open = False
 
     def guard(self) -> None:
-        """Keep containers with the machine's network from its cloud's credentials. Blocks."""
-        if os.getuid() == 0 and self.connects:
+        """Keep containers with the machine's network from its cloud's credentials, or log that nothing does. Blocks."""
+        if os.getuid() != 0:
+            return  # an ordinary user may set up no firewall
+        why = "`nft` is missing, or does not work"
+        if self.connects:
             try:
                 network.guard()
             except OSError as error:
-                log.warning("the firewall cannot be set up: %s", error)
+                why = str(error)
+            else:
+                return
+        log.warning(
+            "no firewall keeps containers from the credentials of this machine's cloud: %s", why
+        )
 
     def connect(self, directory: Path) -> int:
         """Return a socket for a container, to be closed here once it was handed over; `directory` is the container's."""

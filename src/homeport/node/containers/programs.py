@@ -246,7 +246,7 @@ def _enter(
     """Start the process that enters; return it, and without a terminal our ends of its streams."""
     pipes: dict[int, int] = {}
     streams = [subprocess.DEVNULL] * 3
-    with contextlib.ExitStack() as handed_over:
+    with contextlib.ExitStack() as handed_over, contextlib.ExitStack() as unless_started:
         order_file = os.memfd_create("order")
         handed_over.callback(os.close, order_file)
         with os.fdopen(os.dup(order_file), "wb") as file:
@@ -258,6 +258,7 @@ def _enter(
                     (writer, reader) if stream == 0 else (reader, writer)
                 )
                 handed_over.callback(os.close, streams[stream])
+                unless_started.callback(os.close, pipes[stream])
         passed = (control.fileno(), runner, order_file)
         process = subprocess.Popen(
             [sys.executable, "-E", "-P", "-m", "homeport.cell.enter", *map(str, passed)],
@@ -268,4 +269,5 @@ def _enter(
             cwd="/",
             start_new_session=True,
         )
+        unless_started.pop_all()
     return process, pipes

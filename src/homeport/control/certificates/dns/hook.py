@@ -59,7 +59,6 @@ class Hook:
                 f"the DNS hook `{self._path}` cannot be started: {error}",
                 hint="`dns_hook` is the path of a file that may be executed",
             ) from None
-        last = ""
         try:
             async with asyncio.timeout(self._time_s):
                 last = await _logged(process, f"{action} {name}")
