@@ -18,6 +18,9 @@ def main():
     os.makedirs("/.cell/up/other/root/files")
     with open("/.cell/up/other/root/files/secret", "w") as file:
         file.write("another's")
+    for directory in nested.TMPS:
+        with open(f"{directory}/of-another", "w") as file:
+            file.write("another's")
     os.environ["MARK"] = "zygote"
     sleeper = os.fork()
     if sleeper == 0:
@@ -28,6 +31,7 @@ def main():
         os.kill(sleeper, 9)
         return 0
     found = {"up": sorted(os.listdir("/.cell/up")), "mode": os.stat("/.cell/up").st_mode}
+    found["tmps"] = [name for path in nested.TMPS for name in os.listdir(path)]
     found["processes"] = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     try:
         kernel.umount("/.cell/up")
@@ -66,6 +70,7 @@ def test_a_nested_cell_sees_nothing_of_its_neighbours_and_cannot_change_the_base
     found = look(account, "reads")
 
     assert ([], 0o40700) == (found["up"], found["mode"])
+    assert [] == found["tmps"]
     assert 2 == len(found["processes"])
     assert found["pid"] > nested.HIGH, "modules keep small numbers for other reasons than a pid"
     assert found["umount"] in ("OSError", "PermissionError")

@@ -149,3 +149,30 @@ def test_a_container_and_its_first_process_keep_few_rights_and_get_no_others(acc
         assert ("1", "2", "0022") == (status["NoNewPrivs"], status["Seccomp"], status["Umask"])
     assert os.readlink("/proc/self/ns/cgroup") != found["cgroup"]
     assert 13 == found["exe of init"], "pid 1 may not be looked into"
+
+
+GROUPS = """
+import os, sys
+from homeport.cell import base
+from homeport.cell.description import Cell
+from homeport.contract import codec
+
+os.setgroups([4, 20])  # as a server that its administrator has started with groups of its own
+
+def main():
+    os.write(1, str(os.getgroups()).encode())
+    return 0
+
+base.run(codec.loads(Cell, sys.argv[1]), main)
+"""
+
+
+def test_a_cell_has_none_of_the_servers_other_groups(account):
+    """One of them may read what a container must not, such as the machine's logs."""
+    if account.name != "root":
+        pytest.skip(
+            "an ordinary user cannot take groups, and keeps its own where it has no range of ids"
+        )
+    done = account.run(["-c", GROUPS, codec.dumps(account.cell())])
+
+    assert ("[]", "") == (done.stdout, done.stderr)
