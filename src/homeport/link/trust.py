@@ -59,9 +59,7 @@ def peer(node: Identity, came_from: str, hello: Hello, networks: str) -> Peer | 
         raise Broken(f"`{hello.reach[:60]}` is not an IP address") from None
     if not 0 < hello.port < 65536:
         raise Broken(f"{hello.port} is not a port")
-    is_usual = is_same and not (
-        address.is_loopback or address.is_unspecified or False or address.is_link_local
-    )
+    is_usual = is_same and not (address.is_loopback or address.is_link_local)
     allowed = (ipaddress.ip_network(text) for text in networks.split(",") if text)
     if not is_usual and not any(address in network for network in allowed):
         raise Broken(
