@@ -382,7 +382,7 @@ def test_a_node_that_was_away_during_a_build_builds_when_it_returns(tmp_path):
             await asyncio.sleep(5)
 
             assert ([], [image.key]) == (before, away.prepared)
-            assert plane.nodes.mirrors["away"].has_image(image)
+            assert plane.nodes.mirrors["away"].stock.has_image(image)
             away.is_cut = True
             await asyncio.sleep(5)
             away.is_cut = False

@@ -282,7 +282,7 @@ def test_an_image_is_built_on_each_node_and_containers_go_where_it_is():
             await house.nodes.prepare(IMAGE, "/", Supplies(), told.append)
 
             assert ([IMAGE.key] * 2, [IMAGE.key]) == (a.prepared, b.prepared)
-            assert all(mirror.has_image(IMAGE) for mirror in house.nodes.ready())
+            assert all(mirror.stock.has_image(IMAGE) for mirror in house.nodes.ready())
 
     virtually(story())
 
@@ -306,7 +306,9 @@ def test_a_build_that_fails_on_each_node_fails_and_one_node_is_enough():
             a.prepare = fails
             await prepared(nodes)
             assert nodes.lack(IMAGE)
-            assert ["b"] == [mirror.name for mirror in nodes.ready() if mirror.has_image(IMAGE)]
+            assert ["b"] == [
+                mirror.name for mirror in nodes.ready() if mirror.stock.has_image(IMAGE)
+            ]
             b.prepare = hangs
             building = asyncio.create_task(prepared(nodes))
             await asyncio.sleep(1)
@@ -340,12 +342,14 @@ def test_a_build_does_not_wait_for_a_slow_node_unless_it_is_asked_to():
             assert nodes.lack(IMAGE)
             building = asyncio.create_task(prepared(nodes, everywhere=True))
             await asyncio.sleep(1)
-            assert [True, False] == [nodes.mirrors[name].is_building(IMAGE) for name in ("a", "b")]
+            assert [True, False] == [
+                nodes.mirrors[name].stock.is_building(IMAGE) for name in ("a", "b")
+            ]
             await building
 
             assert 101 > elapsed() - began > 100
             assert not nodes.lack(IMAGE)
-            assert not nodes.mirrors["a"].is_building(IMAGE)
+            assert not nodes.mirrors["a"].stock.is_building(IMAGE)
 
     virtually(story())
 

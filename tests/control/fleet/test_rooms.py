@@ -89,7 +89,7 @@ class Fleet:
             mirror.capacity, mirror.drained = node["capacity"], node["drained"]
             mirror.health = Health.SUSPECT if node["suspect"] else Health.READY
             if node["has_image"]:
-                mirror._images.add(IMAGE.key)
+                mirror.stock._images.add(IMAGE.key)
             for number, of in enumerate(node["runs"]):
                 self.run(mirror, [*self.pools][of % len(specs)], f"{mirror.name}-{number}")
 

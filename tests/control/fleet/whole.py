@@ -29,8 +29,8 @@ def offers(pools: Pools, nodes: Nodes, pool: Pool) -> list[tuple[scheduler.Room,
         there = [container.order for container in mirror.containers.values()]
         room = dataclasses.replace(
             scheduler.room(mirror.name, mirror.capacity, there),
-            has_image=mirror.has_image(pool.function.image),
-            is_warm=mirror.is_warm(pool.key),
+            has_image=mirror.stock.has_image(pool.function.image),
+            is_warm=mirror.stock.is_warm(pool.key),
             own=sum(name in mirror.containers for name in pool.members) if several else 0,
         )
         kept_mib = scheduler.reserved_mib(asked_mib, mirror.capacity)

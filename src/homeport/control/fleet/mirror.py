@@ -16,7 +16,6 @@ import dataclasses
 import enum
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -31,12 +30,12 @@ from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import looking
 from homeport.control.fleet.past import Past
+from homeport.control.fleet.stock import Stock
 
 BEAT_S = 1.0  # between two checks that the node answers
 ANSWER_S = 2.0  # a node that takes longer for a short question does not answer
 GONE_S = 10.0
 ENDED = (State.FAILED, State.GONE, State.LOST)
-MOST_WARM = 1000  # how many functions are remembered that a node has run
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -93,10 +92,7 @@ class Mirror:
         #: Containers that were asked to stop and have not ended.
         self._stops: dict[str, float | None] = {}
         self._calls: set[asyncio.Task[Any]] = set()  # calls that wait for an answer without a limit
-        self._images: set[str] = set()  # the keys of the images that were built there
-        self._building: Counter[str] = Counter()  # those that are being built
-        #: The bases of the pools that ran there, the oldest first.
-        self._warm: dict[PoolKey, None] = {}
+        self.stock = Stock()
         node.watch(self._hear, on_line)
 
     @property
@@ -108,22 +104,6 @@ class Mirror:
     def takes(self) -> bool:
         """Whether it may get containers: it has places for them, and is not drained."""
         return not self.drained and self.capacity is not None and self.capacity.places > 0
-
-    def has_image(self, image: Image) -> bool:
-        """Return whether the image was built there."""
-        return not image.has_environment or image.key in self._images
-
-    def has_built(self, key: str) -> bool:
-        """Return whether the image with this key, which has an environment, was built there."""
-        return key in self._images
-
-    def is_building(self, image: Image) -> bool:
-        """Return whether the image is being built there now."""
-        return bool(self._building) and self._building[image.key] > 0 and not self.has_image(image)
-
-    def is_warm(self, pool: PoolKey) -> bool:
-        """Return whether a container of the pool's function was ready there, so that it may have a zygote."""
-        return pool.base in self._warm
 
     def locate(self, region: str | None) -> None:
         """Set the region for its containers, as `Capacity.region`."""
@@ -157,9 +137,7 @@ class Mirror:
             self.containers[container.id] = container
             self._where[container.id] = self
         if container.state is State.READY:
-            self._warm[container.order.pool.base] = None
-            if len(self._warm) > MOST_WARM:
-                del self._warm[next(iter(self._warm))]
+            self.stock.warm(container.order.pool)
         self._changed(container)
 
     def _as_drained(self, container: Container) -> Container:
@@ -309,7 +287,7 @@ class Mirror:
         self.changes += 1
         self._generation += 1
         self._stops.clear()
-        self._warm.clear()
+        self.stock.cool()
         why = f"its node `{self.name}` does not answer"
         for container in lost.values():
             self._changed(dataclasses.replace(container, state=State.LOST, reason=why))
@@ -364,7 +342,7 @@ class Mirror:
 
     async def forget(self, pool: PoolKey) -> None:
         """Release the resources that are kept for the pool's next container."""
-        self._warm.pop(pool.base, None)
+        self.stock.cool(pool)
         await self._short(self._node.forget(pool))
 
     async def rest(self, unused_s: float) -> None:
@@ -375,13 +353,8 @@ class Mirror:
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
         """Build the image's layers there."""
-        self._building[image.key] += 1
-        try:
+        with self.stock.built(image):
             await self._long(self._node.prepare(image, source, supplies, say))
-        finally:
-            self._building[image.key] -= 1
-            self._building += Counter()  # forget those at 0
-        self._images.add(image.key)
 
     async def environments(self) -> Collection[Environment]:
         """Return the layers that were built there."""
@@ -393,7 +366,7 @@ class Mirror:
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs."""
-        self._images &= {image.key for image in keep}
+        self.stock.keep(keep)
         return await self._long(self._node.prune(keep))
 
     async def _short(self, call: Coroutine[Any, Any, None]) -> None:

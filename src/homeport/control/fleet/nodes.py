@@ -268,7 +268,7 @@ class Nodes:
         if not image.has_environment:
             return False
         key = image.key  # a hash, for perhaps a thousand nodes
-        return any(not mirror.has_built(key) for mirror in self.taking())
+        return any(not mirror.stock.has_built(key) for mirror in self.taking())
 
     async def environments(self) -> Collection[Environment]:
         """Return the layers that were built on the nodes that answer."""

@@ -137,7 +137,7 @@ class Rooms:
         """Return whether the pool has a container on this node, and another one builds its image and has none."""
         image, taken = pool.function.image, self._nodes_of(pool)
         return node in taken and any(
-            mirror.is_building(image) and mirror.name not in taken
+            mirror.stock.is_building(image) and mirror.name not in taken
             for mirror in self._nodes.taking()
             if mirror.capacity is not None and scheduler.suits(pool.function, mirror.capacity)
         )
@@ -248,7 +248,7 @@ class Rooms:
                     scheduler.reserved_mib(hungry, room.capacity),
                 )
             suits, needs, kept_mib = kind
-            rank = suits, not image or mirror.has_built(image)
+            rank = suits, not image or mirror.stock.has_built(image)
             if rank < best:
                 continue
             if rank > best:
@@ -258,7 +258,7 @@ class Rooms:
                 standing,
                 kept_mib,
                 has_image=rank[1],
-                is_warm=mirror.is_warm(pool.key),
+                is_warm=mirror.stock.is_warm(pool.key),
                 own=taken[mirror.name],
             )
             offers.append((room, needs))
