@@ -57,6 +57,23 @@ def test_a_host_cannot_sign_for_another(ca, ca_key):
         verified(ca, second, first)
 
 
+def test_a_ca_signs_hosts_and_no_other_ca(ca, ca_key):
+    """One that lets the CA sign something for it cannot make certificates for everybody."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    other = (
+        signing._begun(signing.named("another CA"), ca.subject, key.public_key(), UNTIL)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(signing._usage(signs_certificates=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    certificate = host(other, key, ec.generate_private_key(ec.SECP256R1()))
+
+    with pytest.raises(VerificationError, match="path"):
+        verified(ca, certificate, other)
+
+
 def test_a_key_can_be_read_again_from_its_pem(ca_key):
     again = serialization.load_pem_private_key(signing.pem(ca_key), None)
 
