@@ -331,3 +331,7 @@ def test_imports_of_an_image_forgive_what_is_missing_here():
 def test_a_value_that_is_no_region_is_refused(region):
     with pytest.raises(InvalidError, match='must be a string such as "us"'):
         app.function(region=region)(plain)
+
+
+def test_a_port_may_have_less_than_a_second_to_open():
+    assert modal.web_server(8000, startup_timeout=0.5)

@@ -57,7 +57,7 @@ async def test_a_tunnel_works_with_async_with(opened):
     async with modal.forward(8000) as tunnel:
         assert "http://tunnel-aa.localhost:4663" == tunnel.url
 
-    assert ("DELETE", "/v1/tunnels/aa") == opened.log[-1]
+    assert [("close", "aa"), ("DELETE", "/v1/tunnels/aa")] == opened.log[-2:]
 
 
 def test_a_tunnel_that_gets_no_url_is_closed(opened, monkeypatch):
@@ -67,6 +67,18 @@ def test_a_tunnel_that_gets_no_url_is_closed(opened, monkeypatch):
     monkeypatch.setattr(exchange, "_ask", refuse)
     with pytest.raises(InvalidError, match="no more"), modal.forward(8000):
         pass
+
+    assert [("open", 8000), ("close", "aa")] == opened.log
+
+
+async def test_a_tunnel_that_gets_no_url_is_closed_on_a_loop_too(opened, monkeypatch):
+    async def refuse(_asked):
+        raise InvalidError("no more")
+
+    monkeypatch.setattr(exchange, "_ask_async", refuse)
+    with pytest.raises(InvalidError, match="no more"):
+        async with modal.forward(8000):
+            pass
 
     assert [("open", 8000), ("close", "aa")] == opened.log
 
