@@ -7,6 +7,7 @@ import pytest
 from homeport import settings as all_settings
 from homeport.cli import control
 from homeport.contract.errors import StorageError
+from homeport.settings import Settings
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def test_a_server_listens_as_long_as_its_socket_takes_connections(settings):
 
 def test_a_home_that_cannot_be_made_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").write_text("")
-    settings = all_settings.load({"HOMEPORT_HOME": str(tmp_path / "file" / "home")})
+    settings = Settings(
+        home=tmp_path / "file" / "home"
+    )  # such a file has appeared since they were loaded
 
     with pytest.raises(StorageError, match=f"cannot write to {settings.home}"):
         control.start(settings)
