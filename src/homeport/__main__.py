@@ -40,6 +40,8 @@ def _main() -> None:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise
+    finally:
+        ahead.end()
 
 
 if __name__ == "__main__":

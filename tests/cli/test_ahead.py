@@ -1,6 +1,7 @@
 """The processes that a command needs begin before the command line is imported."""
 
 import os
+import signal
 import socket
 
 import pytest
@@ -44,6 +45,17 @@ def test_a_process_that_no_command_takes_ends_with_its_standard_input(begun):
     process.communicate(timeout=180)
 
     assert process.returncode == 0
+
+
+def test_nothing_is_left_of_what_no_command_has_taken(begun):
+    """Also if a process has not imported yet what would end it."""
+    ahead.begin(["serve", "script.py"])
+    left = [begun().process, ahead._server.process]
+    ahead.end()
+    ahead.end()
+
+    assert [-signal.SIGKILL] * 2 == [process.returncode for process in left]
+    assert (None, None) == (ahead._begun, ahead._server)
 
 
 def test_a_process_with_other_variables_than_the_command_is_not_used(begun, monkeypatch):

@@ -1,8 +1,8 @@
 """Starts processes that a command will need before the command line is imported, so that all import at the same time.
 
 There are two: one loads the script, the other becomes the server if none runs. `homeport.__main__` calls `begin`; the
-command takes them with `take` and `take_server` once it has read its arguments. A command that does not want them closes
-their standard input by ending, and so they end too.
+command takes them with `take` and `take_server` once it has read its arguments. `end` ends those that the command did not
+want; if the command is killed, their standard input closes, and so they end too.
 """
 
 import contextlib
@@ -69,9 +69,7 @@ def take() -> Begun | None:
         return None
     if loader.environ == dict(os.environ) and loader.cwd == os.getcwd():  # noqa: PTH109
         return loader
-    os.close(loader.answers)
-    loader.process.kill()
-    loader.process.communicate()
+    _end(loader)
     return None
 
 
@@ -86,9 +84,24 @@ def take_server(settings: "Settings | None") -> "subprocess.Popen[str] | None":
         return None
     if settings is not None and (settings.home, dict(os.environ)) == (server.home, server.environ):
         return server.process
-    server.process.kill()
-    server.process.communicate()
+    _end(server)
     return None
+
+
+def end() -> None:
+    """End the processes that no command has taken, and wait for that: nothing runs when the command has ended."""
+    global _begun, _server  # noqa: PLW0603 - one process has one command
+    for left in (_begun, _server):
+        if left is not None:
+            _end(left)
+    _begun = _server = None
+
+
+def _end(left: Begun | Server) -> None:
+    if isinstance(left, Begun):
+        os.close(left.answers)
+    left.process.kill()
+    left.process.communicate()
 
 
 def start(*words: str) -> tuple[subprocess.Popen[bytes], int]:
