@@ -99,7 +99,7 @@ def _tried(copied: Copied, broken: Break, limit_s: float) -> tuple[str, str]:
             return "no result", f"{tests[0]} took more than {limit_s:.0f} s"
         if ended.failed:
             return "caught", f"{ended.failed} ({ended.seconds:.0f} s)"
-        why = f"{' '.join(tests)} passed ({ended.seconds:.0f} s)"
+        why = f"{' '.join(tests)} passed, {ended.skipped} of them were skipped ({ended.seconds:.0f} s)"
     return "only a text" if broken.spoken else "NOT CAUGHT", why
 
 

@@ -4,6 +4,7 @@ The tests run in a sandbox (`alone`), because a broken line may delete files or 
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ class Tested(NamedTuple):
     seconds: float
     output: str
     late: bool = False  # the time limit ended it
+    skipped: int = 0  # a break can make the tests skip that would notice it
 
 
 class Copied:
@@ -68,7 +70,7 @@ class Copied:
     def test(self, tests: list[str], limit_s: float) -> Tested:
         """Run these tests until the first one fails, without those in `unfit`."""
         python = self.folder / ".venv/bin/python"
-        pytest = f"{python} -m pytest -x -n 0 -rfE --tb=line -p no:cacheprovider".split()
+        pytest = f"{python} -m pytest -x -n 0 -rfEs --tb=line -p no:cacheprovider".split()
         # A broken loop may catch what the other method raises.
         pytest += ["--timeout=60", "--timeout-method=thread"]
         pytest += [f"--deselect={test}" for test in self.unfit]
@@ -84,4 +86,5 @@ class Copied:
         failed = [line.partition(" ")[2].partition(" - ")[0] for line in lines]
         if not failed and process.returncode not in (0, 5) and not late:
             failed = ["(pytest itself)"]
-        return Tested(*failed[:1] or [""], time.monotonic() - began, output, late=late)
+        skipped = sum(map(int, re.findall(r"^SKIPPED \[(\d+)\]", output, re.MULTILINE)))
+        return Tested(*failed[:1] or [""], time.monotonic() - began, output, late, skipped)
