@@ -9,7 +9,6 @@ COVERED = {
     "ingress/inward": "ingress/test_entering.py",
     "ingress/leaving": "ingress/test_nodes.py",
     "ingress/outward": "ingress/test_nodes.py",
-    "cli/joining": "journeys/test_node_service.py",
     "client/nodes": "journeys/test_nodes.py",
     "contract/api/nodes": "control/api/test_answers.py",
     "control/api/nodes": "control/api/test_answers.py",

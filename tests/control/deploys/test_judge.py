@@ -112,6 +112,9 @@ def test_at_the_end_a_version_of_which_most_requests_failed_is_not_promoted():
     assert judge.at_the_end({"f": Pair(old=counts(3), new=counts(3, 2))})
     assert not judge.at_the_end({"f": Pair(old=counts(3, 3), new=counts(3, 2))})
     assert not judge.at_the_end({"f": Pair(old=counts(3), new=counts(2, 1))})
+    assert judge.at_the_end({"f": Pair(old=counts(5, 2), new=counts(5, 3))})
+    assert judge.at_the_end({"f": Pair(old=counts(2, 1), new=counts(1, 1))}), "half is not most"
+    assert not judge.at_the_end({"f": Pair(old=counts(5), new=counts(5, 2))})
     assert not judge.at_the_end({"f": Pair()}), "without any request nothing was wrong"
 
 
