@@ -16,7 +16,7 @@ from homeport.runner.servers.threads import Threads
 from homeport.sdk import context
 from homeport.sdk.objects.function import Named
 from homeport.sdk.objects.target import Target
-from tests.waiting import turns
+from tests.web import stop_accepting
 
 APP = "app"
 
@@ -88,10 +88,7 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
         await self.over.wait()
-        # Python 3.11 forgets, and does not close, what it has accepted just now.
-        for listener in (each for server in self.servers for each in server.sockets):
-            self.loop.remove_reader(listener.fileno())
-        await turns(3)
+        await stop_accepting(*self.servers)
 
     def end(self) -> None:
         self.force_exit = True

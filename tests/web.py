@@ -31,15 +31,18 @@ def served(handler: type[http.server.BaseHTTPRequestHandler] | object):
     return serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
 
 
-async def end(runner: web.AppRunner) -> None:
-    """End a server of aiohttp with all its connections, also those that it has accepted just now.
+async def stop_accepting(*servers: asyncio.Server) -> None:
+    """Let what these servers have accepted just now become connections, and accept no more.
 
     Python 3.11 forgets such a connection without closing it, if the server is closed a turn of the loop later.
     """
-    for site in list(runner.sites):
-        for listening in site._server.sockets:
+    for server in servers:
+        for listening in server.sockets:
             asyncio.get_running_loop().remove_reader(listening.fileno())
-        await turns(2)
-        await site.stop()
-    await turns(3)
+    await turns(5)
+
+
+async def end(runner: web.AppRunner) -> None:
+    """End a server of aiohttp with all its connections, also those that it has accepted just now."""
+    await stop_accepting(*(site._server for site in runner.sites))
     await runner.cleanup()

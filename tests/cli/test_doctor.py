@@ -39,7 +39,7 @@ WHOLE = {
 )
 def test_doctor_lists_gpus_with_their_driver(monkeypatch, told, good, text):
     def asked(_module: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.CompletedProcess([], 0, stdout=json.dumps(told))
+        return subprocess.CompletedProcess([], 0, stdout=json.dumps(told), stderr="")
 
     monkeypatch.setattr(doctor, "_run_module", asked)
     finding = doctor._gpus()

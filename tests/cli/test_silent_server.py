@@ -1,5 +1,6 @@
 """A server that is stopped, or takes too long to end, is named; nobody waits for it without end."""
 
+import contextlib
 import fcntl
 import importlib
 import socket
@@ -30,6 +31,24 @@ def stopped(tmp_path, monkeypatch):
     told.control_socket.unlink()
 
 
+@pytest.fixture
+def answering(monkeypatch):
+    """Give commands a server whose status this coroutine function returns; what is asked to end is in `ended`."""
+
+    def answering(status, ended=None):
+        async def shutdown():
+            if ended is not None:
+                ended.append(True)
+
+        @contextlib.asynccontextmanager
+        async def client(_settings):
+            yield SimpleNamespace(server=SimpleNamespace(status=status, shutdown=shutdown))
+
+        monkeypatch.setattr(server, "_client", client)
+
+    return answering
+
+
 async def test_status_says_that_the_server_does_not_answer(stopped):
     async with server.running(stopped) as asked:
         with pytest.raises(ServerUnreachable, match=r"listens at .*, and does not answer"):
@@ -56,36 +75,34 @@ async def test_down_does_not_take_a_server_elsewhere_that_cannot_be_reached_for_
 
 
 @pytest.mark.parametrize("begins", [True, False])
-async def test_down_waits_for_a_server_that_starts_or_ends(tmp_path, monkeypatch, begins):
+async def test_down_waits_for_a_server_that_starts_or_ends(tmp_path, answering, begins):
     """It has the home's lock, and does not answer yet, or any more."""
     looks, ended = [], []
 
-    class Asked:
-        async def __aenter__(self):
-            return self
+    async def status():
+        looks.append(begins)
+        if len(looks) == 3:
+            if begins:
+                return SimpleNamespace(pid=0, nodes={})
+            lock.close()
+        raise ServerUnreachable("no socket")
 
-        async def __aexit__(self, *_):
-            pass
-
-        class server:
-            async def status():
-                looks.append(begins)
-                if len(looks) == 3:
-                    if begins:
-                        return SimpleNamespace(pid=0, nodes={})
-                    lock.close()
-                raise ServerUnreachable("no socket")
-
-            async def shutdown():
-                ended.append(True)
-
-    monkeypatch.setattr(server, "_client", lambda _: Asked())
+    answering(status, ended)
     told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
         assert begins == await server.down(told)
     assert (3, begins) == (len(looks), bool(ended))
+
+
+async def test_an_agent_that_has_the_lock_is_no_server(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster/joined.json").write_text("{}")
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        assert not await server.down(settings.load({"HOMEPORT_HOME": str(tmp_path)}))
 
 
 async def test_down_names_a_home_whose_server_never_answers(tmp_path, monkeypatch):
@@ -99,48 +116,26 @@ async def test_down_names_a_home_whose_server_never_answers(tmp_path, monkeypatc
             await server.down(told)
 
 
-async def test_machines_that_do_not_answer_at_the_end_are_named(tmp_path, monkeypatch):
-    class Asked:
-        async def __aenter__(self):
-            return self
+async def test_machines_that_do_not_answer_at_the_end_are_named(tmp_path, answering):
+    async def status():
+        nodes = {"a": "ready", "b": "gone", "c": "drained", "d": "suspect"}
+        return SimpleNamespace(pid=0, nodes=nodes)
 
-        async def __aexit__(self, *_):
-            pass
-
-        class server:
-            async def status():
-                nodes = {"a": "ready", "b": "gone", "c": "drained", "d": "suspect"}
-                return SimpleNamespace(pid=0, nodes=nodes)
-
-            async def shutdown():
-                pass
-
-    monkeypatch.setattr(server, "_client", lambda _: Asked())
+    answering(status)
     unreached: list[str] = []
 
     assert await server.down(settings.load({"HOMEPORT_HOME": str(tmp_path)}), unreached)
     assert ["b", "d"] == unreached
 
 
-async def test_a_server_that_does_not_end_is_named_by_its_pid(tmp_path, monkeypatch):
+async def test_a_server_that_does_not_end_is_named_by_its_pid(tmp_path, monkeypatch, answering):
     """And not with a traceback of ours."""
     monkeypatch.setattr(server, "END_S", 0.1)
 
-    class Asked:
-        async def __aenter__(self):
-            return self
+    async def status():
+        return SimpleNamespace(pid=waits.pid)
 
-        async def __aexit__(self, *_):
-            pass
-
-        class server:
-            async def status():
-                return SimpleNamespace(pid=waits.pid)
-
-            async def shutdown():
-                pass
-
-    monkeypatch.setattr(server, "_client", lambda _: Asked())
+    answering(status)
     told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
     with subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE

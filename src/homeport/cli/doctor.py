@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
@@ -105,16 +106,15 @@ def _run_module(module: str, *words: str, **environ: str) -> "subprocess.Complet
         return subprocess.CompletedProcess(argv, 1, stdout="", stderr=why)
 
 
-def _why(result: "subprocess.CompletedProcess[str]") -> str:
-    """Return why a module has printed no answer."""
+def _asked(module: str, *words: str) -> tuple[dict[str, Any], str]:
+    """Return what a module has printed as JSON, and why it is nothing."""
+    result = _run_module(module, *words)
     lines = result.stderr.strip().splitlines()
-    return lines[-1] if lines else "it has printed nothing"
+    return jsonlib.loads(result.stdout or "{}"), lines[-1] if lines else "it has printed nothing"
 
 
 def _limits(settings: Settings) -> Finding:
-    answer = jsonlib.loads(
-        _run_module("homeport.node.limits.cgroups", settings.cgroup).stdout or "{}"
-    )
+    answer, _ = _asked("homeport.node.limits.cgroups", settings.cgroup)
     if answer.get("used"):
         return Finding("limits", True, f"kept by cgroups below {answer['base']}")
     text = (
@@ -143,9 +143,7 @@ def _isolation(settings: Settings) -> Finding:
     except OSError as error:
         text = f"it cannot be tried, because {settings.home} cannot be written: {error.strerror}"
         return Finding("isolation", False, text, "name another directory in HOMEPORT_HOME")
-    answer = jsonlib.loads(
-        _run_module("homeport.cell.report", str(settings.run_dir)).stdout or "{}"
-    )
+    answer, _ = _asked("homeport.cell.report", str(settings.run_dir))
     setting = f"`isolation` is `{settings.isolation}`"
     if not answer.get("possible"):
         why = f"{answer.get('why', 'the trial printed nothing')} ({setting})"
@@ -166,10 +164,9 @@ def _isolation(settings: Settings) -> Finding:
 
 def _images() -> Finding:
     """Check the programs for images with a root file system."""
-    result = _run_module("homeport.node.images.rooted.tools")
-    answer = jsonlib.loads(result.stdout or "{}")
+    answer, why = _asked("homeport.node.images.rooted.tools")
     if "missing" not in answer:
-        text = f"the programs for them cannot be looked for: {_why(result)}"
+        text = f"the programs for them cannot be looked for: {why}"
         return Finding("images", False, text, needed=False)
     if answer["missing"]:
         names = ", ".join(f"`{name}`" for name in answer["missing"])
@@ -179,11 +176,10 @@ def _images() -> Finding:
 
 
 def _gpus() -> Finding:
-    result = _run_module("homeport.node.limits.gpus")
-    answer = jsonlib.loads(result.stdout or "{}")
+    answer, why = _asked("homeport.node.limits.gpus")
     names = answer.get("names", [])
     if not answer:
-        text = f"the driver cannot be asked: {_why(result)}"
+        text = f"the driver cannot be asked: {why}"
         return Finding("GPUs", False, text, "`nvidia-smi` says why", needed=False)
     if not names and not answer.get("device_files"):
         return Finding("GPUs", True, "none")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from homeport.client import Client
     from homeport.contract.api.server import Status
 
-LOCK = "lock"  # in the home
 END_S = 15.0  # how long a server may take to end everything
 RETRY_S = 0.05
 SILENT = ("suspect", "gone")  # states of other machines
@@ -33,6 +32,24 @@ OTHERS_S = 2.0  # after that, a server that still runs may be serving another se
 
 class _Absent(Exception):
     """No server has this home"""
+
+
+class _Patience:
+    """Waits between two looks at a server that is starting or ending, longer each time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._home = settings.home
+        self._end, self._pause_s = time.monotonic() + PATIENCE_S, RETRY_S
+
+    async def wait(self) -> None:
+        """Wait until the next look; `ServerUnreachable` once it has taken too long."""
+        if time.monotonic() > self._end:
+            raise ServerUnreachable(
+                f"another server holds {self._home}, and does not answer",
+                hint=f"see {self._home / 'server.log'}",
+            )
+        await asyncio.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, LONGEST_RETRY_S)
 
 
 @asynccontextmanager
@@ -87,7 +104,7 @@ async def _last_status(settings: Settings, client: "Client") -> "Status | None":
     """
     from homeport.client import OtherVersion, ServerSilent
 
-    end, pause_s = time.monotonic() + PATIENCE_S, RETRY_S
+    patience = _Patience(settings)
     while True:
         try:
             return await client.server.status()
@@ -98,29 +115,21 @@ async def _last_status(settings: Settings, client: "Client") -> "Status | None":
         except ServerUnreachable:
             if settings.server:
                 raise
-            if not _is_held(settings.home / LOCK):
+            if not _is_held(settings.home):
                 raise _Absent from None
-        if time.monotonic() > end:
-            raise _held(settings)
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+        await patience.wait()
 
 
-def _is_held(lock: Path) -> bool:
-    """Return whether a server has a home's lock (control/standby.py)."""
-    with contextlib.suppress(OSError), lock.open() as file:
+def _is_held(home: Path) -> bool:
+    """Return whether a server has a home's lock (control/standby.py); in the home of a machine that has joined, its agent has it."""
+    if (home / "cluster/joined.json").exists():
+        return False
+    with contextlib.suppress(OSError), (home / "lock").open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False
-
-
-def _held(settings: Settings) -> ServerUnreachable:
-    return ServerUnreachable(
-        f"another server holds {settings.home}, and does not answer",
-        hint=f"see {settings.home / 'server.log'}",
-    )
 
 
 def _gone(settings: Settings, pid: int) -> None:
@@ -154,12 +163,9 @@ async def _reached(
     process = await asyncio.to_thread(_started, settings, background=background)
     async with _client(settings) as client:
         output.prepare()
-        end, pause_s = time.monotonic() + PATIENCE_S, RETRY_S
+        patience = _Patience(settings)
         while not await _ready(settings, client, process, background=background):
-            if time.monotonic() > end:
-                raise _held(settings)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+            await patience.wait()
             process = await asyncio.to_thread(_started, settings, background=background)
         yield client, process
 

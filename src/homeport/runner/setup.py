@@ -102,10 +102,15 @@ def settle(order: StartOrder) -> None:
     sys.path.insert(0, order.source)
     workdir = place(order.function.image.workdir or HOME, order.source)
     is_in_cell = order.source == HOME  # what is made there is the container's own
-    if is_in_cell or workdir.startswith(f"{order.source}/"):
+    go_to(workdir, order.source, makes=is_in_cell or workdir.startswith(f"{order.source}/"))
+
+
+def go_to(directory: str, otherwise: str, *, makes: bool) -> None:
+    """Change to a directory, made first if `makes`; to another one if it is none."""
+    if makes and not os.path.isdir(directory):  # noqa: PTH112 - pathlib costs 10 ms
         with contextlib.suppress(OSError):  # a file has that name
-            os.makedirs(workdir, exist_ok=True)  # noqa: PTH103 - pathlib costs 10 ms
-    os.chdir(workdir if os.path.isdir(workdir) else order.source)  # noqa: PTH112
+            os.makedirs(directory)  # noqa: PTH103
+    os.chdir(directory if os.path.isdir(directory) else otherwise)  # noqa: PTH112
 
 
 def reach(launch: Launch) -> None:

@@ -18,7 +18,7 @@ from homeport.contract.manifest import CallMethod, FunctionSpec
 from homeport.runner.servers import replies
 from homeport.runner.servers.answer import Message, Send
 from homeport.runner.servers.replies import Receive, Reply
-from homeport.runner.servers.threads import Job, Threads
+from homeport.runner.servers.threads import Job, Threads, carried
 from homeport.sdk import context, values
 from homeport.sdk.exception import (
     GENERATOR,
@@ -157,7 +157,7 @@ class Calls:
         except (asyncio.CancelledError, GeneratorExit) as error:
             if _is_ended(error, task):
                 raise
-            raise RuntimeError(f"the function raised {type(error).__name__}") from error
+            raise carried(error)  # noqa: B904 - it says its cause
 
     def _check_form(self, form: "str | None") -> None:
         """Refuse `.remote()` of a generator, and `.remote_gen()` of another function."""

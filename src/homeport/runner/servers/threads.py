@@ -65,7 +65,7 @@ class Job:
         if error is None:
             self.done.set_result(outcome)
         else:
-            self.done.set_exception(_carried(error))
+            self.done.set_exception(carried(error))
 
 
 def _raise_in(thread: int, kind: "type[BaseException] | None") -> None:
@@ -74,7 +74,7 @@ def _raise_in(thread: int, kind: "type[BaseException] | None") -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
 
 
-def _carried(error: BaseException) -> BaseException:
+def carried(error: BaseException) -> BaseException:
     """Return the error as a future may have it: these three would end the coroutine that waits for it."""
     if isinstance(error, (StopIteration, GeneratorExit, asyncio.CancelledError)):
         raised = RuntimeError(f"the function raised {type(error).__name__}")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from homeport.contract.container import Descriptors, Launch, sent
 from homeport.contract.image import HOME
-from homeport.runner import lines
+from homeport.runner import lines, setup
 from homeport.runner.report import Report
 
 AGAIN = "HOMEPORT_AGAIN_FD"
@@ -74,10 +74,7 @@ class Beginning:
 
 def _enter(launch: Launch, lib: str, words: list[str], environ: dict[str, str]) -> NoReturn:
     """Become the image's entrypoint, which starts the runner at its end: `exec "$@"`."""
-    workdir = launch.function.image.workdir or HOME
-    with contextlib.suppress(OSError):  # a file has that name
-        os.makedirs(workdir, exist_ok=True)  # noqa: PTH103 - this is a cell
-    os.chdir(workdir if os.path.isdir(workdir) else "/")  # noqa: PTH112
+    setup.go_to(launch.function.image.workdir or HOME, "/", makes=True)  # this is a cell
     # The entrypoint may go to another directory, and the runner is imported from its own.
     words = [*launch.entrypoint, "/bin/sh", "-c", 'cd "$0" && exec "$@"', lib, *words]
     try:
