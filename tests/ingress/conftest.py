@@ -190,6 +190,16 @@ async def routed(ingress: HAProxy, pool: PoolKey = POOL, **changes) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+async def abandoned(ingress: HAProxy) -> None:
+    """End everything but HAProxy, as if the control plane's process was killed."""
+    await ingress._tasks.close()
+    await ingress._supervisor._tasks.close()
+    ingress._rings.close()
+    ingress._ports.close()
+    ingress._calls._listener.close()
+    ingress._urls._listener.close()
+
+
 @pytest.fixture
 def ca(make_settings) -> Authority:
     """The cluster's CA, in the ingress's home."""

@@ -15,18 +15,8 @@ from homeport.ingress import haproxy as module
 from homeport.ingress import picture
 from homeport.ingress.haproxy import HAProxy
 from tests import trees
-from tests.ingress.conftest import POOL, opened_by, routed
+from tests.ingress.conftest import POOL, abandoned, opened_by, routed
 from tests.waiting import turns, until
-
-
-async def abandoned(ingress: HAProxy) -> None:
-    """End everything but HAProxy, as if the control plane's process was killed."""
-    await ingress._tasks.close()
-    await ingress._supervisor._tasks.close()
-    ingress._rings.close()
-    ingress._ports.close()
-    ingress._calls._listener.close()
-    ingress._urls._listener.close()
 
 
 async def test_a_request_goes_by_port_by_host_and_by_wildcard(ingress, upstream, visitor):

@@ -15,8 +15,7 @@ from homeport.ingress import haproxy, process
 from homeport.ingress.haproxy import HAProxy
 from homeport.ingress.ring import Ring, Rings
 from homeport.ingress.rules import AGAIN
-from tests.ingress.conftest import POOL, Upstream, routed
-from tests.ingress.test_haproxy import abandoned
+from tests.ingress.conftest import POOL, Upstream, abandoned, routed
 from tests.waiting import turns, until
 
 CALL = f"call-{'0' * 32}"

@@ -11,8 +11,11 @@ import pytest
 
 from homeport.contract.errors import IngressError
 from homeport.ingress.haproxy import HAProxy
+from homeport.ingress.peer import PeerPort
+from homeport.ingress.process import Process
 from homeport.ingress.sockets import Doorway
-from tests.ingress.conftest import POOL, routed
+from homeport.link import identity
+from tests.ingress.conftest import POOL, abandoned, routed
 from tests.waiting import until
 
 
@@ -68,6 +71,56 @@ async def test_the_next_server_has_a_socket_in_the_same_directory(make_settings)
             await second.close()
     finally:
         os.close(seen)
+
+
+@pytest.fixture
+def asked_after(monkeypatch):
+    """Statuses at a socket, each as a container met it when an earlier process had just stopped to listen."""
+    statuses: list[bytes] = []
+    deaf = Process.deaf
+
+    def at(path) -> list[bytes]:
+        async def and_then(process: Process) -> None:
+            await deaf(process)
+            statuses.append(await ask(path))
+
+        monkeypatch.setattr(Process, "deaf", and_then)
+        return statuses
+
+    return at
+
+
+async def test_containers_reach_the_next_server_before_an_earlier_one_stops_to_listen(
+    make_settings, asked_after
+):
+    settings = make_settings()
+    left, fresh = (HAProxy(settings, tied=False) for _ in range(2))
+    await left.open()
+    await left.start()
+    await abandoned(left)
+    statuses = asked_after(settings.calls_socket)
+    await fresh.open()
+    await fresh.start()
+    await fresh.close()
+
+    assert [b"HTTP/1.1 404 Not Found"] == statuses
+    assert not left._supervisor._process.running
+
+
+async def test_containers_reach_the_next_agent_before_an_earlier_one_stops_to_listen(
+    machine, asked_after
+):
+    await machine.port.towards("127.0.0.1", 1, 0)
+    machine.port._supervisor.end_retired()
+    left = machine.port._supervisor._process
+    await machine.port.leave()
+    statuses = asked_after(machine.settings.calls_socket)
+    machine.port = PeerPort(machine.settings, identity.CONTROL)
+    await machine.port.open()
+    await machine.port.start()
+    left.kill()
+
+    assert [b"HTTP/1.1 503 Service Unavailable"] == statuses
 
 
 async def test_a_container_reaches_urls_as_a_stranger(ingress, upstream, make_settings):

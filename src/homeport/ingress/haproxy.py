@@ -113,8 +113,6 @@ class HAProxy(Peers, Tls):
         """Start a HAProxy process; one that an earlier server left finishes its requests and ends."""
         self._picture.forget_stale()
         await self._supervisor.open()
-        self._calls.show()
-        self._urls.show()
         self._tasks.start("haproxy requests", supervised("haproxy requests", self._listen))
 
     async def close(self) -> None:
@@ -351,6 +349,8 @@ class HAProxy(Peers, Tls):
 
     def _process_begun(self, control: Path) -> None:
         """Another process answers; those before it retire."""
+        self._calls.show()
+        self._urls.show()
         self._requests.restart()
         self._rings.retire()
         self._rings.follow(control)

@@ -42,7 +42,6 @@ class Outward:
         self._urls = Doorway(settings.urls_socket)
         self._loopback: socket.socket | None = None
         self._file = Path()
-        self._is_shown = False
         self.to: To | None = None
         self.covered: Callable[[int], bool] = lambda _port: False  # visitors come in at a port
 
@@ -79,10 +78,8 @@ class Outward:
             return
         with contextlib.suppress(OSError):  # a full disk
             self._file.write_text(f"{self.to.where} {self.to.urls}")
-        if not self._is_shown:
-            self._is_shown = True
-            self._calls.show()
-            self._urls.show()
+        self._calls.show()
+        self._urls.show()
 
     def leaving(self, most: int) -> Leaving | None:
         """Return the values in the configuration; None if it is not known where to lead."""

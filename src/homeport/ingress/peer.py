@@ -53,7 +53,7 @@ class PeerPort(Changes):
             tied=False,
             describe=self._describe,
             first=lambda: (),
-            on_begun=lambda _control: None,
+            on_begun=lambda _control: self._outward.show(),
             containers=lambda: (),
             listed=self._linked,
             render=arriving.render,
@@ -84,7 +84,6 @@ class PeerPort(Changes):
     async def start(self) -> None:
         """Start HAProxy; one that an earlier agent left finishes its connections and ends."""
         await self._supervisor.open()
-        self._outward.show()
         self._inward.keep()
         self._tasks.start("ports for visitors", supervised("ports for visitors", self._try_again))
 
@@ -145,7 +144,6 @@ class PeerPort(Changes):
             self._outward.turn(wanted, undo)
             self._inward.listen()
             await self._supervisor.reload()
-            self._outward.show()
             self._inward.keep()
 
         await self._whole("way to the control plane", change)

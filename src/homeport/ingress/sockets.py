@@ -47,7 +47,9 @@ class Doorway:
             raise IngressError(f"homeport cannot listen at {self._path}: {error}") from None
 
     def show(self) -> None:
-        """Let connections come here, now that HAProxy accepts them."""
+        """Let connections come here, now that HAProxy accepts them and before an earlier server's stops to."""
+        if self._is_shown:
+            return
         self._fresh.replace(self._path)
         self._is_shown = True
 
