@@ -182,6 +182,7 @@ class Agent:
         await self._limits.close()
         if self._zygotes is not None:
             self._zygotes.close()
+            await self._zygotes.over()
         if self._shared.cells is not None:
             await asyncio.to_thread(self._shared.cells.sweep, ())
             self._shared.cells.close()

@@ -1,5 +1,6 @@
 """Containers that are forked inside cells: as `test_nursery.py`, with isolation on."""
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -9,13 +10,14 @@ import uuid
 import venv
 from pathlib import Path
 
+import psutil
 import pytest
 
 from homeport.contract.container import State
 from homeport.contract.image import Image, Step
 from homeport.node.images.made import Made
 from homeport.settings import Settings
-from tests import isolation
+from tests import isolation, processes
 from tests.node.zygotes.test_nursery import House
 
 #: Says where the process is, and whether it has loaded `heavy` itself.
@@ -79,6 +81,24 @@ async def test_a_functions_zygote_forks_containers_in_cells_and_versions_share_i
     assert zygotes == set(house.agent._zygotes.pids())
     assert (False, "/root") == (sees_outside, where)
     assert pid < second.pid, "a process id of its own cell"
+
+
+async def test_an_agent_that_closes_waits_for_the_end_of_its_cells(house):
+    """Else the command that ends it is over while a process of it still runs."""
+    house.write(TOLD)
+    await started(house)
+    cells = [each for each in psutil.Process().children() if "homeport.cell" in each.cmdline()]
+    for cell in cells:
+        cell.suspend()  # as if it had no turn on a busy machine
+    closing = asyncio.create_task(house.agent.close())
+    done, _ = await asyncio.wait({closing}, timeout=0.3)
+    for cell in cells:
+        cell.resume()
+    await closing
+
+    assert cells
+    assert not done
+    assert not any(map(processes.lives, cells))
 
 
 @pytest.mark.parametrize(

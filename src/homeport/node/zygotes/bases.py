@@ -50,6 +50,7 @@ class Bases:
         self._alike: dict[str, Base] = {}  # by image and variables
         self._bares: dict[str, Base] = {}  # by image
         self._reads: dict[str, set[str]] = {}  # image -> variables that the base's imports read
+        self._spawned: set[Zygote] = set()  # those that are not over
 
     def all(self) -> list[Base]:
         """Return every base, whether its zygote runs or not."""
@@ -72,6 +73,10 @@ class Bases:
             key
         ].image = image  # for its next zygote: a layer of compiled files may have come
         return self._alike[key]
+
+    async def over(self) -> None:
+        """Wait until the processes of all zygotes are over, after their end."""
+        await asyncio.gather(*(zygote.over() for zygote in self._spawned))
 
     async def ready(self, image: Made, environ: dict[str, str]) -> Zygote:
         """Return a base zygote for containers with these variables; `Unforkable` if none can be made."""
@@ -118,6 +123,7 @@ class Bases:
                 {"modules": modules, "apart": base.apart, "runner_path": base.image.runner_path},
                 self._sandbox(base.image),
             )
+            self._spawned = {each for each in self._spawned if not each.is_over} | {zygote}
             word = await first_message(zygote)
             if "ready" in word:
                 break

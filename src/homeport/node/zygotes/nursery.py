@@ -174,6 +174,10 @@ class Zygotes:
         for zygote in self._retired:
             zygote.end()
 
+    async def over(self) -> None:
+        """Wait until nothing of the zygotes that `close` has ended is left, when their containers have ended too."""
+        await self._bases.over()
+
     def pids(self) -> list[int]:
         """Return the process ids of the zygotes that are ready to fork."""
         return [zygote.pid for zygote in self._all()]

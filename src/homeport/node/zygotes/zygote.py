@@ -26,6 +26,7 @@ MAX_MESSAGE = MIB
 TITLE = 240  # characters of a container's title in `ps`
 SEND_BUFFER = 256 * 1024
 READY_S = 120.0  # how long its imports may take
+OVER_S = 10.0  # from its end to that of its cell, whose containers have ended
 
 
 log = logging.getLogger(__name__)
@@ -197,6 +198,20 @@ class Zygote:
         """End it now; its containers continue."""
         self._hear()  # its pid may be on its way
         self._kill()
+
+    @property
+    def is_over(self) -> bool:
+        """True once the process that was started for it is gone, and with it its cell."""
+        return self._process is None or self._process.returncode is not None
+
+    async def over(self) -> None:
+        """Wait, after its end, until it is over. What is left after `OVER_S` has a line in the log."""
+        if self._process is None:
+            return
+        try:
+            await asyncio.to_thread(self._process.wait, OVER_S)
+        except subprocess.TimeoutExpired:
+            log.warning("the process %d of a zygote has not ended", self._process.pid)
 
     def _kill(self) -> None:
         if not self.gone:
