@@ -123,7 +123,7 @@ class Bases:
                 {"modules": modules, "apart": base.apart, "runner_path": base.image.runner_path},
                 self._sandbox(base.image),
             )
-            self._spawned = {each for each in self._spawned if not each.is_over} | {zygote}
+            self._spawned = {before for before in self._spawned if not before.is_over} | {zygote}
             word = await first_message(zygote)
             if "ready" in word:
                 break
