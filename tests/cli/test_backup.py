@@ -83,3 +83,24 @@ def test_the_user_decides_about_a_file_without_a_passphrase(unprotected, home, a
     assert (0 if restored else 1) == code
     assert "anybody may have written it. Restore it? [y/N]" in told
     assert restored == (home / "vault.key").exists()
+
+
+async def test_both_commands_name_the_volumes_whose_files_a_backup_lacks(typed, home, tmp_path):
+    wide = {"COLUMNS": "1000"}  # no line is wrapped, however long the path of the test's home is
+    async with typed() as user:
+        for name in ("models", "data"):
+            await user.run("volume", "create", name)
+        one = ("--no-passphrase", "--volume", "data")
+        some = await user.run("backup", tmp_path / "a", *one, **wide)
+        every = await user.run("backup", tmp_path / "b", "--no-passphrase", "--volumes")
+    other = tmp_path / "other"
+    wide["HOMEPORT_HOME"] = str(other)
+    restored = await user.run("restore", "--yes", tmp_path / "a", **wide)
+
+    assert f"0 apps and 0 secrets are in {tmp_path / 'a'}\n" in some.stderr
+    assert "it has no passphrase" in some.stderr
+    lacks = "the files of the volumes `models` are not in the backup: they are in"
+    assert f"{lacks} {home / 'volumes'}; `--volumes` adds them" in some.stderr
+    assert lacks not in every.stderr
+    assert "0 apps and 0 secrets are back, as of " in restored.stderr
+    assert f"{lacks} {other / 'volumes'}; put your copy of them there" in restored.stderr

@@ -6,7 +6,11 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from homeport.contract.errors import ImageError
+from homeport.cli import deploy
+from homeport.contract.api import events
+from homeport.contract.api.deploys import Deployed
+from homeport.contract.container import LogLine
+from homeport.contract.errors import ImageError, ServerUnreachable
 from homeport.contract.scope import MAIN
 from homeport.state.expiries import Expiries
 
@@ -106,3 +110,32 @@ async def test_a_custom_domain_that_leads_elsewhere_is_named(typed, script):
     assert "http://shop.example.test" in done.stdout
     assert "warning: " in done.stderr
     assert "shop.example.test" in done.stderr
+
+
+DONE = events.Done(deployed=Deployed(app="shop", version=2, skipped=False, endpoints=()))
+GOES = [
+    events.progress("`web` is ready"),
+    events.Log(line=LogLine(at=0.0, app="shop", function="web", container="ta-1", text="hello")),
+]
+
+
+async def stream(*lines):
+    for line in lines:
+        yield line
+
+
+@pytest.mark.parametrize(
+    ("shows", "printed"), [(True, "`web` is ready\nweb ta-1 hello\n"), (False, "")]
+)
+async def test_a_deploy_is_shown_as_it_goes_if_that_is_wanted(capfd, shows, printed):
+    deployed = await deploy.follow(stream(*GOES, DONE), shows=shows)
+
+    assert DONE.deployed == deployed
+    assert ("", printed) == capfd.readouterr()
+
+
+async def test_a_deploy_whose_server_ends_does_not_look_like_one_that_worked():
+    with pytest.raises(ServerUnreachable, match="ended in the middle of the deploy") as ended:
+        await deploy.follow(stream(*GOES))
+
+    assert "`homeport app list`" in ended.value.hint

@@ -1,7 +1,8 @@
-"""What `homeport doctor` says of GPUs, and of other machines."""
+"""What `homeport doctor` says of this machine, and of others."""
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -38,15 +39,79 @@ WHOLE = {
     ],
 )
 def test_doctor_lists_gpus_with_their_driver(monkeypatch, told, good, text):
-    def asked(_module: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.CompletedProcess([], 0, stdout=json.dumps(told), stderr="")
-
-    monkeypatch.setattr(doctor, "_run_module", asked)
+    monkeypatch.setattr(doctor, "_run_module", printing(json.dumps(told)))
     finding = doctor._gpus()
 
     assert (good, text) == (finding.good, finding.text)
     assert good or finding.hint
     assert good or not finding.needed  # homeport works without
+
+
+@pytest.mark.parametrize(
+    ("printed", "good", "text"),
+    [
+        ("own\n", True, "each container has a /tmp of its own"),
+        ("", False, "containers share it, and have a TMPDIR of their own"),
+    ],
+)
+def test_doctor_says_whether_containers_share_their_temporary_files(
+    monkeypatch, printed, good, text
+):
+    monkeypatch.setattr(doctor, "_run_module", printing(printed))
+    finding = doctor._tmp()
+
+    assert (good, text) == (finding.good, finding.text)
+    assert good or finding.hint
+    assert good or not finding.needed  # homeport works without
+
+
+SANDBOX = {"possible": True, "ids": 65536, "overlay": True, "network": True, "abstract_sockets": True}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "told", "text"),
+    [
+        ("auto", {}, "each container has a sandbox of 65536 users, files on the disk"),
+        ("off", {}, "each container could have a sandbox of 65536 users, files on the disk"),
+        ("auto", {"ids": 1}, "each container has a sandbox of one user, files on the disk"),
+        (
+            "auto",
+            {"overlay": False, "network": False, "abstract_sockets": False},
+            (
+                "each container has a sandbox of 65536 users, files in memory, "
+                "no network of its own, abstract sockets of this machine are in reach"
+            ),
+        ),
+    ],
+)
+def test_doctor_says_what_the_sandbox_of_a_container_has(
+    monkeypatch, tmp_path, setting, told, text
+):
+    monkeypatch.setattr(doctor, "_run_module", printing(json.dumps({**SANDBOX, **told})))
+    finding = doctor._isolation(settings_of(tmp_path, HOMEPORT_ISOLATION=setting))
+
+    assert (True, f"{text} (`isolation` is `{setting}`)") == (finding.good, finding.text)
+
+
+@pytest.mark.parametrize(("setting", "needed"), [("auto", False), ("on", True)])
+def test_a_machine_without_sandboxes_fails_where_they_are_wanted(
+    monkeypatch, tmp_path, setting, needed
+):
+    why = {"possible": False, "why": "no user namespaces", "hint": "allow them"}
+    monkeypatch.setattr(doctor, "_run_module", printing(json.dumps(why)))
+    finding = doctor._isolation(settings_of(tmp_path, HOMEPORT_ISOLATION=setting))
+
+    assert (False, needed, "allow them") == (finding.good, finding.needed, finding.hint)
+    assert finding.text == f"no user namespaces (`isolation` is `{setting}`)"
+
+
+def test_a_home_below_a_file_is_a_finding_and_no_traceback(tmp_path):
+    (tmp_path / "file").write_text("")
+    below = dataclasses.replace(settings_of(tmp_path), home=tmp_path / "file/home")
+    for finding in (doctor._home(below), doctor._isolation(below)):
+        assert (False, True) == (finding.good, finding.needed)
+        assert "cannot be written: Not a directory" in finding.text
+        assert "HOMEPORT_HOME" in finding.hint
 
 
 CHECKS = {
@@ -76,8 +141,13 @@ def test_a_check_that_cannot_be_made_is_a_finding_and_no_traceback(
         assert ("broken" if ends else "has not ended within 0.1 s") in finding.text
 
 
-def settings_of(home):
-    return settings.load({"HOMEPORT_HOME": str(home)})
+def settings_of(home, **environ):
+    return settings.load({"HOMEPORT_HOME": str(home), **environ})
+
+
+def printing(text: str):
+    """Return a `_run_module` whose module prints this text."""
+    return lambda *_words: subprocess.CompletedProcess([], 0, stdout=text, stderr="")
 
 
 def test_on_a_machine_that_has_joined_the_agent_is_looked_at(tmp_path):

@@ -13,11 +13,14 @@ from homeport.contract.starting import Ending
 from tests.waiting import wait_for
 
 SUPERVISOR = """
-import os, pathlib, sys
-from homeport.cli.foreground import Foreground
+import os, pathlib, signal, sys
+from homeport.cli.foreground import SIGNALS, Foreground
 folder = pathlib.Path(sys.argv[1])
 words = [sys.executable, "-S", "-c", (folder / "server.py").read_text(), str(folder)]
-sys.exit(Foreground(words, os.environ, lock=folder / "lock", hand_over_s=float(sys.argv[2])).run())
+code = Foreground(words, os.environ, lock=folder / "lock", hand_over_s=float(sys.argv[2])).run()
+assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_DFL}, "Ctrl-C ends it from here on"
+assert signal.set_wakeup_fd(-1) == -1, "a signal would be written to a file that is closed"
+sys.exit(code)
 """
 #: It writes down each start; `leads` is whether it leads the home, `does` what it does on SIGUSR2.
 SERVER = """
