@@ -65,7 +65,10 @@ def keep_tables(connection: Connection, number: str) -> None:
 
 
 def put_back_file(file: Path, number: str) -> None:
-    """Put the copy in the place of the migrated file; `StorageError` if there is none."""
+    """Put the copy in the place of the migrated file; `StorageError` if there is none.
+
+    There is a database at each moment: where none is, the next server would begin an empty one.
+    """
     copy = _beside(file, number)
     if not copy.exists():
         raise StorageError(
@@ -73,11 +76,12 @@ def put_back_file(file: Path, number: str) -> None:
             hint="restore a backup from before the upgrade with `homeport restore`",
         )
     aside = file.with_name(f"{file.name}.later-{_now()}")
+    # A server that was killed leaves them, and SQLite would write them into the copy.
     for name in ("-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             file.with_name(file.name + name).rename(aside.with_name(aside.name + name))
-    file.rename(aside)
-    copy.rename(file)
+    aside.hardlink_to(file)
+    copy.replace(file)
 
 
 def put_back_tables(connection: Connection, number: str) -> None:
