@@ -2,11 +2,12 @@
 
 import errno
 import os
+import shutil
 import tarfile
 
 import pytest
 
-from homeport.contract.errors import Failure, NotFound
+from homeport.contract.errors import Failure, NotFound, StorageError
 from homeport.settings import Settings
 from homeport.state import backup, urls, volume_files
 from homeport.state.database import Database
@@ -102,3 +103,65 @@ def test_a_volume_of_a_backup_from_anywhere_cannot_write_elsewhere(kind, tmp_pat
         add("link/x", tarfile.REGTYPE, b"x")
 
     assert not list((tmp_path / "outside").iterdir())
+
+
+KEY = f"main/main/vo-{'0' * 22}"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The directory with the files of a volume."""
+    path = tmp_path / KEY / "files"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize("was", ["file", "directory", "link"])
+@pytest.mark.parametrize("is_now", ["nothing", "directory", "link", "fifo", "in a file"])
+def test_a_file_that_a_container_replaces_meanwhile_stops_no_backup(
+    tmp_path, files, monkeypatch, was, is_now
+):
+    (files / "z").write_text("the last one")
+    entries = volume_files.Tree.entries
+
+    def replaced(tree, *args, **kwargs):
+        for entry in entries(tree, *args, **kwargs):
+            if entry.path == "a/x":
+                shutil.rmtree(files / "a")
+                make(files / "a/x", is_now)
+            yield entry
+
+    make(files / "a/x", was)
+    monkeypatch.setattr(volume_files.Tree, "entries", replaced)
+    written = {}
+    volume_files.add(
+        tmp_path, [KEY], lambda member, file: written.update({member.name: file and file.read()})
+    )
+
+    assert b"the last one" == written[f"volumes/{KEY}/files/z"]
+
+
+def make(path, kind):
+    if kind == "in a file":
+        path.parent.write_text("")
+        return
+    path.parent.mkdir()
+    if kind == "file":
+        path.write_text("")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "fifo":
+        os.mkfifo(path)
+
+
+def test_a_file_with_an_endless_path_is_named_with_its_volume(tmp_path, files, monkeypatch):
+    monkeypatch.chdir(files)
+    for _ in range(20):  # as a container can: the kernel takes no more of a path than 4 KiB
+        os.mkdir("d" * 250)
+        os.chdir("d" * 250)
+    with pytest.raises(StorageError, match=f"the volume vo-{'0' * 22} has a file") as caught:
+        volume_files.add(tmp_path, [KEY], lambda _member, _file: None)
+
+    assert "leave the volume out" in caught.value.hint

@@ -9,6 +9,7 @@ by `tree`, which never leaves the volume.
 """
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -23,6 +24,8 @@ from homeport.contract.errors import StorageError
 from homeport.tree import Tree
 
 FILES, STAGING = "files", "staging"
+#: A container has deleted a path since it was listed, or has put something else there: it is left out.
+REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
 _LABEL = r"[A-Za-z0-9._-]{1,64}"
 _MEMBER = re.compile(rf"volumes/({_LABEL}/{_LABEL}/vo-[0-9a-f]{{22}})/files(?:/(.*))?", re.DOTALL)
 
@@ -45,28 +48,45 @@ def add(root: Path, keys: Sequence[str], into: Add) -> int:
                 f"{error.filename or error.strerror}",
                 hint="let it be readable for root inside the container, or leave the volume out",
             ) from None
+        except ValueError as error:
+            raise StorageError(
+                f"the volume {key.rpartition('/')[2]} has a file that a backup cannot hold: {error}",
+                hint="delete it, or leave the volume out",
+            ) from None
     return count
 
 
 def _add_one(tree: Tree, key: str, into: Add, ids: Ids | None) -> int:
     count = 0
     for entry in tree.entries(recursive=True):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it was deleted meanwhile
-            status = tree.status(entry.path)
-            member = _member(key, entry.path, status, ids)
-            if entry.kind == "symlink":
-                member.type, member.linkname = tarfile.SYMTYPE, tree.link(entry.path)
-                into(member, None)
-            elif entry.kind == "directory":
-                into(member, None)
-            elif entry.kind == "file":
-                with os.fdopen(tree.open(entry.path, follows=False), "rb") as file:
-                    member.size = os.fstat(file.fileno()).st_size
-                    into(member, file)
-            else:
+        try:
+            member, file = _read(tree, key, entry.path, ids)
+        except OSError as error:
+            if error.errno in REPLACED:
                 continue
-            count += 1
+            raise
+        with file or contextlib.nullcontext():
+            into(member, file)
+        count += 1
     return count
+
+
+def _read(
+    tree: Tree, key: str, path: str, ids: Ids | None
+) -> tuple[tarfile.TarInfo, "IO[bytes] | None"]:
+    """Return what a backup has of a path, and a regular file opened; `OSError` with EINVAL for a FIFO or a socket."""
+    status = tree.status(path)
+    member = _member(key, path, status, ids)
+    if stat.S_ISDIR(status.st_mode):
+        return member, None
+    if stat.S_ISLNK(status.st_mode):
+        member.type, member.linkname = tarfile.SYMTYPE, tree.link(path)
+        return member, None
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", path)  # as `Tree.open` says it
+    file = os.fdopen(tree.open(path, follows=False), "rb")
+    member.size = os.fstat(file.fileno()).st_size
+    return member, file
 
 
 def _member(key: str, path: str, status: os.stat_result, ids: Ids | None) -> tarfile.TarInfo:
