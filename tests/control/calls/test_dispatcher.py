@@ -300,3 +300,16 @@ async def test_a_call_waits_while_its_row_cannot_be_changed(plane, monkeypatch):
 
     assert {(call, "0")} == set(plane.ingress.asked)
     assert 1 == len(failed)
+
+
+async def test_the_pauses_of_a_call_that_is_over_are_forgotten(plane):
+    plane.ingress.status = 503
+    for number in (1, 2):
+        await plane.spawn(number)
+    await until(lambda: len(plane.dispatcher._pauses) == 2, "a try of each")
+    await plane.spawned.cancel(MAIN, call_id(1))
+    plane.ingress.status = 404
+    await plane.is_in(call_id(2), "failed")
+    await plane.is_in(call_id(1), "cancelled")
+
+    assert {} == plane.dispatcher._pauses

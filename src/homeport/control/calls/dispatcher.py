@@ -63,7 +63,7 @@ class Dispatcher:
         self._is_away = is_away
         self._lines: dict[str, Line] = {}  # by endpoint
         self._flights: dict[Key, _Flight] = {}
-        self._pauses: dict[Key, float] = {}
+        self._pauses: dict[Key, float] = {}  # of calls that wait for their next try
         self._soon = asyncio.Event()
         self._tasks = Tasks()
 
@@ -102,6 +102,7 @@ class Dispatcher:
         """Cut the requests of cancelled calls; their containers then ask whether the call was cancelled."""
         for row in rows:
             key = (row.id, row.place)
+            self._pauses.pop(key, None)
             if (line := self._lines.get(row.endpoint)) is not None:
                 line.drop(key)
             if (flight := self._flights.get(key)) is not None:
@@ -216,18 +217,21 @@ class Dispatcher:
         if self._is_away(Owner.app(row.scope, row.app)):
             await self._later(row, why)
             return
-        await self._spawned.end(row, Outcome(kind="refused", python="", body=why.encode()))
+        await self._give_up(row, why)
 
     async def _later(self, row: CallRow, note: str) -> None:
         """Try again after a pause that grows."""
-        key = (row.id, row.place)
         if time.time() - row.created_at > GIVE_UP_S:
-            self._pauses.pop(key, None)
-            await self._spawned.end(row, Outcome(kind="refused", python="", body=note.encode()))
+            await self._give_up(row, note)
             return
+        key = (row.id, row.place)
         pause_s = self._pauses.get(key, FIRST_PAUSE_S)
         self._pauses[key] = min(2 * pause_s, LONGEST_PAUSE_S)
         await self._postpone(row, pause_s, note[:500])
+
+    async def _give_up(self, row: CallRow, why: str) -> None:
+        self._pauses.pop((row.id, row.place), None)
+        await self._spawned.end(row, Outcome(kind="refused", python="", body=why.encode()))
 
     async def _postpone(self, row: CallRow, pause_s: float, note: str) -> None:
         due_at = time.time() + pause_s
