@@ -11,7 +11,7 @@ import pytest
 
 from homeport.contract import codec
 from homeport.contract.container import LogLine
-from homeport.contract.scope import MAIN
+from homeport.contract.scope import MAIN, Scope
 from homeport.state import logfiles, logs
 from homeport.state.logs import Logs
 from tests.waiting import turns, until
@@ -220,6 +220,21 @@ async def test_a_disk_that_hangs_costs_lines_and_holds_nobody_up(kept_logs, monk
     kept = len(shown) - 2
     assert f"{50 - kept} lines missing here: the disk was too slow" == shown[-2]
     assert "after" == shown[-1]
+
+
+async def test_the_logs_of_a_deleted_environment_go_and_no_others(tmp_path):
+    kept_logs = Logs(tmp_path, 10**6)
+    gone = Scope("main", "gone")
+    for within in (MAIN, gone, Scope("main", "stays"), Scope("acme", "gone")):
+        kept_logs.write(line(f"of {within}", within=within))
+    kept_logs.remove(gone)
+    assert [] == await kept_logs.tail(gone, "app", 10, everything)
+    kept_logs.write(line("of a later one", within=gone))
+    kept_logs.remove(MAIN)
+    kept_logs.close()
+    left = {codec.loads(LogLine, path.read_bytes()).text for path in tmp_path.rglob("*.jsonl")}
+
+    assert {"of main/main", "of main/stays", "of acme/gone", "of a later one"} == left
 
 
 async def test_a_follower_sees_what_it_asked_for_and_nothing_from_before(kept_logs):

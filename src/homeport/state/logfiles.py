@@ -184,7 +184,7 @@ def last(
 
 
 def _at(line: bytes) -> float:
-    """Return when a line was printed, by its first field; 0 for text that is not a line."""
+    """Return when a line was printed, by its first field; infinity for text that is not a line."""
     try:
         return float(line[len(BEGINNING) : line.index(b",")])
     except ValueError:
