@@ -194,7 +194,7 @@ async def _get(settings: Settings, name: str, key: str) -> None:
         (value,) = frames.unpack(await client.dicts.exchange("POST", name, "get", body))
     if value is None:
         raise NotFound(f"the dict `{name}` has no key `{key}`")
-    output.out().print(terminal.text(repr(pickled.value(value))))
+    output.out().print(terminal.text(pickled.shown(value)))
 
 
 async def _items(settings: Settings, name: str, most: int | None, *, json: bool) -> None:
@@ -203,7 +203,7 @@ async def _items(settings: Settings, name: str, most: int | None, *, json: bool)
         async for key, value in _entries(client, name):
             if most is not None and len(entries) >= most:
                 break
-            entries.append((repr(pickled.value(key)), repr(pickled.value(value))))
+            entries.append((pickled.shown(key), pickled.shown(value)))
     if json:
         output.show_json([{"key": key, "value": value} for key, value in entries])
         return
@@ -239,7 +239,7 @@ async def _peek(settings: Settings, name: str, most: int, partition: str) -> Non
                 if shown >= most:
                     return
                 shown += 1
-                output.out().print(terminal.text(repr(pickled.value(value or b""))))
+                output.out().print(terminal.text(pickled.shown(value or b"")))
             if len(page) == 1:
                 return
 

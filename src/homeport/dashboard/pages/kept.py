@@ -152,10 +152,10 @@ async def one_object(visit: Visit) -> Part:
 
 
 def _text(data: bytes | None) -> str:
-    """Return a value as text. It is not unpickled: a pickle may run anything."""
+    """Return a value as text, without running what its pickle may say."""
     if data is None:
         return "-"
-    text = repr(pickled.value(data))
+    text = pickled.shown(data)
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…"
 
 
