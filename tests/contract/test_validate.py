@@ -35,7 +35,7 @@ PAGE = WebMethod(
 CLASS = FunctionSpec(
     name="Model.*",
     module="shop.models",
-    qualname="Model",
+    qualname="Models.Model",
     is_class=True,
     web=(
         WebMethod(tag="Model.ask", attribute="ask", kind=WebKind.FASTAPI),
@@ -130,6 +130,7 @@ BAD = {
     "an absolute module": changed(module="/etc/passwd"),
     "a module without a name": changed(module="a..b"),
     "a qualname": changed(qualname="f()"),
+    "a qualname with an empty part": changed(qualname="Models..Model"),
     "no web method": changed(web=()),
     "two web methods of a function": changed(web=(PAGE, dataclasses.replace(PAGE, attribute="q"))),
     "negative containers": changed(min_containers=-1),

@@ -3,6 +3,8 @@
 Each message is the whole of what its sender knows or wants, so one that is lost does no harm.
 """
 
+from dataclasses import field
+
 from homeport.contract.dataclass import dataclass
 
 
@@ -24,7 +26,7 @@ class Joining:
     ray_id: str
     name: str  # of the node
     address: str = ""  # of the control plane; empty: the machine has joined before
-    token: str = ""
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

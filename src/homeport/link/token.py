@@ -9,6 +9,7 @@ nobody between the two machines can read it.
 import hashlib
 import re
 import secrets
+from dataclasses import field
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
@@ -21,7 +22,7 @@ class Token:
     """Both parts."""
 
     fingerprint: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 def make(fingerprint: str) -> tuple[str, str]:

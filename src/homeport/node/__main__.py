@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import field
 from pathlib import Path
 from typing import NoReturn
 
@@ -52,7 +53,7 @@ class Joining:
 
     where: str = ""
     name: str = ""
-    token: str = ""
+    token: str = field(default="", repr=False)
     reach: str = ""
     labels: str = ""
 

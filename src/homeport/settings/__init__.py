@@ -37,8 +37,10 @@ class Settings(Places):
     workspace: str = "me"  # first part of each URL; your login name by default
     environment: str = "main"  # of commands and scripts; MODAL_ENVIRONMENT names it too
     dev_suffix: str = "dev"  # last part of a session's URLs, 1 to 8 letters or digits
-    server: str = ""  # URL of a remote server's API; empty: the server of this home
-    token: str = ""  # of the API: a server's first one, an admin's; commands send it
+    #: URL of a remote server's API; empty: the server of this home
+    server: str = field(default="", repr=False)
+    #: of the API: a server's first one, an admin's; commands send it
+    token: str = field(default="", repr=False)
     server_ca: str = ""  # path of the CA's certificate of a remote server; empty: the usual CAs
     api_port: int | None = None  # port of the API by plain HTTP, on loopback alone
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
@@ -60,7 +62,7 @@ class Settings(Places):
     #: `otlp`: export requests as spans of OpenTelemetry; needs `homeport[otel]`.
     tracing: str = "off"
     #: The receiver; OTEL_EXPORTER_OTLP_ENDPOINT names it too.
-    otlp_endpoint: str = "http://localhost:4318"
+    otlp_endpoint: str = field(default="http://localhost:4318", repr=False)
     otlp_headers: str = field(
         default="", repr=False
     )  # sent there: `name=value,…`; OTEL_EXPORTER_OTLP_HEADERS names them too

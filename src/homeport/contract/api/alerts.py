@@ -1,5 +1,7 @@
 """Alerts: the value that is watched, and the webhook that gets the message."""
 
+from dataclasses import field
+
 from homeport.contract.dataclass import dataclass
 
 
@@ -9,7 +11,7 @@ class NewAlert:
 
     name: str
     kind: str  # `errors`, `latency`, `starts`, `canary`, `disk`, `certificate` or `machine`
-    url: str  # of the webhook
+    url: str = field(repr=False)  # of the webhook; it may hold a secret
     app: str = ""  # the requests or the starts of this app alone
     tag: str = ""  # of this function alone, or of `Class.method`; not for `canary`
     #: errors: percent of the requests; latency: milliseconds of the 99th percentile; starts, canary: how many that failed; disk:
@@ -42,7 +44,7 @@ class AddedAlert:
     """An alert that was added."""
 
     alert: Alert
-    secret: str  # the key of the messages' HMAC; it is shown once
+    secret: str = field(repr=False)  # the key of the messages' HMAC; it is shown once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

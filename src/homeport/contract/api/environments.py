@@ -1,5 +1,7 @@
 """Environments and workspaces."""
 
+from dataclasses import field
+
 from homeport.contract.dataclass import dataclass
 
 
@@ -25,7 +27,7 @@ class EnvironmentKey:
 
     workspace: str
     name: str
-    key: str
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

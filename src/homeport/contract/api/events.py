@@ -1,5 +1,6 @@
 """The lines of a stream; `event` says which one a line is."""
 
+from dataclasses import field
 from typing import Any, Literal
 
 from homeport.contract import codec, output
@@ -17,7 +18,7 @@ class Session:
 
     id: str
     app: str
-    key: str = ""  # of the environment, for calls: see contract/calls.py
+    key: str = field(default="", repr=False)  # of the environment: see contract/calls.py
     event: Literal["session"] = "session"
 
 

@@ -49,7 +49,7 @@ class NewNodeToken:
 class NodeToken:
     """A token with which one machine may join, for an hour."""
 
-    token: str
+    token: str = field(repr=False)
     host: str  # where machines connect; 0.0.0.0: at every address of the server's machine
     port: int
     address: str = ""  # one that another machine can use; empty: the server does not know any

@@ -32,7 +32,7 @@ class Wanted:
     tag: str  # the function, or `Class.method`, or `Class.*`
     options: Options
     within: Scope
-    key: str  # of that environment
+    key: str = dataclasses.field(repr=False)  # of that environment
     scope: str = ""  # the session of the app; empty: the deployed app
     version: int | None = None  # of the app; None: the current one
 
