@@ -94,7 +94,7 @@ def text() -> str:
     return "\n".join(line for shape in by_name for line in (*described(shape), ""))
 
 
-def test_what_another_version_reads_has_its_fields_and_their_defaults():
+def test_objects_that_cross_versions_keep_their_fields_and_defaults():
     assert GOLDEN.read_text().splitlines() == text().splitlines()
 
 

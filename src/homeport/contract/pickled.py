@@ -53,7 +53,9 @@ def _can_be_loaded(data: bytes) -> bool:
     Python reserves memory up to the highest of these numbers, which may be any.
     """
     for count, (opcode, number, _) in enumerate(pickletools.genops(data)):
-        if count >= MOST_OPERATIONS or (opcode.name in ("PUT", "LONG_BINPUT") and number > count):
+        if count >= MOST_OPERATIONS:
+            return False
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(number or 0) > count:
             return False
     return True
 
