@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from homeport.contract.errors import AlreadyExists, NotFound, Unauthorized
+from homeport.contract.errors import AlreadyExists, NotFound, StorageError, Unauthorized
 from homeport.state.nodes import Nodes
 from tests.clock import Clock
 
@@ -94,3 +94,51 @@ async def test_the_generation_and_the_absence_of_a_node_are_kept(nodes, database
         again.get("a").away,
         again.get("a").labels,
     )
+
+
+async def test_a_machine_that_is_removed_while_it_is_changed_does_not_come_back(nodes):
+    for name in "abc":
+        await nodes.add_token(name * 64, 60)
+        await nodes.join(name * 64, name, name * 32)
+    changes = nodes.drain("a", on=True), nodes.label("b", {"region": "eu"}), nodes.note("c", 7, away=True)  # fmt: skip
+    ends = await asyncio.gather(*changes, *map(nodes.remove, "abc"), return_exceptions=True)
+
+    assert [NotFound, NotFound] == [type(end) for end in ends if end is not None]
+    assert [] == nodes.all()
+    assert nodes.id_of("a") is None
+
+
+async def test_two_changes_at_once_are_both_kept(nodes, database):
+    await nodes.add_token("d" * 64, 60)
+    await nodes.join("d" * 64, "a", "1" * 32)
+    await asyncio.gather(
+        nodes.drain("a", on=True),
+        nodes.note("a", 7, away=True),
+        nodes.label("a", {"region": "eu"}),
+        nodes.drain("a", on=False),
+    )
+    again = Nodes(database)
+    await again.load()
+    row = nodes.get("a")
+
+    assert (False, 7, True, {"region": "eu"}) == (
+        row.drained,
+        row.generation,
+        row.away,
+        row.labels,
+    )
+    assert row == again.get("a")
+
+
+async def test_a_machine_stays_if_its_removal_cannot_be_written(nodes, monkeypatch):
+    await nodes.add_token("d" * 64, 60)
+    await nodes.join("d" * 64, "a", "1" * 32)
+
+    async def fail(_work):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(nodes._database, "write", fail)
+    with pytest.raises(StorageError):
+        await nodes.remove("a")
+
+    assert "1" * 32 == nodes.id_of("a")

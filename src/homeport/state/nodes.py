@@ -3,6 +3,7 @@
 A machine may connect only while it is in here, with the id of its certificate: to remove the row is to revoke it.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -103,10 +104,7 @@ class Nodes:
 
     async def drain(self, name: str, *, on: bool) -> None:
         """Note whether a machine gets new containers; `NotFound` if there is none of that name."""
-        row = self.get(name)
-        query = update(_T).where(_T.c.name == name).values(drained=int(on))
-        await self._database.write(lambda c: c.execute(query))
-        self._rows[name] = replace(row, drained=on)
+        await self._change(self.get(name), {"drained": int(on)}, drained=on)
 
     async def label(self, name: str, changes: Mapping[str, str]) -> NodeRow:
         """Change labels of a machine, and return its row; an empty value removes a label.
@@ -116,10 +114,7 @@ class Nodes:
         row = self.get(name)
         chosen = {**row.labels, **changes}
         chosen = labels.check({label: value for label, value in chosen.items() if value})
-        query = update(_T).where(_T.c.name == name).values(labels=json.dumps(chosen))
-        await self._database.write(lambda c: c.execute(query))
-        self._rows[name] = replace(self._rows[name], labels=chosen)
-        return self._rows[name]
+        return await self._change(row, {"labels": json.dumps(chosen)}, labels=chosen)
 
     async def note(self, name: str, generation: int, *, away: bool) -> None:
         """Note that a machine was given up, and what is fenced there from now on; or that it is back.
@@ -129,10 +124,8 @@ class Nodes:
         if (row := self._rows.get(name)) is None:
             return
         values = {"generation": generation, "away": int(away)}
-        query = update(_T).where(_T.c.name == name, _T.c.id == row.id).values(**values)
-        await self._database.write(lambda c: c.execute(query))
-        if (current := self._rows.get(name)) is not None and current.id == row.id:
-            self._rows[name] = replace(current, generation=generation, away=away)
+        with contextlib.suppress(NotFound):
+            await self._change(row, values, generation=generation, away=away)
 
     async def remove(self, name: str) -> None:
         """Forget a machine: from now on its certificate opens nothing. `NotFound` if there is none of that name."""
@@ -143,6 +136,16 @@ class Nodes:
         except BaseException:
             self._rows[name] = row
             raise
+
+    async def _change(self, row: NodeRow, values: Mapping[str, Any], **fields: Any) -> NodeRow:
+        """Save a change of a machine; `NotFound` if it was removed meanwhile: it must not come back by this."""
+        query = update(_T).where(_T.c.name == row.name, _T.c.id == row.id).values(**values)
+        await self._database.write(lambda c: c.execute(query))
+        current = self._rows.get(row.name)  # another change may have ended meanwhile
+        if current is None or current.id != row.id:
+            raise NotFound(f"the node `{row.name}` was removed meanwhile")
+        self._rows[row.name] = replace(current, **fields)
+        return self._rows[row.name]
 
 
 def _of(row: Mapping[Any, Any]) -> NodeRow:
