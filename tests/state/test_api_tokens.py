@@ -1,9 +1,11 @@
 """Tokens of the API: what opens, what does not any more, and what is on the disk."""
 
+import asyncio
+
 import pytest
 from sqlalchemy import text
 
-from homeport.contract.errors import BadRequest, NotFound, StorageError
+from homeport.contract.errors import BadRequest, NotFound, StorageError, Unauthorized
 from homeport.contract.permissions import Permission
 from homeport.state import api_tokens
 from homeport.state.api_tokens import ApiTokens
@@ -199,3 +201,48 @@ async def test_another_workspace_has_no_admins(tokens):
             environments=(),
             expires_s=None,
         )
+
+
+def session(tokens, parent):
+    """Create a session of the dashboard with a token."""
+    return tokens.create_session(
+        parent=parent,
+        workspace="main",
+        user="ada",
+        scopes=DEPLOY,
+        environments=(),
+        lasts_s=3600.0,
+    )
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["the session first", "the deletion first"])
+async def test_no_session_outlives_a_token_that_is_deleted_while_it_is_made(
+    tokens, database, is_first
+):
+    row, _ = await create(tokens)
+    other, _ = await create(tokens)
+    made, deleted = session(tokens, row.id), tokens.delete("main", row.id)
+    works = [made, deleted] if is_first else [deleted, made]
+    await asyncio.gather(*works, return_exceptions=True)
+    later = ApiTokens(database)
+    await later.load()
+
+    assert [other.id] == [row.id for row in tokens.every("main")]
+    assert [other.id] == [row.id for row in later.every("main")]
+
+
+async def test_the_sessions_of_a_session_go_with_the_first_token(tokens):
+    row, _ = await create(tokens)
+    first, bearer = await session(tokens, row.id)
+    _, second = await session(tokens, first.id)
+    _, of_the_server = await session(tokens, "")
+    assert tokens.verified(bearer)
+    assert tokens.verified(second)
+    deleted, made = tokens.delete("main", row.id), session(tokens, first.id)
+    await asyncio.gather(made, deleted, return_exceptions=True)
+
+    assert [tokens.verified(one) for one in (bearer, second)] == [None, None]
+    assert tokens.verified(of_the_server)
+    assert 1 == len(tokens.every("main"))
+    with pytest.raises(Unauthorized, match="was deleted"):
+        await session(tokens, row.id)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from homeport.contract.errors import BadRequest, NotFound, StorageError
+from homeport.contract.errors import BadRequest, NotFound, StorageError, Unauthorized
 from homeport.contract.permissions import Permission
 from homeport.state import tables, tokens
 from homeport.state.database import Database
@@ -163,7 +163,8 @@ class ApiTokens:
     ) -> tuple[ApiTokenRow, str]:
         """Create a token for a session of the dashboard, as `create` does; it never outlives its `parent`, a token's id.
 
-        `parent` is empty for the server's own user, and for the token of the settings.
+        `parent` is empty for the server's own user, and for the token of the settings; `Unauthorized` for one that was
+        deleted.
         """
         name = _session_of(parent)
         now = self._now()
@@ -180,7 +181,7 @@ class ApiTokens:
         if expired := [*expired, *own_sessions[: max(0, len(own_sessions) + 1 - MAX_SESSIONS)]]:
             await self._delete(expired)
         admin = Permission.ADMIN in scopes
-        return await self.create(
+        session, bearer = await self.create(
             workspace=workspace,
             name=name,
             user=user,
@@ -189,6 +190,10 @@ class ApiTokens:
             expires_s=lasts_s,
             never_after=None if row is None else row.expires_at,
         )
+        if parent and parent not in self._rows:  # it was deleted while this was written
+            await self._delete([session.id])
+            raise Unauthorized("the token of this session was deleted")
+        return session, bearer
 
     @staticmethod
     def is_session(row: ApiTokenRow) -> bool:
@@ -218,8 +223,13 @@ class ApiTokens:
             await self._delete(ids)
 
     async def _delete(self, ids: Collection[str]) -> None:
-        """Delete tokens, and the sessions of the dashboard that were made with them."""
-        ids = self._with_sessions(ids)
+        """Delete tokens, and the sessions of the dashboard that were made with them, also meanwhile."""
+        every = self._with_sessions(ids)
+        while left := [token_id for token_id in every if token_id in self._rows]:
+            await self._delete_rows(left)
+            every = self._with_sessions(every)
+
+    async def _delete_rows(self, ids: Collection[str]) -> None:
         query = delete(_T).where(_T.c.id.in_(ids))
         await self._database.write(lambda c: c.execute(query))
         for token_id in ids:
