@@ -1,5 +1,6 @@
 """Proxy tokens and rate limits: what the ingress is told, and what is in the store."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -192,3 +193,32 @@ async def test_a_limit_is_replaced_and_removed_in_its_environment_alone(database
     with pytest.raises(NotFound, match="has no rate limit"):
         await limits.remove(MAIN, "shop", "price")
     assert [key_of(STAGING, "shop", "price")] == list(ingress.limits)
+
+
+@pytest.mark.parametrize("what", ["token", "limit"])
+async def test_the_ingress_has_the_last_change_though_an_earlier_one_takes_longer(
+    database, tokens, ingress, what
+):
+    limits = RateLimits(database, ingress)
+    row, _ = await tokens.create(MAIN, "")
+    await limits.set(limit("10/s"))
+    name = {"token": "tokens", "limit": "rates"}[what]
+    tell, is_inside, go_on = getattr(ingress, name), asyncio.Event(), asyncio.Event()
+
+    async def slowly(rows):
+        setattr(ingress, name, tell)
+        is_inside.set()
+        await go_on.wait()
+        await tell(rows)
+
+    setattr(ingress, name, slowly)
+    earlier = asyncio.create_task(tokens.publish() if what == "token" else limits.publish())
+    await is_inside.wait()
+    last = asyncio.create_task(
+        tokens.delete(MAIN, row.id) if what == "token" else limits.remove(MAIN, "shop", "price")
+    )
+    await asyncio.wait({last}, timeout=0.1)  # time enough to overtake the earlier one
+    go_on.set()
+    await asyncio.gather(earlier, last)
+
+    assert {} == (ingress.valid if what == "token" else ingress.limits)

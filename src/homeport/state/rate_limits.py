@@ -1,5 +1,6 @@
 """Rate limits of endpoints, which `homeport rate-limit set` has made. They stay over redeploys."""
 
+import asyncio
 from dataclasses import asdict
 
 from sqlalchemy import Connection, Delete, delete, insert, select
@@ -32,15 +33,15 @@ class RateLimits:
     def __init__(self, database: Database, ingress: Ingress) -> None:
         self._database = database
         self._ingress = ingress
+        self._publishing = asyncio.Lock()
 
     async def publish(self) -> None:
         """Send all limits to the ingress."""
-        await self._ingress.rates(
-            {
-                key_of(row.scope, row.app, row.tag): rates.parse(row.rate)
-                for row in await self._all()
-            }
-        )
+        async with self._publishing:  # what was read first must not come last
+            rows = await self._all()
+            await self._ingress.rates(
+                {key_of(row.scope, row.app, row.tag): rates.parse(row.rate) for row in rows}
+            )
 
     async def of(self, scope: Scope) -> list[RateLimitRow]:
         """Return the limits of an environment, by app and function."""

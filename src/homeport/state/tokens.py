@@ -100,6 +100,7 @@ class Tokens:
         self._rows = TokenRows(database)
         self._ingress = ingress
         self._now = now
+        self._publishing = asyncio.Lock()
         self._tasks = Tasks()
 
     def open(self) -> None:
@@ -119,6 +120,12 @@ class Tokens:
 
     async def publish(self) -> None:
         """Send the valid tokens to the ingress. A damaged row is left out: that token opens nothing."""
+        async with (
+            self._publishing
+        ):  # what was read first must not come last: a deleted token would open again
+            await self._publish()
+
+    async def _publish(self) -> None:
         rows, now = await self._rows.every(), self._now()
         valid: dict[str, Pass] = {}
         damaged = 0
