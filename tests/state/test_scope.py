@@ -11,7 +11,7 @@ from homeport.state import schema, urls
 from homeport.state.coldstarts import ColdStart, ColdStarts
 from homeport.state.database import Database
 from homeport.state.rows import TokenRow
-from homeport.state.scope import folder
+from homeport.state.scope import Scoped, folder
 from homeport.state.secret_rows import SecretRows
 from homeport.state.store import Stores
 from homeport.state.tokens import TokenRows
@@ -92,3 +92,16 @@ async def test_revisions_whose_deploy_did_not_end_are_forgotten_in_each_environm
 def test_files_of_the_main_environment_are_where_they_always_were():
     assert Path("logs/shop.jsonl") == Path("logs") / folder(MAIN) / "shop.jsonl"
     assert Path("ada/dev") == folder(Scope("ada", "dev"))
+
+
+def test_each_scope_has_one_object_until_it_is_forgotten():
+    scoped, other = Scoped(lambda scope: [str(scope)]), Scope(environment="dev")
+    main, dev = scoped.of(MAIN), scoped.of(other)
+    assert (["main/main"], ["main/dev"]) == (main, dev)
+    assert scoped.of(MAIN) is main
+    assert [main, dev] == [*scoped]
+    scoped.forget(other)
+    scoped.forget(other)
+
+    assert [main] == [*scoped]
+    assert scoped.of(other) is not dev

@@ -1,7 +1,7 @@
 """What containers share, from the server's start to its end."""
 
 from homeport.state import dicts
-from homeport.state.scope import MAIN
+from homeport.state.scope import MAIN, Scope
 from homeport.state.shared import Shared
 from tests.waiting import until
 
@@ -32,3 +32,17 @@ async def test_objects_that_are_too_old_are_removed_at_the_start(database, monke
     await until(removed, "the old rows to be removed")
     assert ["d"] == [row.name for row in later.dicts.of(MAIN).objects.list()]
     await later.close()
+
+
+async def test_a_later_environment_of_the_same_name_has_none_of_the_names(database):
+    shared, scope = Shared(database), Scope(environment="dev")
+    await shared.open((MAIN, scope))
+    for where in (MAIN, scope):
+        await shared.dicts.of(where).objects.create("d")
+        await shared.queues.of(where).objects.create("q")
+    shared.forget(scope)
+    await shared.close()
+
+    for where, count in ((MAIN, 1), (scope, 0)):
+        assert count == len(shared.dicts.of(where).objects.list())
+        assert count == len(shared.queues.of(where).objects.list())

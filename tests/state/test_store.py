@@ -156,6 +156,17 @@ async def test_a_missing_key_is_named(box):
         box.check(manifest(SecretRef(name="auth", required_keys=("A", "B"))).functions[0])
 
 
+async def test_a_deleted_secret_is_in_no_container_from_then_on(box):
+    await box.create("auth", {"A": "1"}, force=False)
+    await box.delete("auth")
+    with pytest.raises(SecretMissing):
+        box.environ(manifest(SecretRef(name="auth")).functions[0])
+    with pytest.raises(NotFound, match="there is no secret `auth`"):
+        await box.delete("auth")
+
+    assert [] == await box.list()
+
+
 async def test_a_secret_is_replaced_only_by_force(box):
     await box.create("auth", {"A": "1"}, force=False)
     with pytest.raises(AlreadyExists):

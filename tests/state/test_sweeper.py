@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from homeport.contract.errors import NotFound
+from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import SourceFile
 from homeport.contract.scope import MAIN
 from homeport.control.fleet.owner import Owner
@@ -163,3 +163,52 @@ async def test_a_closed_sweeper_deletes_nothing():
 
     assert "sweeping" in before
     assert "sweeping" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+class Swept:
+    """A store and the uploaded files; each sweep calls `asked` first."""
+
+    def __init__(self, asked) -> None:
+        self._asked = asked
+        self.count = 0
+
+    async def hashes(self) -> set[str]:
+        self.count += 1
+        self._asked(self.count)
+        return set()
+
+    async def sweep(self, _needed: set[str], _kept_s: float) -> None:
+        """Nothing was uploaded."""
+
+
+def test_a_change_that_ends_during_a_sweep_is_swept_after_it():
+    async def story():
+        files = Swept(lambda number: number < 3 and swept.soon())
+        swept = sweeper.Sweeper(files, (), files, in_use=lambda: ())
+        swept.soon()
+        swept.soon()
+        await asyncio.sleep(60 * sweeper.DELAY_S)
+        await swept.close()
+
+        assert 3 == files.count
+
+    virtually(story())
+
+
+def test_a_sweep_that_fails_is_logged_and_the_next_change_sweeps_again(caplog):
+    def fail(number):
+        if number == 1:
+            raise StorageError("the disk is full")
+
+    async def story():
+        files = Swept(fail)
+        swept = sweeper.Sweeper(files, (), files, in_use=lambda: ())
+        for count in (1, 2):
+            swept.soon()
+            await asyncio.sleep(2 * sweeper.DELAY_S)
+            assert count == files.count
+        await swept.close()
+
+    virtually(story())
+
+    assert ["nothing is swept: the disk is full"] == caplog.messages

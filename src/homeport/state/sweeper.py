@@ -37,10 +37,12 @@ class Sweeper:
         self._secrets = secrets
         self._blobs = blobs
         self._in_use = in_use  # revisions that serve or are brought up, stored or not
+        self._is_due = False
         self._tasks = Tasks()
 
     def soon(self) -> None:
         """Sweep after a short delay."""
+        self._is_due = True
         if not len(self._tasks):
             self._tasks.start("sweeping", self._later())
 
@@ -61,8 +63,10 @@ class Sweeper:
         await self._tasks.close()
 
     async def _later(self) -> None:
-        await asyncio.sleep(DELAY_S)
-        try:
-            await self.sweep()
-        except StorageError as error:  # the next change sweeps again
-            log.warning("nothing is swept: %s", error.message)
+        while self._is_due:
+            await asyncio.sleep(DELAY_S)
+            self._is_due = False  # a change that ends from now on is not seen by this sweep
+            try:
+                await self.sweep()
+            except StorageError as error:  # the next change sweeps again
+                log.warning("nothing is swept: %s", error.message)
