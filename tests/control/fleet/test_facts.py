@@ -51,6 +51,23 @@ async def test_a_machine_that_does_not_answer_keeps_no_other_from_it_and_a_remov
     assert facts.of("a") is None
 
 
+async def test_a_report_is_not_taken_for_one_of_a_later_machine_of_that_name():
+    later, learned = Remote("a"), []
+
+    class Leaving(Remote):
+        async def about(self) -> About:
+            remotes["a"] = later  # it is removed, and the other one joins
+            return self.said
+
+    remotes = {"a": Leaving("a", About(now=0.0, homeport="old", free_bytes=5, certificate_until=9.0))}  # fmt: skip
+    facts = Facts(remotes, learned=learned.append)
+    await facts.look()
+    assert (None, []) == (facts.of("a"), learned)
+    await facts.look()
+
+    assert ("1.2", ["a"]) == (facts.of("a").version, learned)
+
+
 async def test_the_report_of_a_machine_is_bounded():
     said = About(
         now=0.0,

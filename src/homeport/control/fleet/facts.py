@@ -98,7 +98,8 @@ class Facts:
 
         peer = self._peer_of(remote.name)
         unreached = "" if peer is None else await reaching.unreached(peer.host, peer.port)
-        if remote.name in self._remotes:  # it may have been removed meanwhile
+        # It may have been removed meanwhile, and another machine may have joined by its name.
+        if self._remotes.get(remote.name) is remote:
             self._facts[remote.name] = _fact(about, now, unreached)
             self._learned(remote.name)
 
