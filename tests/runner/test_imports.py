@@ -151,3 +151,27 @@ def test_a_package_that_lacks_a_part_is_not_called_missing(start):
     ).event()
 
     assert event.reason.endswith("ModuleNotFoundError: No module named 'json.nothing'")
+
+
+def test_a_container_reports_its_packages_while_it_serves_and_at_its_end_those_of_its_requests(
+    start,
+):
+    runner = start(
+        """
+        import modal
+        app = modal.App("a")
+
+        @app.function()
+        @modal.fastapi_endpoint()
+        def hello():
+            import psutil
+            return 1
+        """
+    ).ready()
+    at_first = runner.event()
+    runner.client.get("/")
+
+    assert ("imported", True) == (at_first.kind, "fastapi" in at_first.modules)
+    assert "psutil" not in at_first.modules
+    assert 0 == runner.terminate()
+    assert [("imported", True)] == [(e.kind, "psutil" in e.modules) for e in runner.events()]

@@ -86,5 +86,4 @@ class Functions:
             function.starting.cancel()
         if function.current is not None:
             self._retire(function.current)
-        function.starting = None
-        function.drop()
+        function.drop()  # a container that waits for the base zygote looks here next
