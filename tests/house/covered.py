@@ -253,6 +253,7 @@ COVERED = {
     "node/zygotes/snapshots": "node/zygotes/test_nursery.py",
     "node/zygotes/zygote": "node/zygotes/test_nursery.py",
     "runner/build": "node/images/rooted/test_roots.py",
+    "runner/celled": "node/zygotes/test_celled.py",
     "runner/container": "runner/test_kinds.py",
     "runner/lines": "runner/test_kinds.py",
     "runner/servers/asgi": "runner/servers/test_as_under_uvicorn.py",

@@ -2,6 +2,9 @@
 
 import importlib
 import sys
+from pathlib import Path
+
+import pytest
 
 from homeport.runner import setup
 
@@ -35,3 +38,27 @@ def test_a_containers_standard_input_is_empty_and_is_no_pipe_of_the_nodes(start)
     ).ready()
 
     assert ["", "/dev/null"] == runner.client.get("/").json()
+
+
+@pytest.mark.parametrize(
+    ("workdir", "makes", "where"),
+    [
+        ("there", True, "there"),
+        ("there", False, "there"),
+        ("not/there", True, "not/there"),
+        ("not/there", False, "home"),
+        ("file", True, "home"),
+        ("file/below", True, "home"),
+    ],
+)
+def test_the_working_directory_is_the_one_asked_for_if_there_can_be_one(
+    tmp_path, monkeypatch, workdir, makes, where
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("there", "home"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    setup.go_to(str(tmp_path / workdir), str(tmp_path / "home"), makes=makes)
+
+    assert tmp_path / where == Path.cwd()
+    assert makes or not (tmp_path / "not").exists()
