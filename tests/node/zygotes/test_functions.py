@@ -84,7 +84,9 @@ def test_a_zygote_is_made_from_the_files_of_the_latest_revision(node):
     assert SECOND == function.launch.order.pool
 
 
-async def test_a_forgotten_function_starts_no_zygote_and_gives_none_to_a_container_that_waited(node):
+async def test_a_forgotten_function_starts_no_zygote_and_gives_none_to_a_container_that_waited(
+    node,
+):
     function = node.start(FIRST)
     function.starting = asyncio.get_running_loop().create_future()
     node.functions.forget(FIRST)
