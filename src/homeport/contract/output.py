@@ -28,7 +28,9 @@ def read_step(line: str) -> "tuple[int, int, str, str] | None":
     ((2, 3, 'uv_pip_install', 'price'), None)
     """
     words = line.removeprefix(STEP).split(" ", 3)
-    if not line.startswith(STEP) or len(words) != 4 or not (words[0] + words[1]).isdigit():
+    if not line.startswith(STEP) or len(words) != 4:
+        return None
+    if not all(number.isdecimal() for number in words[:2]):
         return None
     return int(words[0]), int(words[1]), words[2], words[3]
 
