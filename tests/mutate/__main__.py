@@ -4,7 +4,8 @@
     uv run python -m tests.mutate --each-file wire
 
 Each line is broken in a copy of the repository, and the tests of its module run there: first
-`test_<module>.py` or what `tests/house/covered.py` names, then the other tests of that folder, and then of its whole room.
+`test_<module>.py` or what `tests/house/covered.py` names, then the examples in its docstrings, the other tests of that
+folder, and those of its whole room.
 A test that fails is run again without the break, and counts only if it passes then.
 The exit status is 1 if a broken line was not noticed.
 """
@@ -22,6 +23,8 @@ from tests.mutate.breaks import Break, breaks_of
 from tests.mutate.copied import ROOT, Copied
 
 SRC = ROOT / "src/homeport"
+#: The test of the examples in docstrings; its parameter is a module.
+EXAMPLES = "tests/house/test_doctests.py::test_the_examples_in_docstrings_are_true"
 
 
 def main() -> int:
@@ -123,6 +126,8 @@ def _tests_of(path: Path, root: Path) -> Iterator[list[str]]:
     for tests in (nearest, beside, room):
         if tests and (folder != every or tests is nearest):
             yield [test.relative_to(root).as_posix() for test in sorted(tests)]
+        if tests is nearest and ">>> " in (root / "src/homeport" / path).read_text():
+            yield [f"{EXAMPLES}[homeport.{module.replace('/', '.')}]"]
 
 
 if __name__ == "__main__":
