@@ -117,10 +117,17 @@ def size(value: float | None) -> str:
 
 
 def moment(at: float | None) -> Markup:
-    """Return a moment; the page's script writes it in the visitor's time zone."""
+    """Return a moment; the page's script writes it in the visitor's time zone.
+
+    >>> moment(None), moment(1e300)
+    (Markup('-'), Markup('-'))
+    """
     if not at:
         return Markup("-")
-    utc = time.gmtime(at)
+    try:
+        utc = time.gmtime(at)
+    except (OverflowError, ValueError):  # a container can give a file any time
+        return Markup("-")
     iso = time.strftime("%Y-%m-%dT%H:%M:%SZ", utc)
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", utc)
     return Markup('<time datetime="{}" data-at="{:.3f}">{}</time>').format(iso, at, shown)

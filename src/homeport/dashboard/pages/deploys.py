@@ -19,7 +19,7 @@ from homeport.contract.api.coldstarts import ColdStartList, ColdStartQuery
 from homeport.contract.api.deploys import Deployed, DeployList, DeployQuery, Rollback
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.dashboard import render
-from homeport.dashboard.pages.page import Page, Part, Visit, segment
+from homeport.dashboard.pages.page import Page, Part, Visit, segment, whole
 
 PATIENCE_S = 0.4
 
@@ -116,10 +116,10 @@ async def rollback(visit: Visit) -> Part:
     """Deploy an earlier version again, and show what happened meanwhile."""
     form = await visit.form()
     name, version = form.get("name", ""), form.get("version", "")
-    if version and not version.isdigit():
+    if version and whole(version) is None:
         raise BadRequest("`version` is a number")
     path = f"/v1/apps/{segment(name)}/rollback"
-    body = Rollback(version=int(version) if version else None)
+    body = Rollback(version=whole(version))
     printed: list[str] = []
     end: events.Event | None = None
     async with visit.api.stream(path, method="POST", body=body) as answer:

@@ -11,6 +11,8 @@ from homeport.contract.dataclass import dataclass
 from homeport.dashboard import render, session
 from homeport.dashboard.api import Api
 
+MOST_DIGITS = 9
+
 
 def segment(text: str) -> str:
     """Return a name as one part of a path, whatever characters it has."""
@@ -36,8 +38,7 @@ class Visit:
 
     def number(self, name: str) -> int:
         """Return a whole number of the query; 0 without one."""
-        text = self.parameter(name, 9)
-        return int(text) if text.isascii() and text.isdigit() else 0
+        return whole(self.parameter(name, MOST_DIGITS)) or 0
 
     def moment(self, name: str) -> float:
         """Return a time of the query, in seconds since the epoch; 0 without one."""
@@ -77,6 +78,16 @@ class Page:
     path: str
     handler: Callable[[Visit], Awaitable[Part | Response]]
     method: str = "GET"
+
+
+def whole(text: str) -> int | None:
+    """Return a whole number of a query or a form; None if the text is another one.
+
+    >>> whole("12"), whole("-1"), whole("²"), whole("1" * 5000)
+    (12, None, None, None)
+    """
+    is_number = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    return int(text) if is_number else None
 
 
 def section(

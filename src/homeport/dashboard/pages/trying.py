@@ -2,8 +2,7 @@
 
 import json
 import time
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -15,24 +14,13 @@ from homeport.contract.names import HTTP_METHODS
 from homeport.contract.permissions import Permission
 from homeport.dashboard import render
 from homeport.dashboard.pages.endpoint import find
+from homeport.dashboard.pages.openapi import Operation, operations
 from homeport.dashboard.pages.page import Page, Part, Visit
 
 TIMEOUT_S = 60.0
 MOST_BYTES = 256 * 1024
-MOST_OPERATIONS = 200
 #: Fields that belong to the connection, or that a visitor of the dashboard must not choose.
 REFUSED = {"host", "content-length", "connection", "transfer-encoding", "upgrade"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One operation of an OpenAPI document."""
-
-    method: str
-    path: str
-    summary: str
-    parameters: tuple[str, ...]
-    body: str  # an example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +37,14 @@ class Answer:
 async def form(visit: Visit) -> Part:
     """Show the form; with `openapi` the endpoint is asked for its OpenAPI document, which may start a container."""
     _, endpoint = await find(visit)
-    operations = await _operations(endpoint) if visit.parameter("openapi") else None
+    listed = await _operations(endpoint) if visit.parameter("openapi") else None
     chosen = {
         "method": visit.parameter("method") or "GET",
         "path": visit.parameter("path") or "/",
         "body": visit.parameter("body", 100_000),
         "headers": "",
     }
-    return _shown(visit, endpoint.url, operations, chosen, None)
+    return _shown(visit, endpoint.url, listed, chosen, None)
 
 
 async def send(visit: Visit) -> Part:
@@ -162,71 +150,14 @@ def _pretty(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or too deep for Python
         return text
 
 
 async def _operations(endpoint: EndpointStatus) -> list[Operation]:
     """Return the operations of an endpoint's OpenAPI document; none without one."""
     answer = await _ask(endpoint, "GET", "/openapi.json", [], b"")
-    try:
-        document = json.loads(answer.text)
-        operations = [
-            Operation(
-                method=method.upper(),
-                path=_with_query(str(path), operation),
-                summary=str(operation.get("summary") or operation.get("description") or ""),
-                parameters=tuple(
-                    f"{parameter.get('name')}{'' if parameter.get('required') else '?'}"
-                    for parameter in operation.get("parameters", [])
-                ),
-                body=_example(operation, document),
-            )
-            for path, item in document["paths"].items()
-            for method, operation in item.items()
-            if method.upper() in HTTP_METHODS
-        ]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return []
-    return operations[:MOST_OPERATIONS]
-
-
-def _with_query(path: str, operation: dict[str, Any]) -> str:
-    """Return a path with a query that has each parameter."""
-    values = {
-        str(parameter["name"]): parameter.get("schema", {}).get("default", "")
-        for parameter in operation.get("parameters", [])
-        if parameter.get("in") == "query"
-    }
-    return f"{path}?{urlencode(values)}" if values else path
-
-
-def _example(operation: dict[str, Any], document: dict[str, Any]) -> str:
-    """Return a body of the type that an operation takes, as JSON; empty if it takes none."""
-    content = operation.get("requestBody", {}).get("content", {})
-    schema = content.get("application/json", {}).get("schema")
-    return json.dumps(_value(schema, document, 0), indent=2) if schema else ""
-
-
-def _value(schema: dict[str, Any], document: dict[str, Any], depth: int) -> Any:
-    """Return a value that fits a schema, roughly."""
-    if depth > 6:
-        return None
-    if ref := schema.get("$ref"):
-        schema = document["components"]["schemas"][ref.rpartition("/")[2]]
-    if "default" in schema or "example" in schema:
-        return schema.get("example", schema.get("default"))
-    if choices := schema.get("anyOf") or schema.get("allOf"):
-        return _value(choices[0], document, depth + 1)
-    if "enum" in schema:
-        return schema["enum"][0]
-    kind = schema.get("type")
-    if kind == "object":
-        properties = schema.get("properties", {})
-        return {name: _value(inner, document, depth + 1) for name, inner in properties.items()}
-    if kind == "array":
-        return [_value(schema.get("items", {}), document, depth + 1)]
-    return {"string": "text", "integer": 1, "number": 1.0, "boolean": True}.get(str(kind))
+    return operations(answer.text)
 
 
 PAGES = (Page(path="/try", handler=form), Page(path="/try", handler=send, method="POST"))
