@@ -12,6 +12,7 @@ The exit status is 1 if a broken line was not noticed.
 
 import argparse
 import random
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -123,10 +124,11 @@ def _tests_of(path: Path, root: Path) -> Iterator[list[str]]:
     folder = (every / own).parent
     beside = {*folder.glob("test_*.py")} - nearest
     room = {*(every / path.parts[0]).rglob("test_*.py")} - nearest - beside
+    source = (root / "src/homeport" / path).read_text()
     for tests in (nearest, beside, room):
         if tests and (folder != every or tests is nearest):
             yield [test.relative_to(root).as_posix() for test in sorted(tests)]
-        if tests is nearest and ">>> " in (root / "src/homeport" / path).read_text():
+        if tests is nearest and re.search("^ *>{3} ", source, re.MULTILINE):
             yield [f"{EXAMPLES}[homeport.{module.replace('/', '.')}]"]
 
 

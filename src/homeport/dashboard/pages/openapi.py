@@ -45,8 +45,8 @@ class _Reader:
         self._left = MOST_TEXT
 
     def operations(self, paths: list[tuple[str, list[tuple[str, Any]]]]) -> Iterator[Operation]:
-        every = [(path, *item) for path, items in paths for item in items]
-        chosen = [each for each in every if each[1].upper() in HTTP_METHODS]
+        every = [(path, *pair) for path, pairs in paths for pair in pairs]
+        chosen = [item for item in every if item[1].upper() in HTTP_METHODS]
         for path, method, operation in chosen[:MOST_OPERATIONS]:
             try:
                 yield Operation(
