@@ -13,7 +13,7 @@ import pytest
 
 from homeport.contract.errors import AlreadyExists, Failure, StorageError
 from homeport.settings import Settings
-from homeport.state import backup, schema, tables, urls
+from homeport.state import backup, restoring, schema, tables, urls
 from homeport.state.database import Database
 from homeport.state.volumes import Volumes
 from tests.state.test_backup import fill, look
@@ -114,6 +114,19 @@ async def test_a_failure_after_the_rows_are_in_force_is_named_and_undoes_nothing
     assert "local-ca/key: No space left" in failure.value.message
     assert [["of the backup"], ["of the home"]] == [[path.read_text()] for path in texts(settings)]
     assert (["shop"], {"TOKEN": "of shop"}) == ([row[0] for row in state["apps"]], state["secret"])
+
+
+async def test_each_directory_that_gets_a_file_is_written_through_to_the_disk(
+    settings, file, tmp_path, monkeypatch
+):
+    synced = []
+    monkeypatch.setattr(restoring, "sync", synced.append)
+    other = Settings(home=tmp_path / "other")
+    backup.restore(other, file, force=False)
+    (blob,) = (other.home / "blobs").glob("*/" + "?" * 64)
+    (volume,) = other.volumes_dir.glob("main/main/*")
+
+    assert {blob.parent, volume.parent, other.home / "local-ca", other.home} == set(synced)
 
 
 ENDED = """

@@ -45,6 +45,7 @@ def put(files: Mapping[Path, Path], home: Path) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             part.replace(target)
+            sync(target.parent)
         except OSError as error:
             failed[target] = error
     try:
