@@ -46,11 +46,16 @@ async def test_a_call_waits_runs_and_is_done(calls):
     assert [] == await calls.endpoints() == await calls.running()
 
 
-async def test_the_same_id_again_is_the_same_call(calls):
-    assert await calls.add([row()], [b"first"])
-    assert not await calls.add([row()], [b"second"])
+@pytest.mark.parametrize("size", [1, call_rows.INLINE_BYTES + 1], ids=["small", "large"])
+@pytest.mark.parametrize("whose", ["main", "another"])
+async def test_the_same_id_again_is_the_same_call(calls, size, whose):
+    """Visitors of an app may know the ids of its calls, and have a workspace of their own: its code must not run there."""
+    assert await calls.add([row()], [b"1" * size])
+    assert not await calls.add([row(workspace=whose)], [b"2" * size])
+    assert not await calls.add([row(workspace=whose)], [b"2" * (call_rows.INLINE_BYTES + 1)])
 
-    assert b"first" == await calls.input(row())
+    assert b"1" * size == await calls.input(row())
+    assert ["main"] == [one.workspace for one in await calls.find(CALL)]
 
 
 async def test_of_ten_containers_one_gets_an_attempt(calls):

@@ -86,6 +86,10 @@ class Calls:
 
     async def add(self, rows: Sequence[CallRow], inputs: Sequence[bytes]) -> bool:
         """Save calls, all or none; False if they are known already."""
+        this_call = {"call": rows[0].id}
+        # A caller that knows the id of another environment's call must not replace the files of its inputs.
+        if not all(map(is_small, inputs)) and await self._exists(this_call):
+            return False
         values = []
         for row, body in zip(rows, inputs, strict=True):
             small = is_small(body)
@@ -94,7 +98,7 @@ class Calls:
             values.append({**_values(row), "input": body if small else None})
 
         def work(connection: Connection) -> bool:
-            if statements.KNOWN.rows(connection, {"call": rows[0].id}):
+            if statements.KNOWN.rows(connection, this_call):
                 return False
             self._room.take(connection, rows[0].workspace, len(values))
             statements.ADD.all(connection, values)
@@ -247,6 +251,11 @@ class Calls:
                 change = update(_T).where(_T.c.endpoint == endpoint)
                 change = change.values(endpoint=endpoint_id(app, tag, key=key))
                 await self._execute(change)
+
+    async def _exists(self, this_call: dict[str, str]) -> bool:
+        return bool(
+            await self._database.read_together(lambda c: statements.KNOWN.rows(c, this_call))
+        )
 
     async def _execute(self, change: Update) -> None:
         await self._database.write(lambda c: c.execute(change))
