@@ -44,6 +44,25 @@ def test_an_entry_that_belongs_into_a_map_is_taken_and_survives_the_disk(
     assert value == after.get(name, key)
 
 
+def test_a_map_that_is_replaced_has_the_new_entries_alone(tmp_path):
+    """A proxy token that was deleted is in the map no more."""
+    maps = Maps(tmp_path)
+    opens = f"{HASH}:1:-:0:0:-:0"
+    maps.replace("tokens", {"1-wk-1": opens, "1-wk-2": opens})
+    maps.commit()
+    maps.replace("tokens", {"1-wk-2": opens, "1-wk-3": opens})
+    commands = maps.commands()
+    maps.save()
+    after = Maps(tmp_path)
+    after.load()
+
+    assert [
+        ("del", "map", "tokens.map", "1-wk-1"),
+        ("add", "map", "tokens.map", "1-wk-3", opens),
+    ] == commands
+    assert {"1-wk-2": opens, "1-wk-3": opens} == dict(after.items("tokens"))
+
+
 @pytest.mark.parametrize("text", BAD_TEXT)
 @pytest.mark.parametrize(("name", "key", "value"), GOOD)
 def test_nothing_that_could_be_another_line_or_command_is_taken(tmp_path, name, key, value, text):

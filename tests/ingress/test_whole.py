@@ -3,16 +3,17 @@
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-from homeport.contract.errors import IngressError
+from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.traffic import Endpoint, Pass, PoolKey
 from homeport.ingress import haproxy as module
 from homeport.ingress import picture, process
 from homeport.ingress.runtime import Runtime
-from tests.ingress.conftest import POOL, routed
+from tests.ingress.conftest import POOL, abandoned, routed
 from tests.waiting import turns, until
 
 
@@ -337,3 +338,25 @@ async def test_spellings_of_class_parameters_are_forgotten_the_oldest_first(hous
     assert await house.detach(POOL, "one")
     await house.drop(POOL)
     assert {} == house._picture._aliases
+
+
+async def test_a_server_that_cannot_have_its_port_leaves_an_earlier_haproxy_serving(
+    make_settings, upstream, visitor
+):
+    left = module.HAProxy(make_settings(), tied=False)
+    await left.open()
+    await left.start()
+    url, one = await routed(left), await upstream("one")
+    await left.attach(POOL, "one", one.address, 4)
+    await abandoned(left)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        fresh = module.HAProxy(make_settings(http_port=taken.getsockname()[1]), tied=False)
+        with pytest.raises(PortTaken):
+            await fresh.open()
+
+    assert 200 == (await visitor.get(url)).status_code
+    last = module.HAProxy(make_settings(), tied=False)
+    await last.open()
+    await last.start()
+    await last.close()
+    assert not left._supervisor._process.running
