@@ -5,6 +5,7 @@ COVERED = {
     "ingress/elsewhere": "ingress/test_peer.py",
     "ingress/peers": "ingress/test_peer.py",
     "state/marks": "state/test_requests.py",
+    "state/store_statements": "state/test_store.py",
     "ingress/entered": "ingress/test_entering.py",
     "ingress/inward": "ingress/test_entering.py",
     "ingress/leaving": "ingress/test_nodes.py",

@@ -30,6 +30,7 @@ TRIM_ROWS = 1000  # after so many new ones, old rows are deleted too
 DAY_S = 86400.0
 LONGEST = {"user": 64, "token": 64, "source": 64, "action": 64, "result": 32, "app": 64, "target": 512}  # fmt: skip
 _T = tables.audit
+_NEWEST, _INSERT = select(func.max(_T.c.id)), insert(_T)
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +126,8 @@ def write(database: Database, entry: AuditEntry) -> None:
 
 def insert_row(connection: Connection, values: dict[str, object]) -> int:
     """Insert a row under the next number. One transaction writes at a time, so no other row gets it."""
-    number = (connection.scalar(select(func.max(_T.c.id))) or 0) + 1
-    connection.execute(insert(_T).values(**{**values, "id": number}))
+    number = (connection.scalar(_NEWEST) or 0) + 1
+    connection.execute(_INSERT, {**values, "id": number})
     return number
 
 

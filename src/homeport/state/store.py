@@ -9,29 +9,20 @@ import logging
 import re
 import secrets as randomness
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    Table,
-    and_,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Select, and_, select
 
 from homeport.contract import codec
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import Manifest
 from homeport.state import rows, tables
+from homeport.state import store_statements as statements
 from homeport.state.database import Database
 from homeport.state.rows import AppRow, Revision, Served, VersionRow
 from homeport.state.scope import MAIN, Scope, columns
+from homeport.state.store_statements import Doomed
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
@@ -49,11 +40,8 @@ class Stores:
 
     async def apps(self) -> list[tuple[Scope, AppRow]]:
         """Return every app of every environment, the newest first."""
-        t = tables.apps
-        query = select(t.c.workspace, t.c.environment, *_columns(t, AppRow))
-        query = query.order_by(t.c.created_at.desc())
         rows = await self.database.read(
-            lambda c: [dict(row) for row in c.execute(query).mappings()]
+            lambda c: [dict(row) for row in c.execute(statements.EVERY_APP).mappings()]
         )
         return [
             (Scope(row.pop("workspace"), row.pop("environment")), AppRow(**row)) for row in rows
@@ -61,10 +49,8 @@ class Stores:
 
     async def local_ports(self) -> dict[str, int]:
         """Return endpoint id -> the local port that it had last. Ids are unique in all environments."""
-        t = tables.endpoints
-        query = select(t.c.id, t.c.local_port)
         return await self.database.read(
-            lambda c: {row.id: row.local_port for row in c.execute(query)}
+            lambda c: {row.id: row.local_port for row in c.execute(statements.EVERY_PORT)}
         )
 
     async def hashes(self) -> set[str]:
@@ -81,16 +67,7 @@ class Stores:
 
     async def forget_unserved(self) -> None:
         """Remove revisions whose deploy did not end, but for canaries."""
-        a, r = tables.apps, tables.revisions
-        served = (
-            select(a.c.version)
-            .where(a.c.workspace == r.c.workspace, a.c.environment == r.c.environment)
-            .where(a.c.name == r.c.app)
-            .scalar_subquery()
-        )
-        await _delete_if_any(
-            self.database, r, and_(r.c.version > func.coalesce(served, 0), _is_no_canary())
-        )
+        await _delete_if_any(self.database, statements.UNSERVED, {})
 
 
 class Store:
@@ -103,6 +80,7 @@ class Store:
         self.database = database
         self.scope = scope
         self._key = columns(scope)
+        self._here = tables.parameters(scope)
 
     # apps and revisions
 
@@ -112,56 +90,47 @@ class Store:
 
     async def apps(self) -> list[AppRow]:
         """Return every app, the newest first."""
-        query = self._from(tables.apps, *_columns(tables.apps, AppRow))
-        query = query.order_by(tables.apps.c.created_at.desc())
-        return [AppRow(**row) for row in await self._rows(query)]
+        return [AppRow(**row) for row in await self._rows(statements.APPS)]
 
     async def add_revision(
         self, revision_id: str, app: str, manifest: Manifest, fingerprint: str, tag: str
     ) -> Revision:
         """Save a revision under the app's next version; the app does not serve it yet."""
         text, created_at = codec.dumps(manifest), time.time()
-        t = tables.revisions
 
         def work(connection: Connection) -> Revision:
-            newest = select(func.max(t.c.version)).where(self._here(t), t.c.app == app)
+            newest = connection.scalar(statements.NEWEST, {**self._here, "of_app": app})
             revision = Revision(
                 id=revision_id,
                 app=app,
-                version=(connection.scalar(newest) or 0) + 1,
+                version=(newest or 0) + 1,
                 manifest=manifest,
                 fingerprint=fingerprint,
                 tag=tag,
                 created_at=created_at,
                 scope=self.scope,
             )
-            values = {name: getattr(revision, name) for name in _names(Revision)}
-            connection.execute(insert(t).values(**self._key, **{**values, "manifest": text}))
+            values = {name: getattr(revision, name) for name in statements.names(Revision)}
+            connection.execute(
+                statements.INSERT_REVISION, {**self._key, **values, "manifest": text}
+            )
             return revision
 
         return await self.database.write(work)
 
     async def remove_revision(self, revision_id: str) -> None:
         """Remove a revision that never served, or that is too old for a rollback."""
-        for table, column in (
-            (tables.revisions, tables.revisions.c.id),
-            (tables.canaries, tables.canaries.c.revision),
-        ):
-            await self._delete_if_any(table, column == revision_id)
+        for these in statements.REMOVED:
+            await self._delete_if_any(these, of_revision=revision_id)
 
     async def forget_unserved(self, app: str) -> None:
         """Remove revisions of an app whose deploy did not end, but for canaries."""
-        a, r = tables.apps, tables.revisions
-        served = select(a.c.version).where(self._here(a), a.c.name == app).scalar_subquery()
-        unserved = and_(r.c.app == app, r.c.version > func.coalesce(served, 0), _is_no_canary())
-        await self._delete_if_any(r, unserved)
+        await self._delete_if_any(statements.UNSERVED_OF_APP, of_app=app)
 
     async def revisions(self, app: str) -> list[Revision]:
         """Return every revision of an app that can be read, the newest first."""
-        t = tables.revisions
-        query = self._from(t, *_columns(t, Revision)).where(t.c.app == app)
         revisions = []
-        for row in await self._rows(query.order_by(t.c.version.desc())):
+        for row in await self._rows(statements.REVISIONS, of_app=app):
             try:
                 revisions.append(rows.revision(row, self.scope))
             except StorageError as error:
@@ -171,9 +140,9 @@ class Store:
     async def versions(self, since: float, until: float, app: str = "") -> list[VersionRow]:
         """Return the versions that were deployed in a time, the oldest first; `app`: of this app alone."""
         a, r = tables.apps, tables.revisions
-        served = and_(self._here(a), a.c.name == r.c.app, a.c.version >= r.c.version)
-        query = self._from(r, *_columns(r, VersionRow)).where(
-            select(a.c.name).where(served).exists()
+        served = and_(tables.here(a, self.scope), a.c.name == r.c.app, a.c.version >= r.c.version)
+        query = select(*statements.columns(r, VersionRow)).where(
+            tables.here(r, self.scope), select(a.c.name).where(served).exists()
         )
         query = query.where(r.c.created_at >= since, r.c.created_at < until)
         if app:
@@ -182,15 +151,12 @@ class Store:
 
     async def numbers(self, app: str) -> dict[str, int]:
         """Return the version of each revision of an app, by its id."""
-        t = tables.revisions
-        rows = await self._rows(self._from(t, t.c.id, t.c.version).where(t.c.app == app))
+        rows = await self._rows(statements.NUMBERS, of_app=app)
         return {row["id"]: row["version"] for row in rows}
 
     async def revision(self, app: str, version: int) -> Revision:
         """Return one revision; `NotFound` names the app, `StorageError` says that the row is damaged."""
-        t = tables.revisions
-        query = self._from(t, *_columns(t, Revision)).where(t.c.app == app, t.c.version == version)
-        rows_found = await self._rows(query)
+        rows_found = await self._rows(statements.REVISION, of_app=app, of_version=version)
         if not rows_found:
             raise NotFound(
                 f"the app `{app}` has no version v{version}",
@@ -217,16 +183,13 @@ class Store:
 
     async def serve_revision(self, revision: Revision, ports: Mapping[str, int]) -> None:
         """Record that the app serves this revision at these endpoints (id -> local port)."""
-        a, values = tables.apps, {"version": revision.version, "stopped_at": None}
+        values = {"version": revision.version, "stopped_at": None}
 
         def work(connection: Connection) -> None:
-            changed = connection.execute(
-                update(a).where(self._here(a), a.c.name == revision.app).values(**values)
-            )
-            if not changed.rowcount:
+            if not self._update(connection, revision.app, values):
                 app_id = f"ap-{randomness.token_hex(11)}"
                 row = {"name": revision.app, "app_id": app_id, "created_at": time.time(), **values}
-                connection.execute(insert(a).values(**self._key, **row))
+                connection.execute(statements.INSERT_APP, {**self._key, **row})
             self._set_endpoints(
                 connection,
                 revision.app,
@@ -237,51 +200,47 @@ class Store:
 
     async def stop_app(self, name: str) -> None:
         """Record that the app serves no more; its revisions stay, so that it can be rolled back to."""
-        t = tables.apps
-        query = update(t).where(self._here(t), t.c.name == name).values(stopped_at=time.time())
-        await self.database.write(lambda c: c.execute(query))
+        await self.database.write(lambda c: self._update(c, name, {"stopped_at": time.time()}))
 
     async def local_ports(self) -> dict[str, int]:
         """Return endpoint id -> the local port that it had last."""
-        t = tables.endpoints
-        rows = await self._rows(self._from(t, t.c.id, t.c.local_port))
+        rows = await self._rows(statements.ENDPOINTS)
         return {row["id"]: row["local_port"] for row in rows}
 
     # helpers
 
-    def _here(self, table: Table) -> ColumnElement[bool]:
-        """Return the condition that a row is of this environment."""
-        return tables.here(table, self.scope)
+    async def _rows(self, query: Select[Any], **values: object) -> list[Any]:
+        values |= self._here
+        return await self.database.read(lambda c: list(c.execute(query, values).mappings()))
 
-    def _from(self, table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
-        return select(*columns).where(self._here(table))
+    async def _delete_if_any(self, these: Doomed, **values: object) -> None:
+        await _delete_if_any(self.database, these, {**self._here, **values})
 
-    async def _rows(self, query: Select[Any]) -> list[Any]:
-        return await self.database.read(lambda c: list(c.execute(query).mappings()))
-
-    async def _delete_if_any(self, table: Table, condition: ColumnElement[bool]) -> None:
-        await _delete_if_any(self.database, table, and_(self._here(table), condition))
+    def _update(self, connection: Connection, app: str, values: Mapping[str, object]) -> int:
+        """Change the row of an app; return how many rows there were."""
+        parameters = {**self._here, "of_app": app, **values}
+        return connection.execute(statements.UPDATE_APP, parameters).rowcount
 
     def _app(self, connection: Connection, name: str) -> AppRow | None:
-        t = tables.apps
-        query = self._from(t, *_columns(t, AppRow)).where(t.c.name == name)
-        row = connection.execute(query).mappings().first()
+        parameters = {**self._here, "of_app": name}
+        row = connection.execute(statements.APP, parameters).mappings().first()
         return AppRow(**row) if row else None
 
     def _served(self, connection: Connection, app: str) -> Served:
-        t = tables.endpoints
-        rows = connection.execute(self._from(t, t.c.id, t.c.app, t.c.local_port))
+        rows = connection.execute(statements.ENDPOINTS, self._here)
         return Served(
             app=self._app(connection, app),
             endpoints={row.id: (row.app, row.local_port) for row in rows},
         )
 
     def _put_back(self, connection: Connection, app: str, before: Served) -> None:
-        a, t = tables.apps, tables.endpoints
-        connection.execute(delete(a).where(self._here(a), a.c.name == app))
+        parameters = {**self._here, "of_app": app}
+        connection.execute(statements.DELETE_APP, parameters)
         if before.app is not None:
-            connection.execute(insert(a).values(**self._key, **dataclasses.asdict(before.app)))
-        owned = set(connection.scalars(self._from(t, t.c.id).where(t.c.app == app)))
+            connection.execute(
+                statements.INSERT_APP, {**self._key, **dataclasses.asdict(before.app)}
+            )
+        owned = set(connection.scalars(statements.ENDPOINTS_OF_APP, parameters))
         self._set_endpoints(
             connection,
             app,
@@ -296,37 +255,27 @@ class Store:
         self, connection: Connection, app: str, endpoints: Mapping[str, tuple[str, int]]
     ) -> None:
         """Give the app these endpoints and no others; a stopped app may have had one of them."""
-        t = tables.endpoints
-        affected = (t.c.app == app) | t.c.id.in_(list(endpoints))
-        connection.execute(delete(t).where(self._here(t), affected))
-        for name, (owner, port) in endpoints.items():
-            connection.execute(insert(t).values(**self._key, id=name, app=owner, local_port=port))
+        affected = {**self._here, "of_app": app, "or_these": list(endpoints)}
+        connection.execute(statements.DELETE_ENDPOINTS, affected)
+        if endpoints:
+            fresh = [
+                {**self._key, "id": name, "app": owner, "local_port": port}
+                for name, (owner, port) in endpoints.items()
+            ]
+            connection.execute(statements.INSERT_ENDPOINT, fresh)
 
 
-async def _delete_if_any(database: Database, table: Table, these: ColumnElement[bool]) -> None:
+async def _delete_if_any(database: Database, these: Doomed, values: Mapping[str, object]) -> None:
     """Delete rows; if there are none, nothing is written: an undo works on a full disk too."""
 
     def work() -> None:
         with database.reading() as connection:
-            if not connection.scalar(select(func.count()).select_from(table).where(these)):
+            if not connection.scalar(these.number, values):
                 return
         with database.writing() as connection:
-            connection.execute(delete(table).where(these))
+            connection.execute(these.delete, values)
 
     await database.in_turn(work)
-
-
-def _is_no_canary() -> ColumnElement[bool]:
-    """Return the condition that a revision is none, and was none: it serves nothing of the app's own URLs."""
-    return tables.revisions.c.id.not_in(select(tables.canaries.c.revision))
-
-
-def _names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls) if field.name != "scope"]
-
-
-def _columns(table: Table, cls: type) -> Iterable[ColumnElement[Any]]:
-    return (table.c[name] for name in _names(cls))
 
 
 def _of(app: str, served: Served) -> dict[str, tuple[str, int]]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    bindparam,
 )
 
 from homeport.contract.scope import Scope
@@ -43,6 +44,22 @@ def _scope() -> tuple[Column[str], Column[str]]:
 def here(table: Table, scope: Scope) -> ColumnElement[bool]:
     """Return the condition that a row is of an environment."""
     return and_(table.c.workspace == scope.workspace, table.c.environment == scope.environment)
+
+
+def meant(table: Table) -> ColumnElement[bool]:
+    """Return the condition that a row is of the environment in the statement's parameters (`parameters`)."""
+    return and_(
+        table.c.workspace == bindparam("in_workspace"),
+        table.c.environment == bindparam("in_environment"),
+    )
+
+
+def parameters(scope: Scope) -> dict[str, str]:
+    """Return the parameters that say which environment is meant.
+
+    They differ from the columns' names, because an UPDATE takes a parameter with a column's name for a new value.
+    """
+    return {"in_workspace": scope.workspace, "in_environment": scope.environment}
 
 
 workspaces = Table(
