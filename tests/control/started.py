@@ -5,10 +5,12 @@ import shutil
 import sys
 from contextlib import AsyncExitStack
 
+from homeport.contract.container import Container, State
 from homeport.contract.errors import Failure
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.main import Left, Roles
 from tests.fakes import FakeIngress, FakeNode
+from tests.orders import order
 
 
 class Entrance(FakeIngress):
@@ -78,6 +80,14 @@ class Printed(list[str]):
 
     def append(self, step: str) -> None:
         print(step, file=sys.stderr, flush=True)
+
+
+def running() -> FakeNode:
+    """A node on which an earlier server has left a container."""
+    node = FakeNode(0.01)
+    left = order("ta-left")
+    node._containers["ta-left"] = Container(order=left, state=State.READY, node="here")
+    return node
 
 
 @contextlib.contextmanager

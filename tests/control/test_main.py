@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -15,14 +16,11 @@ import pytest
 import homeport.settings
 from homeport.client import Client
 from homeport.contract import codec, starting
-from homeport.contract.container import Container, State
 from homeport.contract.errors import BadRequest, Failure, PortTaken
 from homeport.control.lifeline import Lifeline
 from homeport.control.main import Leaving, _open, locked, own_node, read
 from homeport.settings import Settings
-from tests.control.started import Start, blocked
-from tests.fakes import FakeNode
-from tests.orders import order
+from tests.control.started import Start, blocked, running
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -158,14 +156,6 @@ async def test_the_api_over_tcp_is_for_those_who_know_the_token(tmp_path):
                 await client.server.status()
 
 
-def running() -> FakeNode:
-    """A node on which an earlier server has left a container."""
-    node = FakeNode(0.01)
-    left = order("ta-left")
-    node._containers["ta-left"] = Container(order=left, state=State.READY, node="here")
-    return node
-
-
 @pytest.mark.parametrize("fails", ["ingress opens", "ingress starts"])
 async def test_a_start_that_fails_knows_whether_something_was_running(tmp_path, fails):
     start = Start(running(), fails)
@@ -186,49 +176,80 @@ async def test_an_ingress_that_was_taken_over_is_something_too(tmp_path):
     assert start.left.something
 
 
+#: Whole servers, by name: what an earlier one has left, and where the start fails.
+SERVERS = {
+    "without its command": ("nothing", ""),
+    "nothing ran before": ("nothing", "ingress starts"),
+    "a container ran before": ("running", "ingress starts"),
+}
 CODE = """
-import sys
+import gc, json, os, sys
+import homeport.control.api.routes, homeport.control.stages, homeport.control.stored
 from homeport.control.main import main
-from tests.control.started import Printed, Start
-from tests.control.test_main import running
+from tests.control.started import Printed, Start, running
 
-start = Start(running() if sys.argv[1] == "running" else None, sys.argv[2], Printed())
-sys.exit(main(start.roles))
+gc.freeze()  # or the end of each child looks at all that was imported
+codes = []
+for files, found, fails in json.load(sys.stdin):
+    if not (pid := os.fork()):
+        for descriptor, file in enumerate(files):
+            os.dup2(os.open(file, os.O_RDWR), descriptor)
+        sys.stdin = open(0)
+        start = Start(running() if found == "running" else None, fails, Printed())
+        sys.exit(main(start.roles))
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(json.dumps(codes))
 """
 
 
-def server(home: Path, what: str, fails: str, *, closes: bool = True):
-    """A whole server in a process of its own: its exit code, its answer and what it closed."""
-    settings = {"home": str(home), "http_port": 0}
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Whole servers that have ended, by name: the exit code, the answer and what was closed.
+
+    Each is a fork of one process that has imported what a server imports.
+    """
+    root = tmp_path_factory.mktemp("servers")
+    orders = []
+    for name, (found, fails) in SERVERS.items():
+        files = [root / f"{name}.{end}" for end in ("in", "out", "err")]
+        settings = {"home": str(root / name), "http_port": 0}
+        files[0].write_text(codec.dumps(starting.Start(settings=settings, kept=False)) + "\n")
+        for file in files[1:]:
+            file.touch()
+        orders.append(([str(file) for file in files], found, fails))
     done = subprocess.run(
-        [sys.executable, "-c", CODE, what, fails],
-        input=codec.dumps(starting.Start(settings=settings, kept=not closes)) + "\n",
+        [sys.executable, "-c", CODE],
+        input=json.dumps(orders),
         capture_output=True,
         text=True,
         cwd=ROOT,
         timeout=60,
-        check=False,
+        check=True,
     )
-    closed = [line for line in done.stderr.splitlines() if line.endswith("closes")]
-    return done.returncode, codec.loads(starting.Started, done.stdout), closed
+    stories = {}
+    for name, code in zip(SERVERS, json.loads(done.stdout), strict=True):
+        answer = codec.loads(starting.Started, (root / f"{name}.out").read_text())
+        printed = (root / f"{name}.err").read_text().splitlines()
+        stories[name] = code, answer, [line for line in printed if line.endswith("closes")]
+    return stories
 
 
-def test_a_server_whose_command_has_gone_ends_and_closes_everything(tmp_path):
-    code, answer, closed = server(tmp_path, "nothing", "")
+def test_a_server_whose_command_has_gone_ends_and_closes_everything(ended):
+    code, answer, closed = ended["without its command"]
 
     assert (0, 4663) == (code, answer.ready.http_port)
     assert ["ingress closes", "node closes"] == closed
 
 
-def test_a_start_that_fails_ends_what_it_has_opened(tmp_path):
-    code, answer, closed = server(tmp_path, "nothing", "ingress starts")
+def test_a_start_that_fails_ends_what_it_has_opened(ended):
+    code, answer, closed = ended["nothing ran before"]
 
     assert (1, "it fails when ingress starts") == (code, answer.error.message)
     assert ["ingress closes", "node closes"] == closed
 
 
-def test_a_start_that_fails_leaves_running_containers_alone(tmp_path):
-    code, answer, closed = server(tmp_path, "running", "ingress starts")
+def test_a_start_that_fails_leaves_running_containers_alone(ended):
+    code, answer, closed = ended["a container ran before"]
 
     assert (1, "it fails when ingress starts") == (code, answer.error.message)
     assert [] == closed

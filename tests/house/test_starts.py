@@ -28,6 +28,7 @@ with contextlib.suppress(main.Failure):  # no server runs
         # The first zygote begins after these imports, and before those of the stages.
         pytest.param("import homeport.control.main", set(), id="the server, before its first zygote"),
         pytest.param("import homeport.control.stages, homeport.control.stored, homeport.ingress.haproxy", {"sqlalchemy", "starlette", "uvicorn", "anyio"}, id="the server"),
+        pytest.param("import homeport.control.api.routes", {"anyio", "sqlalchemy", "starlette"}, id="the routes of the API"),
         pytest.param(API, {"uvicorn"}, id="the server of the API"),
         pytest.param("import homeport.cli.ahead, homeport.cli.control, homeport.settings", set(), id="a command, before its processes begin"),
         pytest.param(STATUS, {"click"}, id="homeport status"),

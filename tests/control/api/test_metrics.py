@@ -1,8 +1,6 @@
 """What Prometheus reads is what `homeport status` shows."""
 
 import dataclasses
-import subprocess
-import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -135,13 +133,6 @@ def test_the_names_and_kinds_are_those_that_dashboards_know():
         "homeport_containers": "gauge",
     } == kinds
     assert "python_info" not in text
-
-
-def test_the_control_plane_does_not_import_it_before_somebody_asks():
-    code = "import sys, homeport.control.api.routes; print('prometheus_client' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert "False" == done.stdout.strip()
 
 
 def test_nodes_have_their_state_and_what_is_free():
