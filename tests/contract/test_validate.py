@@ -208,6 +208,40 @@ def test_a_manifest_that_breaks_a_rule_is_refused_in_words(name):
     assert 5 < len(refusal.value.message) < 500
 
 
+BOUNDS = {
+    "min_containers": (0, 5),  # the function's `max_containers`
+    "max_containers": (1, 10_000),
+    "buffer_containers": (0, 10_000),
+    "max_inputs": (1, 1000),
+    "scaledown_window_s": (2.0, 3600.0),
+    "timeout_s": (1.0, 86400.0),
+    "startup_timeout_s": (1.0, 86400.0),
+    "exit_grace_s": (0.0, 3600.0),
+    "ephemeral_disk_mib": (1, 2**30),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_least_and_the_most_are_allowed_and_nothing_beyond(name):
+    least, most = BOUNDS[name]
+    for value in (least, most):
+        validate.check(changed(**{name: value}))
+    for value in (least - 1, most + 1):
+        with pytest.raises(Failure, match=f"must be from {least:g} to "):
+            validate.check(changed(**{name: value}))
+
+
+@pytest.mark.parametrize("name", ["cpu", "memory_mib"])
+def test_a_request_and_its_limit_may_be_equal(name):
+    most = validate.MAX_CORES if name == "cpu" else validate.MAX_MIB
+    for value in (0, most):
+        validate.check(changed(**{name: (value, value)}))
+        validate.check(changed(**{name: (value, None)}))
+    for wrong in ((most + 1, None), (0, most + 1), (-1, 0), (2, 1)):
+        with pytest.raises(Failure):
+            validate.check(changed(**{name: wrong}))
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

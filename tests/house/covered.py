@@ -172,8 +172,6 @@ COVERED = {
     "contract/shape": "contract/test_validate.py",
     "contract/sizes": "ingress/test_http_rules.py",
     "contract/starting": "control/test_main.py",
-    "contract/traffic": "contract/test_codec.py",
-    "contract/variables": "contract/test_validate.py",
     "control/api/apps": "control/api/test_answers.py",
     "control/api/blobs": "control/api/test_answers.py",
     "control/api/containers": "control/api/test_answers.py",
