@@ -1,5 +1,7 @@
 """Containers."""
 
+from urllib.parse import quote
+
 from homeport.client.connection import Connection
 from homeport.contract.api.answers import Nothing
 from homeport.contract.api.containers import ContainerList, ContainerStatus
@@ -15,4 +17,6 @@ class Containers:
         return (await self._connection.ask(ContainerList, "GET", "/v1/containers")).containers
 
     async def stop(self, container: str) -> None:
-        await self._connection.ask(Nothing, "POST", f"/v1/containers/{container}/stop")
+        await self._connection.ask(
+            Nothing, "POST", f"/v1/containers/{quote(container, safe='')}/stop"
+        )

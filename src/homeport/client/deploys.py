@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from urllib.parse import quote
 
 from homeport.client.connection import Connection
 from homeport.contract import query
@@ -23,14 +24,16 @@ class Deploys:
         self._connection = connection
 
     def deploy(self, name: str, order: Deploy) -> AsyncIterator[events.Event]:
-        return self._events(f"/v1/apps/{name}/deploy", order)
+        return self._events(f"/v1/apps/{quote(name, safe='')}/deploy", order)
 
     def rollback(self, name: str, order: Rollback) -> AsyncIterator[events.Event]:
-        return self._events(f"/v1/apps/{name}/rollback", order)
+        return self._events(f"/v1/apps/{quote(name, safe='')}/rollback", order)
 
     async def promote(self, name: str) -> Deployed:
         """Let an app's canary serve all requests."""
-        return await self._connection.ask(Deployed, "POST", f"/v1/apps/{name}/promote")
+        return await self._connection.ask(
+            Deployed, "POST", f"/v1/apps/{quote(name, safe='')}/promote"
+        )
 
     async def every(self, deploys: DeployQuery) -> tuple[DeployRecord, ...]:
         """Return deploys, rollbacks and stops, the newest first."""

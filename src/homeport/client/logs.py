@@ -1,6 +1,7 @@
 """Log lines of apps."""
 
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 from homeport.client.connection import Connection, as_
 from homeport.contract import query
@@ -16,7 +17,7 @@ class Logs:
 
     async def read(self, name: str, lines_query: LogQuery) -> AsyncIterator[LogLine]:
         """Yield an app's log lines, the oldest first."""
-        path = f"/v1/apps/{name}/logs?{query.encode(lines_query)}"
+        path = f"/v1/apps/{quote(name, safe='')}/logs?{query.encode(lines_query)}"
         async with self._connection.stream(as_(LogLine), "GET", path) as lines:
             async for line in lines:
                 yield line

@@ -1,5 +1,7 @@
 """Secrets."""
 
+from urllib.parse import quote
+
 from homeport.client.connection import Connection
 from homeport.contract.api.secrets import NewSecret, SecretKeys, SecretList, StoredSecret
 
@@ -17,4 +19,4 @@ class Secrets:
         return await self._connection.ask(SecretKeys, "POST", "/v1/secrets", secret)
 
     async def delete(self, name: str) -> None:
-        await self._connection.call("DELETE", f"/v1/secrets/{name}")
+        await self._connection.call("DELETE", f"/v1/secrets/{quote(name, safe='')}")
