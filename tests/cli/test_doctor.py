@@ -117,6 +117,7 @@ def test_a_home_below_a_file_is_a_finding_and_no_traceback(tmp_path):
 CHECKS = {
     "HAProxy": lambda home: doctor._haproxy(settings_of(home)),
     "uv": lambda _home: doctor._uv(),
+    "database": lambda home: doctor._database(settings_of(home)),
     "limits": lambda home: doctor._limits(settings_of(home)),
     "isolation": lambda home: doctor._isolation(settings_of(home)),
     "images": lambda _home: doctor._images(),
@@ -139,6 +140,8 @@ def test_a_check_that_cannot_be_made_is_a_finding_and_no_traceback(
     assert (what, False) == (finding.what, finding.good)
     if what in ("HAProxy", "uv", "images", "GPUs"):
         assert ("broken" if ends else "has not ended within 0.1 s") in finding.text
+    if what == "database":
+        assert ("broken" if ends else "it has not answered within 0.1 s") == finding.text
 
 
 def settings_of(home, **environ):

@@ -66,9 +66,11 @@ def backup(
     if no_passphrase and passphrase_file:
         raise BadRequest("`--no-passphrase` and `--passphrase-file` exclude each other")
     passphrase = "" if no_passphrase else _passphrase(passphrase_file, new=True)
-    request = {"passphrase": passphrase, "volumes": None if volumes else volume or []}
+    wanted = None if volumes else volume or []
     with live.line(f"writing {file}", plain=json):
-        summary = ask(settings, "backup", file=file, force=force, **request)
+        summary = ask(
+            settings, "backup", file=file, force=force, passphrase=passphrase, volumes=wanted
+        )
     if json:
         output.show_json(summary)
         return
@@ -148,9 +150,18 @@ def _first_line(data: bytes, source: str) -> str:
 
 
 def ask(
-    settings: Settings, what: str, *, file: Path | None = None, force: bool = False, **more: Any
+    settings: Settings,
+    what: str,
+    *,
+    file: Path | None = None,
+    force: bool = False,
+    patience_s: float | None = None,
+    **more: Any,
 ) -> Any:
-    """Return the answer of `python -m homeport.state`, because a command never imports that room."""
+    """Return the answer of `python -m homeport.state`, because a command never imports that room.
+
+    `subprocess.TimeoutExpired` if there is none within `patience_s`.
+    """
     sent_settings = {**dataclasses.asdict(settings), "home": str(settings.home)}
     request = {
         "do": what,
@@ -165,6 +176,7 @@ def ask(
         capture_output=True,
         text=True,
         check=False,
+        timeout=patience_s,
     )
     try:
         answer = jsonlib.loads(result.stdout)

@@ -210,9 +210,14 @@ def _home(settings: Settings) -> Finding:
 
 def _database(settings: Settings) -> Finding:
     try:
-        return Finding("database", True, backup.ask(settings, "look")["told"])
+        answer = backup.ask(settings, "look", patience_s=PATIENCE_S)
     except Failure as failure:
         return Finding("database", False, failure.message, failure.hint)
+    except subprocess.TimeoutExpired:
+        return Finding("database", False, f"it has not answered within {PATIENCE_S:g} s")
+    except RuntimeError as error:
+        return Finding("database", False, str(error).strip().splitlines()[-1])
+    return Finding("database", True, answer["told"])
 
 
 def _agent(settings: Settings) -> list[Finding]:
