@@ -1,5 +1,7 @@
 """The image whose zygote a server begins with."""
 
+import stat
+
 import pytest
 
 from homeport.contract.image import Image, Step
@@ -23,11 +25,27 @@ def test_the_latest_image_is_the_one_noted_last_or_the_usual_one_if_none_can_be_
     assert Image() == latest.read()
 
 
-def test_a_home_that_cannot_be_written_is_no_error(tmp_path):
-    (tmp_path / "home").write_text("a file")
-    Latest(tmp_path / "home/latest-image").note(PLAIN)
+def test_an_image_is_written_once_in_a_directory_of_its_own_users(tmp_path):
+    path = tmp_path / "new/home/latest-image"
+    latest = Latest(path)
+    latest.note(PLAIN)
+    path.unlink()
+    latest.note(PLAIN)
 
-    assert "a file" == (tmp_path / "home").read_text()
+    assert [] == [*path.parent.iterdir()]
+    assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
+
+
+def test_a_home_that_cannot_be_written_is_no_error_and_the_next_time_it_is_tried_again(tmp_path):
+    home = tmp_path / "home"
+    home.write_text("a file")
+    latest = Latest(home / "latest-image")
+    latest.note(PLAIN)
+    assert "a file" == home.read_text()
+    home.unlink()
+    latest.note(PLAIN)
+
+    assert PLAIN == latest.read()
 
 
 @pytest.fixture

@@ -37,6 +37,13 @@ def test_a_layer_is_shared_by_all_images_that_begin_alike():
         ((SLIM, FLASK), (SLIM, FLASK, ENV, MOUNT)),
         ((SLIM, FLASK), (FLASK,)),
         ((SLIM, FLASK), (SLIM, COPY, FLASK)),
+        ((SLIM, FLASK), (SLIM, changed(FLASK, local_path="/a", secrets=[0], volumes={"/v": "v"}))),
+        ((SLIM, FLASK), (changed(SLIM, python_version="3.11"), FLASK)),
+        (
+            (changed(ENV, vars={"A": "1", "B": "2"}), FLASK),
+            (changed(ENV, vars={"B": "2", "A": "1"}), FLASK),
+        ),
+        ((SLIM, FLASK), (SLIM, Step(name="workdir"), Step(name="cmd"), Step(name="shell"), FLASK)),
     ],
 )
 def test_a_step_that_changes_no_package_does_not_build_the_layer_again(one, other):
@@ -53,6 +60,22 @@ def test_a_step_that_changes_no_package_does_not_build_the_layer_again(one, othe
 )
 def test_a_step_that_may_change_packages_builds_another_layer(steps):
     assert keys(*steps)[-1] != keys(SLIM, FLASK)[-1]
+
+
+def test_a_layer_is_named_by_all_its_steps_without_their_variables_indexes_and_options():
+    step = changed(FLASK, index_url="https://me:sesame@example.com", extra_options="--secret")
+    run = Step(name="run_commands", args={"commands": ["a && b", "c"]})
+    function = Step(name="run_function", args={"qualname": "build", "modules": ["m"]})
+    copy = Step(name="add_local_file", args={"remote_path": "/root/x", "local_path": "/home/me/x"})
+    slim = changed(SLIM, python_version="3.12")
+    built = layers.of(Image(steps=(slim, changed(ENV, vars={"WORD": "sesame"}), step)), "3.12", "")
+
+    assert [("debian_slim 3.12",), ("debian_slim 3.12", "pip_install flask")] == [
+        layer.steps for layer in built
+    ]
+    assert ["run_commands a && b c", "run_function m build", "add_local_file /root/x"] == [
+        layers.in_words(each) for each in (run, function, copy)
+    ]
 
 
 def test_another_python_is_another_environment():

@@ -1,9 +1,12 @@
 """A machine that is gone is found soon, and no other one is thought to be."""
 
+import asyncio
 import math
 
 from homeport.contract.errors import IngressError
+from homeport.node.joined import lookout
 from homeport.node.joined.lookout import LOST_S, MISSES, Lookout
+from tests.waiting import until
 
 
 class Way:
@@ -96,3 +99,21 @@ async def test_calls_wait_longer_than_visitors_and_end_once():
         time[0] = second
         await lookout.look()
     assert 1 == way.ended_calls
+
+
+async def test_a_running_lookout_finds_a_machine_that_is_gone_and_then_one_that_is_back(
+    monkeypatch,
+):
+    monkeypatch.setattr(lookout, "LOOK_S", 0.001)
+    way = Way()
+    way.is_alive = False
+    running = asyncio.create_task(Lookout(lambda: math.inf, way).run())
+    await until(lambda: way.parted == 1, "the connections to end")
+    way.is_alive = True
+    asked_before = way.asked
+    await until(lambda: way.asked > asked_before, "another look")
+    way.is_alive = False
+    await until(lambda: way.parted == 2, "the connections to end again")
+    running.cancel()
+
+    assert 0 == way.ended_calls
