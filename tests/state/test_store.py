@@ -1,5 +1,7 @@
 """The store: what remains after a restart of the server."""
 
+import asyncio
+
 import pytest
 
 from homeport.contract.errors import (
@@ -174,6 +176,15 @@ async def test_a_secret_is_replaced_only_by_force(box):
     await box.create("auth", {"A": "2"}, force=True)
 
     assert box.environ(manifest(SecretRef(name="auth")).functions[0]) == {"A": "2"}
+
+
+async def test_of_two_that_create_a_secret_at_once_one_is_told_that_it_exists(box):
+    first, second = await asyncio.gather(
+        *(box.create("auth", {"A": value}, force=False) for value in "12"), return_exceptions=True
+    )
+
+    assert (["A"], AlreadyExists) == (first, type(second))
+    assert box.environ(manifest(SecretRef(name="auth")).functions[0]) == {"A": "1"}
 
 
 @pytest.mark.parametrize(

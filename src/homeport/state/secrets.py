@@ -4,6 +4,7 @@ The sealed values are in memory too, so the start of a container never waits for
 the database does not answer. A change is first written to the database and then made in memory.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ class SecretBox:
         self._vault = vault
         self._key = key
         self._sealed: dict[str, bytes] = {}
+        self._creating = asyncio.Lock()
         self._held: list[str] = []  # fingerprints of manifests whose revision is not saved yet
 
     async def load(self) -> None:
@@ -53,11 +55,12 @@ class SecretBox:
                 raise BadRequest(
                     f"the value of `{key}` must be text of at most {MAX_VALUE} characters"
                 )
-        if not force and name in self._sealed:
-            raise AlreadyExists(
-                f"the secret `{name}` exists", hint="add `--force` to replace its values"
-            )
-        await self._put(name, values, list(values), inline=False)
+        async with self._creating:
+            if not force and name in self._sealed:
+                raise AlreadyExists(
+                    f"the secret `{name}` exists", hint="add `--force` to replace its values"
+                )
+            await self._put(name, values, list(values), inline=False)
         return list(values)
 
     async def list(self) -> list[SecretRow]:
