@@ -11,6 +11,7 @@ from homeport.state.database import Database
 from homeport.state.scope import Placed, Scope
 
 _T = tables.domains
+_ALL = select(_T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Domains:
 
     async def load(self) -> None:
         """Read all rows; called once."""
-        rows = await self._database.read(lambda c: list(c.execute(select(_T)).mappings()))
+        rows = await self._database.read(lambda c: list(c.execute(_ALL).mappings()))
         self._rows = {row["domain"]: DomainRow(**row) for row in rows}
 
     def all(self) -> list[DomainRow]:

@@ -22,13 +22,27 @@ from homeport.state import tables
 from homeport.state.database import Database
 from homeport.state.rows import EnvironmentRow, WorkspaceRow
 from homeport.state.scope import columns
+from homeport.state.tables import meant
 
 MOST = 1500  # environments of one workspace, as in Modal
 MAX_SOURCE = 40  # characters: a URL's first label has 63
 #: What URLs of SYSTEM begin with: the first that no other workspace has.
 SYSTEM_SOURCES = ("homeport", "homeport-system", "homeport-own-system")
 _E, _W = tables.environments, tables.workspaces
-_ENTRIES = ((tables.dict_items, "dict"), (tables.queue_items, "queue"), (tables.queue_partitions, "queue"))  # fmt: skip
+_ENVIRONMENTS, _WORKSPACES = select(_E), select(_W)
+_OBJECTS = select(tables.objects.c.id).where(meant(tables.objects))
+#: Delete all that an environment has; its dicts' and queues' entries first, for they are found by these. The audit log
+#: says who deleted the environment.
+_DELETE = (
+    delete(tables.dict_items).where(tables.dict_items.c.dict.in_(_OBJECTS)),
+    delete(tables.queue_items).where(tables.queue_items.c.queue.in_(_OBJECTS)),
+    delete(tables.queue_partitions).where(tables.queue_partitions.c.queue.in_(_OBJECTS)),
+    *(
+        delete(table).where(meant(table))
+        for table in tables.metadata.sorted_tables
+        if table is not tables.audit and "environment" in table.c and "workspace" in table.c
+    ),
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +72,8 @@ class Environments:
 
         def work(connection: Connection) -> tuple[list[WorkspaceRow], list[EnvironmentRow]]:
             return (
-                [WorkspaceRow(**row) for row in connection.execute(select(_W)).mappings()],
-                [EnvironmentRow(**row) for row in connection.execute(select(_E)).mappings()],
+                [WorkspaceRow(**row) for row in connection.execute(_WORKSPACES).mappings()],
+                [EnvironmentRow(**row) for row in connection.execute(_ENVIRONMENTS).mappings()],
             )
 
         self._set(*await self._database.read(work))
@@ -365,12 +379,5 @@ class Environments:
 
 
 def _delete_rows(connection: Connection, scope: Scope) -> None:
-    objects = tables.objects
-    these = select(objects.c.id).where(tables.here(objects, scope))
-    for table, column in _ENTRIES:
-        connection.execute(delete(table).where(table.c[column].in_(these)))
-    for table in tables.metadata.sorted_tables:
-        if table is tables.audit:  # it says who deleted the environment
-            continue
-        if "environment" in table.c and "workspace" in table.c:
-            connection.execute(delete(table).where(tables.here(table, scope)))
+    for statement in _DELETE:
+        connection.execute(statement, tables.parameters(scope))

@@ -16,24 +16,23 @@ from starlette.websockets import WebSocket
 
 from homeport.contract.errors import Failure
 from homeport.control.api import answers, routing
-from homeport.control.api.routing import Described
 from homeport.state.audit import Audit
 from homeport.state.environments import Environments
 
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-class _Route:
+class _Path:
     """A route's path, taken apart."""
 
-    def __init__(self, described: Described, answer: Answer) -> None:
-        self.answer = answer
-        parts = list(enumerate(described.path.split("/")))
-        self._names = [(at, part[1:-1]) for at, part in parts if part.startswith("{")]
-        self._fixed = [(at, part) for at, part in parts if not part.startswith("{")]
+    def __init__(self, path: str) -> None:
+        parts = path.split("/")
+        self.place = _place(parts)
+        self._names = [(at, p[1:-1]) for at, p in enumerate(parts) if p.startswith("{")]
+        self._fixed = [(at, p) for at, p in enumerate(parts) if not p.startswith("{")]
 
     def values(self, parts: list[str]) -> dict[str, str] | None:
-        """Return the values in a path of as many parts; None if it is not this route's."""
+        """Return the values in a path of as many parts; None if it is another."""
         for at, part in self._fixed:
             if parts[at] != part:
                 return None
@@ -55,13 +54,14 @@ class Router:
         self.environments, self.audit = environments, audit
         self._sockets = sockets or {}
         #: By the number of parts, and by the noun; each path once, in the order in which they are declared.
-        self._routes: defaultdict[tuple[int, str], list[tuple[str, _Route]]] = defaultdict(list)
+        self._routes: defaultdict[tuple[int, str], list[tuple[str, _Path, Answer]]]
+        self._routes = defaultdict(list)
         for noun in nouns:
             for described in routing.described(type(noun)):  # type: ignore[arg-type] # a class has a hash
                 handler = getattr(noun, described.handler)
                 answer = functools.partial(routing.answer, described, handler)
-                place = _place(described.path.split("/"))
-                self._routes[place].append((described.method, _Route(described, answer)))
+                path = _path(described.path)
+                self._routes[path.place].append((described.method, path, answer))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -94,12 +94,12 @@ class Router:
         parts = scope["path"].split("/")
         method_asked = "GET" if scope["method"] == "HEAD" else scope["method"]
         is_known = False
-        for method, route in self._routes.get(_place(parts), ()):
-            if (values := route.values(parts)) is None:
+        for method, path, answer in self._routes.get(_place(parts), ()):
+            if (values := path.values(parts)) is None:
                 continue
             if method == method_asked:
                 scope["path_params"] = values
-                return await route.answer(request)
+                return await answer(request)
             is_known = True
         return answers.no_route(request, 405 if is_known else 404)
 
@@ -110,6 +110,11 @@ class Router:
             return
         scope["app"] = self
         await serve(WebSocket(scope, receive, send))
+
+
+@functools.cache
+def _path(path: str) -> _Path:
+    return _Path(path)
 
 
 def _place(parts: list[Any]) -> tuple[int, str]:
