@@ -20,6 +20,7 @@ from homeport.contract.api.secrets import NewSecret
 from homeport.contract.api.series import SeriesQuery
 from homeport.contract.api.shared import NewObject
 from homeport.contract.api.spawned import CallsQuery, CancelQuery
+from homeport.contract.api.volumes import Copy, FileQuery, FilesQuery, NewVolume, VolumesQuery
 from homeport.contract.captured import Captured, Message
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import MAIN
@@ -210,6 +211,36 @@ async def test_a_dict_and_a_queue_are_made_changed_and_deleted(parts, kind):
     assert ["x"] == [each.name for each in await noun.every()]
     await noun.delete("x")
     assert () == await noun.every()
+
+
+async def test_files_of_a_volume_are_written_listed_read_copied_and_removed(parts):
+    client, _, _ = parts
+    made = await client.volumes.create(NewVolume(name="models"))
+
+    async def content():
+        for piece in (b"one ", b"two"):
+            yield piece
+
+    async def listed(**wanted):
+        files = client.volumes.files("models", FilesQuery(recursive=True, **wanted))
+        return [entry.path async for entry in files]
+
+    await client.volumes.write("models", FileQuery(path="a/x y"), content())
+    assert ["a", "a/x y"] == await listed()
+    pieces = [piece async for piece in client.volumes.read("models", "a/x y")]
+    assert b"one two" == b"".join(pieces)
+    await client.volumes.copy("models", Copy(sources=("a/x y",), target="b"))
+    await client.volumes.commit("models")
+    await client.volumes.remove("models", FilesQuery(path="a", recursive=True))
+    assert ["b"] == await listed()
+    (stored,) = await client.volumes.every(VolumesQuery(sizes=True))
+    assert (made.id, 1) == (stored.id, stored.files)
+
+    renamed = await client.volumes.rename("models", "weights")
+    assert ("weights", made.id) == (renamed.name, renamed.id)
+    assert renamed == await client.volumes.one(made.id)
+    await client.volumes.delete("weights")
+    assert () == await client.volumes.every(VolumesQuery())
 
 
 async def test_a_spawned_call_that_is_not_there_is_not_found(parts):
