@@ -166,3 +166,40 @@ async def test_the_descriptor_of_an_output_that_has_ended_is_closed(outputs):
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(comes_out)
+
+
+async def test_lines_that_cannot_be_passed_on_are_logged_and_hold_up_nobody(
+    outputs, printer, caplog
+):
+    comes_out, pipe = output.pipe()
+
+    def fails(*_line: str) -> None:
+        raise OSError("the disk is full")
+
+    followed = outputs.follow(comes_out, fails)
+    os.write(pipe, b"lost\n")
+    os.close(pipe)
+    printer.print(b"kept\n")
+    await outputs.finish(followed)
+
+    assert ["kept"] == await printer.heard(1)
+    assert "lines that a container printed are lost" in caplog.text
+    assert "the disk is full" in caplog.text
+
+
+def test_an_output_with_lines_reads_no_more_until_they_are_taken():
+    comes_out, pipe = output.pipe()
+    followed = output.Output(comes_out, lambda *_line: None)
+    os.write(pipe, b"one\ntwo\n")
+    followed.read()
+    assert 0.0 == followed.wait_s
+    os.write(pipe, b"three\n")
+    followed.read()
+
+    assert ["one"] == [text for text, _, _ in followed.lines(1)]
+    assert ["two"] == [text for text, _, _ in followed.lines(9)]
+    assert followed.wait_s is None
+    followed.read()
+    assert ["three"] == [text for text, _, _ in followed.lines(9)]
+    for end in (comes_out, pipe):
+        os.close(end)

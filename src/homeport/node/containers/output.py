@@ -9,6 +9,7 @@ import asyncio
 import collections
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import select
@@ -28,6 +29,8 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,128}")  # an X-Request-Id, as the ing
 WHY = "they came faster than a container may print"
 PATIENCE_S = 1.0  # a piece without a newline is a line after that
 START, END = REQUEST.encode(), REQUEST_END.encode()
+
+log = logging.getLogger(__name__)
 
 Line = tuple[str, str, str]  # its text, the id of its request, and its source
 Heard = Callable[[str, str, str], None]
@@ -194,8 +197,11 @@ class Outputs:
 
 def _tell(batch: list[tuple[Output, list[Line]]], ended: list[Output]) -> None:
     for output, lines in batch:
-        for line in lines:
-            output.on_line(*line)
+        try:
+            for line in lines:
+                output.on_line(*line)
+        except Exception:  # neither other containers nor `finish` depend on these lines
+            log.exception("lines that a container printed are lost")
     for output in ended:
         if output.done is not None and not output.done.done():
             output.done.set_result(None)
