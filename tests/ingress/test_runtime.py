@@ -20,6 +20,8 @@ async def test_a_word_that_could_be_more_is_never_sent(tmp_path, word):
         await runtime.ask(("add", "map", "backends.map", word, "b1"))
     with pytest.raises(ValueError, match="cannot take this word"):
         await runtime.tell([("show", "info"), ("add", "map", "backends.map", "key", word)])
+    with pytest.raises(ValueError, match="cannot take this word"):  # nor what comes before it
+        await runtime.tell([("show", "info")], [("add", "map", "backends.map", "key", word)])
 
 
 @pytest.mark.parametrize(
