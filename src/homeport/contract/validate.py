@@ -67,6 +67,7 @@ _ARGUMENTS: dict[str, str] = {
 _NEEDED = {
     "pip_install": ("packages",),
     "run_commands": ("commands",),
+    "entrypoint": ("commands",),
     "run_function": ("module", "qualname"),
     "pip_install_from_pyproject": ("pyproject",),
     "uv_sync": ("pyproject",),
@@ -235,7 +236,7 @@ def _image(image: Image) -> None:
         checks.text("name", step.name, MAX_NAME)
         checks.text("where", step.where, MAX_WHERE)
         for key in _NEEDED.get(step.name, ()):
-            if key not in step.args:
+            if step.args.get(key) is None:
                 raise _step_error(step, f"lacks `{key}`")
         for key, value in step.args.items():
             kind = _ARGUMENTS.get(key)
