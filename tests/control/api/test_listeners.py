@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from contextlib import AsyncExitStack
 
 import httpx
@@ -106,3 +107,17 @@ async def test_a_response_that_has_begun_is_sent_whole_at_the_end_and_a_stream_i
         assert b"begun, ended" == await short
         await asyncio.wait_for(cut.wait(), PATIENCE_S)
         assert b"begun" == await stream
+
+
+def test_a_connection_of_a_machine_that_disappears_ends_by_itself():
+    with (
+        listener.tcp_socket("127.0.0.1", 0) as listens,
+        contextlib.closing(socket.create_connection(listens.getsockname())),
+        contextlib.closing(listens.accept()[0]) as accepted,
+    ):
+        options = {
+            name: accepted.getsockopt(socket.IPPROTO_TCP, name) for name in listener.VANISHED
+        }
+        is_kept_alive = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    assert (1, listener.VANISHED) == (is_kept_alive, options)
