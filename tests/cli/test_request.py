@@ -5,6 +5,7 @@ import doctest
 import pytest
 
 from homeport.cli import request as command
+from homeport.cli.endpoint import parts
 from homeport.contract.errors import BadRequest
 from tests.cli.test_waterfall import asked
 
@@ -30,3 +31,10 @@ def test_a_request_is_described_in_three_lines():
 
 def test_a_request_that_another_machine_answered_names_it():
     assert "shop.price v3 ta-1 on worker-1, 1b0c" == command.lines_of(asked(node="worker-1"))[1]
+
+
+def test_an_app_with_a_dot_in_its_name_is_shown_as_commands_take_it():
+    request = asked(app="my.app")
+
+    assert "my.app/price v3 ta-1, 1b0c" == command.lines_of(request)[1]
+    assert ("my.app", "price") == parts(command._row(request)[1])

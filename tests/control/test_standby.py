@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from homeport.contract.errors import AlreadyExists, StorageError
+from homeport.contract.starting import LOCK
 from homeport.control import standby
-from homeport.control.standby import HANDS_OVER, LEADS, LOCK
+from homeport.control.standby import HANDS_OVER, LEADS
 from homeport.settings import Settings
 
 
@@ -145,9 +146,10 @@ def test_a_standby_leaves_a_machine_alone_whose_ingress_still_answers(tmp_path):
 HANGS = """
 import sys, time
 from pathlib import Path
+from homeport.contract.starting import LOCK
 from homeport.control import standby
 home = Path(sys.argv[1])
-with standby.led(home / standby.LOCK):
+with standby.led(home / LOCK):
     standby.note(home, sys.argv[2])
     print("has it", flush=True)
     time.sleep(600)

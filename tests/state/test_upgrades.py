@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import insert, inspect, select
 
 from homeport.contract.errors import StorageError
+from homeport.contract.starting import LOCK
 from homeport.control import standby
 from homeport.settings import Settings
 from homeport.state import copies, migrations, schema, tables, upgrades, urls
@@ -123,7 +124,7 @@ def test_the_way_back_waits_until_no_server_has_the_home(settings):
         database = Database(urls.of("", settings.home))
         schema.prepare(database)
         database.dispose()
-    with standby.led(settings.home / standby.LOCK):
+    with standby.led(settings.home / LOCK):
         with pytest.raises(StorageError, match="a server still uses"):
             upgrades.go_back(settings, patience_s=0.0)
         assert "9999" == schema_of(settings)

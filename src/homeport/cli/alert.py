@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import endpoint, options, output, server
+from homeport.contract import names
 from homeport.contract.errors import BadRequest, Failure
 from homeport.settings import Settings
 
@@ -107,7 +108,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             alert_row.state,
             output.local_time(alert_row.since),
             alert_row.kind,
-            endpoint.name(alert_row.app, alert_row.tag),
+            names.endpoint(alert_row.app, alert_row.tag),
             f"{alert_row.limit:g}{SHOWN.get(alert_row.kind, '')}",
             alert_row.text,
             alert_row.target,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
+from homeport.contract import names
 from homeport.contract.api.spawned import CallsQuery, CancelQuery, StoredCall
 from homeport.settings import Settings
 
@@ -82,7 +83,7 @@ def _table(calls: tuple[StoredCall, ...]) -> None:
     rows = [
         (
             stored.id,
-            f"{stored.app}.{stored.function}",
+            names.endpoint(stored.app, stored.function),
             stored.state,
             stored.attempt + 1,
             stored.container,

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server, terminal
-from homeport.cli.endpoint import Endpoint, name, parts
+from homeport.cli.endpoint import Endpoint, parts
 from homeport.cli.image import size
+from homeport.contract import names
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
@@ -81,7 +82,7 @@ async def _start(
         output.show_json(capture)
         return
     output.say(
-        f"✓ `{name(capture.app, capture.tag)}` is captured until {output.local_time(capture.until)}, {output.counted(capture.left, 'request')} at most"
+        f"✓ `{names.endpoint(capture.app, capture.tag)}` is captured until {output.local_time(capture.until)}, {output.counted(capture.left, 'request')} at most"
     )
 
 
@@ -100,16 +101,18 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     for capture in listed.running:
         if capture.share is not None:
-            output.say(f"`{name(capture.app, capture.tag)}` is mirrored by a `homeport serve`")
+            output.say(
+                f"`{names.endpoint(capture.app, capture.tag)}` is mirrored by a `homeport serve`"
+            )
             continue
         left_s = max(capture.until - time.time(), 0)
         output.say(
-            f"`{name(capture.app, capture.tag)}` is captured: {output.counted(capture.taken, 'request')} so far, {capture.left} more or {left_s:.0f} s"
+            f"`{names.endpoint(capture.app, capture.tag)}` is captured: {output.counted(capture.taken, 'request')} so far, {capture.left} more or {left_s:.0f} s"
         )
     rows = [
         (
             output.local_time(captured_row.at),
-            name(captured_row.app, captured_row.tag),
+            names.endpoint(captured_row.app, captured_row.tag),
             f"v{captured_row.version}" if captured_row.version else "",
             f"{captured_row.method} {captured_row.target}",
             str(captured_row.status),

@@ -19,7 +19,7 @@ from homeport.cli import backup, options, output, server
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure
 from homeport.contract.sizes import GIB
-from homeport.contract.starting import leader
+from homeport.contract.starting import LOCK, leader
 from homeport.settings import Settings
 
 PATIENCE_S = 30.0
@@ -228,7 +228,7 @@ def _agent(settings: Settings) -> list[Finding]:
     except (OSError, ValueError, KeyError, TypeError):
         return []
     with contextlib.suppress(OSError, ValueError):
-        pid, _ = leader((settings.home / "lock").read_text())
+        pid, _ = leader((settings.home / LOCK).read_text())
         if pid:
             os.kill(pid, 0)
             return [Finding("node", True, f"{joined}, and its agent runs (pid {pid})")]

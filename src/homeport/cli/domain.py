@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
-from homeport.cli.endpoint import Endpoint, name, parts
+from homeport.cli.endpoint import Endpoint, parts
+from homeport.contract import names
 from homeport.settings import Settings
 
 app = typer.Typer(help="Custom domains: list, add, remove.", no_args_is_help=True)
@@ -50,7 +51,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
     table = [
         (
             domain_row.domain,
-            name(domain_row.app, domain_row.tag),
+            names.endpoint(domain_row.app, domain_row.tag),
             "command" if domain_row.attached else "script",
             domain_row.dns,
             domain_row.certificate,

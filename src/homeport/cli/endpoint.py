@@ -14,21 +14,10 @@ Endpoint = Annotated[
 
 
 def parts(endpoint: str) -> tuple[str, str]:
-    """Return the app and the function, which is empty if there is none. A `/` parts an app with a dot in its name.
+    """Return the app and the function, which is empty if there is none. A `/` parts an app with a dot in its name (`names.endpoint`).
 
     >>> parts("shop.Cart.add"), parts("my.app/price"), parts("shop")
     (('shop', 'Cart.add'), ('my.app', 'price'), ('shop', ''))
     """
     app, _, tag = endpoint.partition("/" if "/" in endpoint else ".")
     return app, tag
-
-
-def name(app: str, tag: str) -> str:
-    """Return an endpoint as `parts` reads it again.
-
-    >>> name("shop", "Cart.add"), name("my.app", "price"), name("shop", "")
-    ('shop.Cart.add', 'my.app/price', 'shop')
-    """
-    if not tag:
-        return app
-    return f"{app}/{tag}" if "." in app else f"{app}.{tag}"

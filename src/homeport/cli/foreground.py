@@ -27,7 +27,7 @@ from typing import IO
 from homeport.cli import output
 from homeport.contract import codec
 from homeport.contract.errors import AlreadyExists, Failure
-from homeport.contract.starting import Ending, Started, leader
+from homeport.contract.starting import LOCK, Ending, Started, leader
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0  # before the server is started again
 GOOD_WHILE_S = 30.0  # a server that ran this long had started well
@@ -48,13 +48,13 @@ def run(home: Path, environ: Mapping[str, str], *, standby: bool) -> int:
             log.write(
                 "started in the foreground: this server's log is the standard error of that command\n"
             )
-    return Foreground(words, environ, lock=home / "lock", standby=standby).run()
+    return Foreground(words, environ, lock=home / LOCK, standby=standby).run()
 
 
 def run_agent(home: Path, environ: Mapping[str, str]) -> int:
     """Keep the agent of a machine that has joined running until a signal ends it; return the exit code."""
     words = [sys.executable, "-P", "-m", "homeport.node", "--kept"]
-    return Foreground(words, environ, lock=home / "lock", what="the agent").run()
+    return Foreground(words, environ, lock=home / LOCK, what="the agent").run()
 
 
 class Foreground:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport.cli import options, output, server
-from homeport.cli.endpoint import Endpoint, name, parts
+from homeport.cli.endpoint import Endpoint, parts
+from homeport.contract import names
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.settings import Settings
 
@@ -49,7 +50,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
     if json:
         output.show_json(limits)
         return
-    table = [(name(limit.app, limit.tag), limit.rate) for limit in limits]
+    table = [(names.endpoint(limit.app, limit.tag), limit.rate) for limit in limits]
     output.show_table(("Endpoint", "Rate"), table, empty="no endpoint has a rate limit")
 
 
@@ -62,16 +63,16 @@ async def _set(settings: Settings, endpoint: str, rate: str, *, json: bool) -> N
     if json:
         output.show_json(limit)
         return
-    output.say(f"✓ `{name(limit.app, limit.tag)}` takes {limit.rate}")
+    output.say(f"✓ `{names.endpoint(limit.app, limit.tag)}` takes {limit.rate}")
 
 
 async def _remove(settings: Settings, endpoint: str, *, yes: bool) -> None:
     app_name, tag = parts(endpoint)
     async with server.running(settings) as client:
         tag = tag or _only(app_name, await client.rate_limits.every())
-        options.confirm(f"Remove the rate limit of `{name(app_name, tag)}`?", yes=yes)
+        options.confirm(f"Remove the rate limit of `{names.endpoint(app_name, tag)}`?", yes=yes)
         await client.rate_limits.remove(app_name, tag)
-    output.say(f"✓ `{name(app_name, tag)}` has no rate limit any more")
+    output.say(f"✓ `{names.endpoint(app_name, tag)}` has no rate limit any more")
 
 
 def _only(app_name: str, limits: "tuple[RateLimit, ...]") -> str:
@@ -83,7 +84,7 @@ def _only(app_name: str, limits: "tuple[RateLimit, ...]") -> str:
             hint="`homeport rate-limit list` has them",
         )
     if len(tags) > 1:
-        endpoints = ", ".join(f"`{name(app_name, tag)}`" for tag in tags)
+        endpoints = ", ".join(f"`{names.endpoint(app_name, tag)}`" for tag in tags)
         raise BadRequest(
             f"{len(tags)} endpoints of `{app_name}` have a rate limit",
             hint=f"name one: {endpoints}",

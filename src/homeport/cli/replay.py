@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from homeport.cli import options, output, server, terminal
+from homeport.contract import names
 from homeport.contract.captured import Captured, Fields
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, NotFound
@@ -201,7 +202,9 @@ async def _url(client: "Client", captured_request: "CapturedRequest", to: str) -
             hint=f"`homeport app history {captured.app}` has its versions; or write a URL, or `session`",
         )
     if not captured_request.url:
-        raise NotFound(f"`{captured.app}.{captured.tag}` serves no more", hint="say where --to")
+        raise NotFound(
+            f"`{names.endpoint(captured.app, captured.tag)}` serves no more", hint="say where --to"
+        )
     return captured_request.local_url or captured_request.url
 
 

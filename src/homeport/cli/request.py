@@ -11,6 +11,7 @@ import typer
 from homeport.cli import options, output, server
 from homeport.cli.endpoint import parts
 from homeport.cli.image import size
+from homeport.contract import names
 from homeport.contract.api.requests import LiveQuery, RecordedRequest, RequestQuery
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
@@ -73,8 +74,8 @@ def list_(
     if follow:
         if since or until:
             raise BadRequest("--follow is for requests from now on, without --since and --until")
-        names = [field.name for field in dataclasses.fields(LiveQuery)]
-        live = LiveQuery(**{name_: getattr(query, name_) for name_ in names})
+        wanted = [field.name for field in dataclasses.fields(LiveQuery)]
+        live = LiveQuery(**{name: getattr(query, name) for name in wanted})
         asyncio.run(_follow(settings, live, json=json))
         return
     asyncio.run(_list(settings, query, json=json))
@@ -133,7 +134,7 @@ def _row(request: RecordedRequest) -> tuple[str, ...]:
     title = f"{request.method} {request.path}{_query(request)}"
     return (
         output.local_time(request.at),
-        f"{request.app}.{request.tag}",
+        names.endpoint(request.app, request.tag),
         _version(request),
         request.container or "-",
         "call" if request.kind == "call" else title,
@@ -179,7 +180,7 @@ def lines_of(request: RecordedRequest) -> list[str]:
     sizes = f"{size(request.received_bytes)} in, {size(request.sent_bytes)} out"
     lines = [
         f"{title} -> {_ended(request)}",
-        f"{request.app}.{request.tag}{version} {request.container or '(no container)'}{where}, {request.id}",
+        f"{names.endpoint(request.app, request.tag)}{version} {request.container or '(no container)'}{where}, {request.id}",
         f"{output.local_time(request.at)}, {output.duration(request.total_ms)}, {sizes}",
     ]
     if request.client:

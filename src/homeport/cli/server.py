@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from homeport.cli import ahead, control, output
 from homeport.contract import codec
 from homeport.contract.errors import AlreadyExists, ServerUnreachable, StorageError
-from homeport.contract.starting import Start, Started
+from homeport.contract.starting import LOCK, Start, Started
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _is_held(home: Path) -> bool:
     """Return whether a server has a home's lock (control/standby.py); in the home of a machine that has joined, its agent has it."""
     if (home / "cluster/joined.json").exists():
         return False
-    with contextlib.suppress(OSError), (home / "lock").open() as file:
+    with contextlib.suppress(OSError), (home / LOCK).open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

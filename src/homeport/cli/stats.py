@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from homeport.cli import endpoint as endpoints
 from homeport.cli import output, server
 from homeport.cli.image import size
+from homeport.contract import names
 from homeport.contract.api.series import EndpointSeries, FunctionSeries, SeriesQuery
 from homeport.contract.sizes import MIB
 from homeport.settings import Settings
@@ -52,7 +52,7 @@ def endpoint(series: EndpointSeries) -> tuple[str, ...]:
     medians = sorted(ms for ms in series.p50_ms if ms is not None)
     highest = max((ms for ms in series.p99_ms if ms is not None), default=None)
     return (
-        endpoints.name(series.app, series.tag),
+        names.endpoint(series.app, series.tag),
         f"{sum(counts)}",
         f"{sum(series.by_status.get('5xx', ()))}",
         f"{sum(series.cold)}",
@@ -67,7 +67,7 @@ def function(series: FunctionSeries) -> tuple[str, ...]:
     """PURE: return a function's row: the most at once, sums, and the most cores of a step."""
     gpu_mib = max(series.gpu_memory_mib)
     return (
-        f"{series.app}.{series.function}",
+        names.endpoint(series.app, series.function),
         f"{max(series.containers)}",
         f"{sum(series.cold_starts)}",
         f"{sum(series.failed_starts)}",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport.cli import endpoint, options, output, server
+from homeport.contract import names
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             t.name,
             t.token_id,
             output.local_time(t.created_at),
-            ", ".join(endpoint.name(*endpoint.parts(scope)) for scope in t.scopes) or "all",
+            ", ".join(names.endpoint(*endpoint.parts(scope)) for scope in t.scopes) or "all",
             t.rate or "no limit",
             output.local_time(t.expires_at) if t.expires_at else "never",
             output.local_time(t.used_at) if t.used_at else "never",

@@ -25,7 +25,7 @@ from homeport.cli.steps import carry_out
 from homeport.cli.units import Link, Run, Service, Step, Write
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, Failure, NotFound
-from homeport.contract.starting import leader
+from homeport.contract.starting import LOCK, leader
 
 HEALTHY_S = 120.0  # how long a new version may take until it serves
 PROVE_S = 10.0  # how long it has to run
@@ -178,7 +178,7 @@ class Upgrade:
 def alone(root: Path) -> Iterator[None]:
     """Lock the service until the end of the block, so that no other command installs, upgrades or removes it."""
     root.mkdir(parents=True, exist_ok=True, mode=0o755)
-    with (root / "lock").open("a") as lock:
+    with (root / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -222,7 +222,7 @@ def ask(service: Service) -> Status | None:
 def _agent(service: Service) -> Status | None:
     """Return the same of the agent of a node, which answers only to its control plane; None if it does not run."""
     with contextlib.suppress(OSError, ValueError, Failure):
-        pid, _ = leader((service.home / "lock").read_text())
+        pid, _ = leader((service.home / LOCK).read_text())
         if pid and show(service)["ActiveState"] == "active":
             os.kill(pid, 0)
             return {"pid": pid, "version": current(service), "apps": [], "trouble": ""}

@@ -81,6 +81,17 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9-]", "-", text.lower())
 
 
+def endpoint(app: str, tag: str) -> str:
+    """Return an endpoint or a function as commands take it; `tag` is empty for a whole app.
+
+    >>> endpoint("shop", "Cart.add"), endpoint("my.app", "price"), endpoint("shop", "")
+    ('shop.Cart.add', 'my.app/price', 'shop')
+    """
+    if not tag:
+        return app
+    return f"{app}/{tag}" if "." in app else f"{app}.{tag}"
+
+
 def default_label(app: str, tag: str) -> str:
     """Return `<app>-<function>`, or `<app>-<class>-<method>`.
 

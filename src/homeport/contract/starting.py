@@ -12,6 +12,8 @@ from typing import Any
 from homeport.contract.api.answers import Fault
 from homeport.contract.dataclass import dataclass
 
+LOCK = "lock"  # the name of that file
+
 
 def leader(text: str) -> tuple[int, str]:
     """Return the pid and the state in the file of a home's lock; 0 for a file that names no pid.

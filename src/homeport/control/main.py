@@ -30,7 +30,7 @@ from homeport.contract.container import LogLine
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.contract.sizes import MIB
-from homeport.contract.starting import Ending, Ready, Start, Started
+from homeport.contract.starting import LOCK, Ending, Ready, Start, Started
 from homeport.control import standby, watching
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
@@ -132,7 +132,7 @@ def locked(settings: Settings) -> Iterator[None]:
     """Lock the home's directories for one server; `AlreadyExists` while another server has them."""
     for directory in (settings.home, settings.run_dir, settings.socket_dir):
         private.directory(directory)
-    with standby.led(settings.home / standby.LOCK) as is_mine:
+    with standby.led(settings.home / LOCK) as is_mine:
         if not is_mine:
             raise AlreadyExists(f"another server uses {settings.home}")
         try:

@@ -28,7 +28,7 @@ from homeport.contract.api.answers import Fault
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure
 from homeport.contract.joining import JOIN, LABELS, REACH, TOKEN
-from homeport.contract.starting import Ending, Ready, Started
+from homeport.contract.starting import LOCK, Ending, Ready, Started
 from homeport.ingress.peer import PeerPort
 from homeport.link import identity
 from homeport.node.agent import RUNNER, Agent
@@ -206,7 +206,7 @@ def locked(settings: Settings) -> Iterator[None]:
 
     for directory in (settings.home, settings.run_dir, settings.socket_dir):
         private.directory(directory)
-    with Path(settings.home / "lock").open("a") as lock:
+    with Path(settings.home / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 from homeport import private
 from homeport.contract.api.audit import AuditEntry
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
+from homeport.contract.starting import LOCK
 from homeport.settings import Settings, read_config
 from homeport.state import (
     archive,
@@ -157,7 +158,7 @@ def _private(home: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    with (home / "lock").open("a") as lock:
+    with (home / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

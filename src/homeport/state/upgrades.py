@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import StorageError
+from homeport.contract.starting import LOCK
 from homeport.settings import Settings
 from homeport.state import copies, schema, tables, urls
 from homeport.state.database import Database
@@ -87,7 +88,7 @@ def _is_later(database: Database) -> bool:
 def _alone(home: Path, patience_s: float, is_needed: Callable[[], bool]) -> Iterator[bool]:
     """Hold the home as a server does; False if that is not needed any more once it is free."""
     deadline = time.monotonic() + patience_s
-    with (home / "lock").open("a") as lock:
+    with (home / LOCK).open("a") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

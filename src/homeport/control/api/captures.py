@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+from homeport.contract import names
 from homeport.contract.api.captures import (
     Capture,
     CapturedInfo,
@@ -49,7 +50,7 @@ class Captures:
             requests=body.requests,
             body_bytes=body.body_bytes,
         )
-        record.target = f"{capture.app}.{capture.tag}"
+        record.target = names.endpoint(capture.app, capture.tag)
         return _as_answer(capture)
 
     @route("DELETE", "/v1/captures/{app}/{tag}", action="capture stop")

@@ -2,6 +2,7 @@
 
 import time
 
+from homeport.contract import names
 from homeport.contract.api.rate_limits import NewRateLimit, RateLimit, RateLimitList
 from homeport.contract.errors import NotFound
 from homeport.contract.scope import Scope
@@ -40,7 +41,7 @@ class RateLimits:
             rate=rate,
             created_at=time.time(),
         )
-        record.target = f"{row.app}.{row.tag} {rate}"
+        record.target = f"{names.endpoint(row.app, row.tag)} {rate}"
         await self._store.set(row)
         return _as_answer(row)
 

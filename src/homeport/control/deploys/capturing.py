@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from dataclasses import field
 
-from homeport.contract import shape
+from homeport.contract import names, shape
 from homeport.contract.captured import (
     CREDENTIALS,
     HEAD_BYTES,
@@ -185,9 +185,10 @@ class Captor:
                 if capturing.endpoint == new.endpoint
             ]
             if any(earlier.share is not None or new.share is not None for earlier in before):
+                target = names.endpoint(new.app, new.tag)
                 raise BadRequest(
-                    f"`{new.app}.{new.tag}` is captured or mirrored already",
-                    hint=f"end that first: `homeport capture stop {new.app}.{new.tag}`",
+                    f"`{target}` is captured or mirrored already",
+                    hint=f"end that first: `homeport capture stop {target}`",
                 )
             if len(self._running) - len(before) >= MOST_AT_ONCE:
                 raise BadRequest(f"{MOST_AT_ONCE} endpoints are captured already")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from homeport.contract import names
 from homeport.contract.errors import StorageError
 from homeport.contract.scope import Scope
 from homeport.control.certificates.keeper import HostState
@@ -165,7 +166,7 @@ class Watcher:
                 value=total.p99_ms
                 if row.kind == "latency"
                 else 100 * total.failed / total.requests,
-                what=f"{total.app}.{total.tag}",
+                what=names.endpoint(total.app, total.tag),
             )
             for total in totals
             if total.requests >= rules.MOST_REQUESTS_AWAY
@@ -179,7 +180,9 @@ class Watcher:
 
         _, functions = self._usages.functions(row.scope, steps, wants)
         return _worst(
-            Measured(value=sum(series.failed_starts), what=f"{series.app}.{series.function}")
+            Measured(
+                value=sum(series.failed_starts), what=names.endpoint(series.app, series.function)
+            )
             for series in functions
         )
 
