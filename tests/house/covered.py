@@ -245,7 +245,6 @@ COVERED = {
     "node/limits/keeper": "node/limits/test_limits.py",
     "node/limits/watchdog": "node/limits/test_limits.py",
     "node/zygotes/bases": "node/zygotes/test_nursery.py",
-    "node/zygotes/learned": "node/zygotes/test_nursery.py",
     "node/zygotes/snapshots": "node/zygotes/test_nursery.py",
     "node/zygotes/zygote": "node/zygotes/test_nursery.py",
     "runner/build": "node/images/rooted/test_roots.py",
