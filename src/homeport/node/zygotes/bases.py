@@ -75,7 +75,9 @@ class Bases:
         return self._alike[key]
 
     async def over(self) -> None:
-        """Wait until the processes of all zygotes are over, after their end."""
+        """End every zygote, also one whose base was replaced, and wait until their processes are over."""
+        for zygote in self._spawned:
+            zygote.end()
         await asyncio.gather(*(zygote.over() for zygote in self._spawned))
 
     async def ready(self, image: Made, environ: dict[str, str]) -> Zygote:
