@@ -16,6 +16,7 @@ from homeport.runner.servers.threads import Threads
 from homeport.sdk import context
 from homeport.sdk.objects.function import Named
 from homeport.sdk.objects.target import Target
+from tests.waiting import turns
 from tests.web import stop_accepting
 
 APP = "app"
@@ -83,15 +84,21 @@ class Functions:
 
 
 class _Server(uvicorn.Server):
-    """Ends at once when it is told to: uvicorn's own loop looks every 0.1 s."""
+    """Ends at once when it is told to: uvicorn's own loop looks every 0.1 s, and its shutdown takes as long."""
 
     async def main_loop(self) -> None:
         self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
         await self.over.wait()
         await stop_accepting(*self.servers)
 
+    async def shutdown(self, sockets=None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await turns(5)
+
     def end(self) -> None:
-        self.force_exit = True
         self.loop.call_soon_threadsafe(self.over.set)
 
 

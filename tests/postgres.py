@@ -13,12 +13,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import psycopg
-from psycopg import sql
+from typing import TYPE_CHECKING
 
 from tests import memory
 from tests.waiting import wait_for
+
+if TYPE_CHECKING:  # each worker imports this module, and few tests need the driver
+    import psycopg
 
 USER, PASSWORD = "homeport", "s3cret:with/odd@chars%"
 SETTINGS = (
@@ -40,13 +41,17 @@ class Postgres:
         self.folder = folder  # with the socket
         self.process: subprocess.Popen[bytes] | None = None
 
-    def connect(self, database: str = "postgres") -> psycopg.Connection:
+    def connect(self, database: str = "postgres") -> "psycopg.Connection":
+        import psycopg
+
         return psycopg.connect(
             host=str(self.folder), user=USER, password=PASSWORD, dbname=database, autocommit=True
         )
 
     def url(self, name: str, password: str = PASSWORD, *, template: str = "template1") -> str:
         """Return the URL of the database of this name; create it if it does not exist, as a copy of another."""
+        from psycopg import sql
+
         with self.connect() as connection:
             known = connection.execute("select 1 from pg_database where datname = %s", [name])
             if known.fetchone() is None:
@@ -66,6 +71,8 @@ class Postgres:
 
     def drop(self, home: Path) -> None:
         """Delete the database that replaced a home's file: it is in memory."""
+        from psycopg import sql
+
         name = sql.Identifier("h" + hashlib.sha256(os.fsencode(home)).hexdigest()[:20])
         if self.process is not None:
             with self.connect() as connection:
@@ -73,6 +80,8 @@ class Postgres:
                 connection.execute(words.format(name))
 
     def start(self) -> None:
+        import psycopg
+
         options = [word for setting in SETTINGS for word in ("-c", setting)]
         where = ["-D", str(self.folder / "data"), "-k", str(self.folder)]
         with (self.folder / "log").open("a") as log:

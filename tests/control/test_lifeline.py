@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from homeport.control.lifeline import Lifeline
+from tests.waiting import virtual
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ async def ends(stop: asyncio.Event, seconds: float = 5.0) -> bool:
     return stop.is_set()
 
 
+@virtual
 async def test_a_server_ends_with_its_command(stdin):
     stop = asyncio.Event()
     Lifeline(stop, kept=False).watch(asyncio.get_running_loop())
@@ -37,6 +39,7 @@ async def test_a_server_ends_with_its_command(stdin):
     assert await ends(stop)
 
 
+@virtual
 async def test_a_server_that_is_kept_does_not_end_with_its_command(stdin):
     stop = asyncio.Event()
     lifeline = Lifeline(stop, kept=False)
@@ -47,6 +50,7 @@ async def test_a_server_that_is_kept_does_not_end_with_its_command(stdin):
     assert not await ends(stop, 0.2)
 
 
+@virtual
 async def test_a_server_waits_for_the_sessions_of_other_commands(stdin):
     stop, sessions = asyncio.Event(), ["another"]
     lifeline = Lifeline(stop, kept=False)
@@ -59,6 +63,7 @@ async def test_a_server_waits_for_the_sessions_of_other_commands(stdin):
     assert await ends(stop)
 
 
+@virtual
 async def test_a_server_whose_command_has_gone_already_ends_at_once(stdin):
     stop = asyncio.Event()
     os.close(stdin)
