@@ -105,6 +105,7 @@ async def test_a_process_is_retired_and_ended_by_its_signals(stubborn, tmp_path,
     if is_child:  # else psutil has taken its exit code
         assert -signal.SIGKILL == stubborn.wait()
     await one.retire([])  # no error: it has ended
+    assert [] == one.listeners()
 
 
 def test_a_process_with_a_full_queue_listens_and_one_that_has_closed_it_does_not(tmp_path):

@@ -115,13 +115,14 @@ async def test_two_changes_at_once_are_both_kept(nodes, database):
         nodes.drain("a", on=True),
         nodes.note("a", 7, away=True),
         nodes.label("a", {"region": "eu"}),
+        nodes.label("a", {"disk": "fast"}),
         nodes.drain("a", on=False),
     )
     again = Nodes(database)
     await again.load()
     row = nodes.get("a")
 
-    assert (False, 7, True, {"region": "eu"}) == (
+    assert (False, 7, True, {"region": "eu", "disk": "fast"}) == (
         row.drained,
         row.generation,
         row.away,

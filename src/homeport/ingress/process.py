@@ -187,8 +187,11 @@ class Process:
             self._process.send_signal(number)
 
     def listeners(self) -> list[socket.socket]:
-        """Copy its listening TCP sockets; return [] if the kernel forbids that."""
-        return self._copies(lambda connection: connection.status == psutil.CONN_LISTEN)
+        """Copy its listening TCP sockets; return [] if the kernel forbids that, or if it has just ended."""
+        try:
+            return self._copies(lambda connection: connection.status == psutil.CONN_LISTEN)
+        except (psutil.Error, OSError):
+            return []
 
     def hang_up(self, host: str, port: int, own_port: int | None) -> None:
         """End its connections to this port of another machine, and those that come from there to `own_port`.

@@ -3,6 +3,7 @@
 A machine may connect only while it is in here, with the id of its certificate: to remove the row is to revoke it.
 """
 
+import asyncio
 import contextlib
 import json
 import time
@@ -40,6 +41,7 @@ class Nodes:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database, self._clock = database, clock
         self._rows: dict[str, NodeRow] = {}
+        self._labelling = asyncio.Lock()
 
     async def load(self) -> None:
         """Read all rows; called once."""
@@ -111,10 +113,11 @@ class Nodes:
 
         `NotFound` if there is none of that name, `BadRequest` for what cannot be a label.
         """
-        row = self.get(name)
-        chosen = {**row.labels, **changes}
-        chosen = labels.check({label: value for label, value in chosen.items() if value})
-        return await self._change(row, {"labels": json.dumps(chosen)}, labels=chosen)
+        async with self._labelling:  # the labels of two changes at once are both kept
+            row = self.get(name)
+            chosen = {**row.labels, **changes}
+            chosen = labels.check({label: value for label, value in chosen.items() if value})
+            return await self._change(row, {"labels": json.dumps(chosen)}, labels=chosen)
 
     async def note(self, name: str, generation: int, *, away: bool) -> None:
         """Note that a machine was given up, and what is fenced there from now on; or that it is back.

@@ -7,6 +7,7 @@ from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from homeport.contract import calls
+from homeport.contract.api.audit import AuditQuery
 from homeport.contract.scope import MAIN
 from homeport.control.api.access import Inside
 from homeport.control.api.bearer import Bearer
@@ -38,7 +39,7 @@ async def connect(plane, tmp_path):
         def connect(query: str):
             return unix_connect(str(plane.settings.control_socket), f"ws://homeport{PATH}?{query}")
 
-        connect.api = server.api
+        connect.api, connect.audit = server.api, server.audit
         yield connect
 
 
@@ -69,6 +70,24 @@ async def test_a_program_gets_input_sizes_and_signals_in_a_container_that_is_sta
     (program,) = plane.node.programs
     assert [(24, 80), (41, 97)] == program.sizes
     assert [2] == program.signals, "a signal that the terminal cannot send is ignored"
+
+
+async def test_the_audit_log_says_which_program_ran_where_and_not_its_arguments(connect):
+    with_password = {**ORDER, "argv": ["psql", "postgres://ada:s3cret@db"]}
+    async with connect("app=shop&function=f") as socket:
+        await socket.send(json.dumps(with_password))
+        name = (await told(socket))["started"]
+    async with connect("container=ta-9") as socket:
+        await socket.send(json.dumps(with_password))
+        with pytest.raises(ConnectionClosed):
+            while True:
+                await socket.recv()
+    rows = await connect.audit.last(AuditQuery(), None)
+
+    assert [
+        ("container exec", "shop", f"{name} psql", "ok"),
+        ("container exec", "", "ta-9 psql", "NotFound"),
+    ] == [(row.action, row.app, row.target, row.result) for row in rows]
 
 
 async def test_a_container_stays_as_long_as_a_program_runs_in_it(plane, connect):
