@@ -79,7 +79,7 @@ class Visitors:
                 connection.request("GET", "/", headers={"Host": self._url.netloc})
                 response = connection.getresponse()
                 return Answer(began, response.status, response.read().decode().strip(chr(34)))
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:  # or it was cut after its fields
                 return Answer(began, 0, repr(error))
             finally:
                 connection.close()

@@ -207,6 +207,9 @@ def test_a_kill_at_any_point_of_a_deploy_leaves_the_old_version_or_the_new_one(
         assert {max(r["version"] for r in terminal.json("app", "history", "steady"))} == {
             app["version"]
         }
-    containers = terminal.json("container", "list")
-    runners = {process.pid for process in terminal.processes("homeport.runner ")}
-    assert {container["pid"] for container in containers} == runners
+
+    def only_what_is_listed() -> bool:  # containers of the version before may still be ending
+        listed = {container["pid"] for container in terminal.containers()}
+        return listed == {process.pid for process in terminal.processes("homeport.runner ")}
+
+    wait_for(only_what_is_listed, "the processes of the listed containers alone")
