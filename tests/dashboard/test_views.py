@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import os
 import pickle
 import re
 import time
@@ -271,3 +272,13 @@ async def test_no_page_with_what_a_token_shows_is_kept_by_a_browser(house):
     answer = await house.visitor.get("/")
 
     assert "no-store" == answer.headers["cache-control"]
+
+
+async def test_the_page_of_the_machine_has_the_facts_of_its_server(house):
+    text = await house.text("/machine")
+    settings = house.served.plane.settings
+
+    assert f"Home {settings.home}" in text
+    assert f"Server pid {os.getpid()} " in text, "and it outlives its command"
+    assert "HAProxy pid 1 " in text
+    assert "Address 127.0.0.1:4663 Domain" in text, "without HTTPS"
