@@ -1,8 +1,6 @@
 """Alerts, and what is wrong."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.alerts import (
     AddedAlert,
     Alert,
@@ -27,11 +25,11 @@ class Alerts:
         return await self._connection.ask(AddedAlert, "POST", "/v1/alerts", alert)
 
     async def remove(self, name: str) -> None:
-        await self._connection.call("DELETE", f"/v1/alerts/{quote(name, safe='')}")
+        await self._connection.call("DELETE", path_of("alerts", name))
 
     async def test(self, name: str) -> AlertTest:
         """Send a test message; return whether it was delivered."""
-        path = f"/v1/alerts/{quote(name, safe='')}/test"
+        path = path_of("alerts", name, "test")
         return await self._connection.ask(AlertTest, "POST", path)
 
     async def findings(self) -> tuple[Finding, ...]:

@@ -1,8 +1,6 @@
 """Tokens of the API."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.api_tokens import (
     ApiToken,
     ApiTokenList,
@@ -30,9 +28,9 @@ class ApiTokens:
         return await self._connection.ask(ApiTokenSecret, "POST", "/v1/tokens", token)
 
     async def delete(self, token: str) -> None:
-        await self._connection.call("DELETE", f"/v1/tokens/{quote(token, safe='')}")
+        await self._connection.call("DELETE", path_of("tokens", token))
 
     async def delete_user(self, user: str) -> tuple[str, ...]:
         """Delete every token of a user; return their ids."""
-        path = f"/v1/users/{quote(user, safe='')}"
+        path = path_of("users", user)
         return (await self._connection.ask(DeletedTokens, "DELETE", path)).ids

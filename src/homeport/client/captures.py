@@ -1,9 +1,8 @@
 """Captures of endpoints, and the requests that were captured."""
 
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
-from homeport.client.connection import Connection, as_
+from homeport.client.connection import Connection, as_, path_of
 from homeport.contract import query
 from homeport.contract.api.captures import (
     Capture,
@@ -30,7 +29,7 @@ class Captures:
 
     async def stop(self, app: str, tag: str) -> int:
         """End the captures of an app, or of one endpoint; return how many requests were captured."""
-        path = f"/v1/captures/{quote(app, safe='')}/{quote(tag or '-', safe='')}"
+        path = path_of("captures", app, tag or "-")
         return (await self._connection.ask(CaptureStopped, "DELETE", path)).taken
 
     async def mirror(self, wanted: MirrorQuery) -> AsyncIterator[Mirrored]:
@@ -41,5 +40,5 @@ class Captures:
                 yield line
 
     async def one(self, request: str) -> CapturedRequest:
-        path = f"/v1/captures/{quote(request, safe='')}"
+        path = path_of("captures", request)
         return await self._connection.ask(CapturedRequest, "GET", path)

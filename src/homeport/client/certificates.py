@@ -1,8 +1,6 @@
 """Certificates."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.certificates import Certificate, CertificateList
 
 
@@ -16,5 +14,5 @@ class Certificates:
         return (await self._connection.ask(CertificateList, "GET", "/v1/certificates")).certificates
 
     async def renew(self, host: str) -> Certificate:
-        path = f"/v1/certificates/{quote(host, safe='*')}/renew"
+        path = path_of("certificates", host, "renew")
         return await self._connection.ask(Certificate, "POST", path)

@@ -27,6 +27,15 @@ Line = dict[str, Any]  # of a stream, before it is read
 T = TypeVar("T")
 
 
+def path_of(*parts: str) -> str:
+    """Return the path of a route of the API, whatever characters the names in it have.
+
+    >>> path_of("apps", "a/b?c", "stop")
+    '/v1/apps/a%2Fb%3Fc/stop'
+    """
+    return "/".join(("/v1", *(urllib.parse.quote(part, safe="*") for part in parts)))
+
+
 class ServerBug(Exception):
     """The server failed because of a bug"""
 

@@ -1,8 +1,6 @@
 """Containers."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.answers import Nothing
 from homeport.contract.api.containers import ContainerList, ContainerStatus
 
@@ -17,6 +15,4 @@ class Containers:
         return (await self._connection.ask(ContainerList, "GET", "/v1/containers")).containers
 
     async def stop(self, container: str) -> None:
-        await self._connection.ask(
-            Nothing, "POST", f"/v1/containers/{quote(container, safe='')}/stop"
-        )
+        await self._connection.ask(Nothing, "POST", path_of("containers", container, "stop"))

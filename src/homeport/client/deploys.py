@@ -2,9 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from urllib.parse import quote
 
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract import query
 from homeport.contract.api import events
 from homeport.contract.api.deploys import (
@@ -24,16 +23,14 @@ class Deploys:
         self._connection = connection
 
     def deploy(self, name: str, order: Deploy) -> AsyncIterator[events.Event]:
-        return self._events(f"/v1/apps/{quote(name, safe='')}/deploy", order)
+        return self._events(path_of("apps", name, "deploy"), order)
 
     def rollback(self, name: str, order: Rollback) -> AsyncIterator[events.Event]:
-        return self._events(f"/v1/apps/{quote(name, safe='')}/rollback", order)
+        return self._events(path_of("apps", name, "rollback"), order)
 
     async def promote(self, name: str) -> Deployed:
         """Let an app's canary serve all requests."""
-        return await self._connection.ask(
-            Deployed, "POST", f"/v1/apps/{quote(name, safe='')}/promote"
-        )
+        return await self._connection.ask(Deployed, "POST", path_of("apps", name, "promote"))
 
     async def every(self, deploys: DeployQuery) -> tuple[DeployRecord, ...]:
         """Return deploys, rollbacks and stops, the newest first."""

@@ -1,8 +1,6 @@
 """Custom domains."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.domains import Domain, DomainList, NewDomain
 
 
@@ -20,4 +18,4 @@ class Domains:
         return await self._connection.ask(Domain, "POST", "/v1/domains", body)
 
     async def remove(self, domain: str) -> None:
-        await self._connection.call("DELETE", f"/v1/domains/{quote(domain, safe='*')}")
+        await self._connection.call("DELETE", path_of("domains", domain))

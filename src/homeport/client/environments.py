@@ -1,8 +1,6 @@
 """Environments and workspaces."""
 
-import urllib.parse
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.environments import (
     EnvironmentChange,
     EnvironmentDeleted,
@@ -14,8 +12,6 @@ from homeport.contract.api.environments import (
     WorkspaceList,
 )
 
-PATH, WORKSPACES = "/v1/environments", "/v1/workspaces"
-
 
 class Environments:
     """The environments of the caller's workspace, and the workspaces of the server."""
@@ -24,32 +20,34 @@ class Environments:
         self._connection = connection
 
     async def every(self) -> tuple[EnvironmentInfo, ...]:
-        return (await self._connection.ask(EnvironmentList, "GET", PATH)).environments
+        return (
+            await self._connection.ask(EnvironmentList, "GET", path_of("environments"))
+        ).environments
 
     async def create(self, environment: NewEnvironment) -> EnvironmentInfo:
-        return await self._connection.ask(EnvironmentInfo, "POST", PATH, environment)
+        return await self._connection.ask(
+            EnvironmentInfo, "POST", path_of("environments"), environment
+        )
 
     async def update(self, name: str, change: EnvironmentChange) -> EnvironmentInfo:
-        return await self._connection.ask(EnvironmentInfo, "POST", _of(PATH, name), change)
+        return await self._connection.ask(
+            EnvironmentInfo, "POST", path_of("environments", name), change
+        )
 
     async def delete(self, name: str) -> int:
         """Return how many containers ended."""
         return (
-            await self._connection.ask(EnvironmentDeleted, "DELETE", _of(PATH, name))
+            await self._connection.ask(EnvironmentDeleted, "DELETE", path_of("environments", name))
         ).containers
 
     async def workspaces(self) -> tuple[WorkspaceInfo, ...]:
-        return (await self._connection.ask(WorkspaceList, "GET", WORKSPACES)).workspaces
+        return (await self._connection.ask(WorkspaceList, "GET", path_of("workspaces"))).workspaces
 
     async def create_workspace(self, workspace: NewWorkspace) -> WorkspaceInfo:
-        return await self._connection.ask(WorkspaceInfo, "POST", WORKSPACES, workspace)
+        return await self._connection.ask(WorkspaceInfo, "POST", path_of("workspaces"), workspace)
 
     async def delete_workspace(self, name: str) -> int:
         """Return how many containers ended."""
         return (
-            await self._connection.ask(EnvironmentDeleted, "DELETE", _of(WORKSPACES, name))
+            await self._connection.ask(EnvironmentDeleted, "DELETE", path_of("workspaces", name))
         ).containers
-
-
-def _of(path: str, name: str) -> str:
-    return f"{path}/{urllib.parse.quote(name, safe='')}"

@@ -1,8 +1,6 @@
 """Images that were built."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.images import BuildLog, ImageList
 from homeport.contract.image import Environment
 
@@ -18,7 +16,7 @@ class Images:
 
     async def log(self, key: str) -> str:
         """Return the output of a layer's build."""
-        path = f"/v1/images/{quote(key, safe='')}/log"
+        path = path_of("images", key, "log")
         return (await self._connection.ask(BuildLog, "GET", path)).text
 
     async def prune(self) -> tuple[Environment, ...]:

@@ -1,9 +1,8 @@
 """Log lines of apps."""
 
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
-from homeport.client.connection import Connection, as_
+from homeport.client.connection import Connection, as_, path_of
 from homeport.contract import query
 from homeport.contract.api.logs import LogQuery
 from homeport.contract.container import LogLine
@@ -17,7 +16,7 @@ class Logs:
 
     async def read(self, name: str, lines_query: LogQuery) -> AsyncIterator[LogLine]:
         """Yield an app's log lines, the oldest first."""
-        path = f"/v1/apps/{quote(name, safe='')}/logs?{query.encode(lines_query)}"
+        path = f"{path_of('apps', name, 'logs')}?{query.encode(lines_query)}"
         async with self._connection.stream(as_(LogLine), "GET", path) as lines:
             async for line in lines:
                 yield line

@@ -1,8 +1,6 @@
 """Rate limits of endpoints."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.rate_limits import NewRateLimit, RateLimit, RateLimitList
 
 
@@ -19,5 +17,5 @@ class RateLimits:
         return await self._connection.ask(RateLimit, "POST", "/v1/rate-limits", wanted)
 
     async def remove(self, app: str, tag: str) -> None:
-        path = f"/v1/rate-limits/{quote(app, safe='')}/{quote(tag, safe='')}"
+        path = path_of("rate-limits", app, tag)
         await self._connection.call("DELETE", path)

@@ -1,9 +1,8 @@
 """Requests that have ended."""
 
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
-from homeport.client.connection import Connection, as_
+from homeport.client.connection import Connection, as_, path_of
 from homeport.contract import query
 from homeport.contract.api.requests import (
     LiveQuery,
@@ -34,6 +33,4 @@ class Requests:
                 yield line
 
     async def one(self, request: str) -> RequestDetail:
-        return await self._connection.ask(
-            RequestDetail, "GET", f"/v1/requests/{quote(request, safe='')}"
-        )
+        return await self._connection.ask(RequestDetail, "GET", path_of("requests", request))

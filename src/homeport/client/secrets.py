@@ -1,8 +1,6 @@
 """Secrets."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.secrets import NewSecret, SecretKeys, SecretList, StoredSecret
 
 
@@ -19,4 +17,4 @@ class Secrets:
         return await self._connection.ask(SecretKeys, "POST", "/v1/secrets", secret)
 
     async def delete(self, name: str) -> None:
-        await self._connection.call("DELETE", f"/v1/secrets/{quote(name, safe='')}")
+        await self._connection.call("DELETE", path_of("secrets", name))

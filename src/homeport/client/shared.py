@@ -1,9 +1,8 @@
 """Dicts and queues, which containers share."""
 
-import urllib.parse
 from typing import Literal
 
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.shared import NewObject, ObjectList, StoredObject
 
 
@@ -12,16 +11,16 @@ class Shared:
 
     def __init__(self, connection: Connection, kind: Literal["dicts", "queues"]) -> None:
         self._connection = connection
-        self._path = f"/v1/{kind}"
+        self._kind = kind
 
     async def every(self) -> tuple[StoredObject, ...]:
-        return (await self._connection.ask(ObjectList, "GET", self._path)).objects
+        return (await self._connection.ask(ObjectList, "GET", path_of(self._kind))).objects
 
     async def one(self, name: str) -> StoredObject:
         return await self._connection.ask(StoredObject, "GET", self._of(name))
 
     async def create(self, wanted: NewObject) -> StoredObject:
-        return await self._connection.ask(StoredObject, "POST", self._path, wanted)
+        return await self._connection.ask(StoredObject, "POST", path_of(self._kind), wanted)
 
     async def delete(self, name: str) -> None:
         await self._connection.call("DELETE", self._of(name))
@@ -31,4 +30,4 @@ class Shared:
         return await self._connection.call(method, f"{self._of(name)}/{path}", content)
 
     def _of(self, name: str) -> str:
-        return f"{self._path}/{urllib.parse.quote(name, safe='')}"
+        return path_of(self._kind, name)

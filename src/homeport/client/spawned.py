@@ -1,8 +1,6 @@
 """Calls that `.spawn` made."""
 
-import urllib.parse
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract import query
 from homeport.contract.api.spawned import CallInfo, CallList, CallsQuery, CancelQuery, StoredCall
 
@@ -18,14 +16,14 @@ class Spawned:
         return (await self._connection.ask(CallList, "GET", path)).calls
 
     async def one(self, call: str) -> CallInfo:
-        return await self._connection.ask(CallInfo, "GET", _path(call))
+        return await self._connection.ask(CallInfo, "GET", path_of("spawned", call))
 
     async def children(self, call: str) -> tuple[StoredCall, ...]:
-        return (await self._connection.ask(CallList, "GET", f"{_path(call)}/children")).calls
+        return (
+            await self._connection.ask(CallList, "GET", path_of("spawned", call, "children"))
+        ).calls
 
     async def cancel(self, call: str, wanted: CancelQuery) -> None:
-        await self._connection.call("POST", f"{_path(call)}/cancel?{query.encode(wanted)}")
-
-
-def _path(call: str) -> str:
-    return f"/v1/spawned/{urllib.parse.quote(call, safe='')}"
+        await self._connection.call(
+            "POST", f"{path_of('spawned', call, 'cancel')}?{query.encode(wanted)}"
+        )

@@ -1,8 +1,6 @@
 """Proxy tokens."""
 
-from urllib.parse import quote
-
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, path_of
 from homeport.contract.api.tokens import (
     NewProxyToken,
     ProxyToken,
@@ -25,8 +23,8 @@ class Tokens:
         return await self._connection.ask(ProxyTokenSecret, "POST", "/v1/proxy-tokens", wanted)
 
     async def rotate(self, token: str, wanted: Rotation) -> ProxyTokenSecret:
-        path = f"/v1/proxy-tokens/{quote(token, safe='')}/rotate"
+        path = path_of("proxy-tokens", token, "rotate")
         return await self._connection.ask(ProxyTokenSecret, "POST", path, wanted)
 
     async def delete(self, token: str) -> None:
-        await self._connection.call("DELETE", f"/v1/proxy-tokens/{quote(token, safe='')}")
+        await self._connection.call("DELETE", path_of("proxy-tokens", token))

@@ -1,9 +1,8 @@
 """Volumes, and the files in them."""
 
-import urllib.parse
 from collections.abc import AsyncIterator
 
-from homeport.client.connection import Connection, as_, content_of
+from homeport.client.connection import Connection, as_, content_of, path_of
 from homeport.contract import query
 from homeport.contract.api.volumes import (
     Copy,
@@ -29,45 +28,47 @@ class Volumes:
         return (await self._connection.ask(VolumeList, "GET", path)).volumes
 
     async def one(self, name: str) -> StoredVolume:
-        return await self._connection.ask(StoredVolume, "GET", _path(name))
+        return await self._connection.ask(StoredVolume, "GET", path_of("volumes", name))
 
     async def create(self, wanted: NewVolume) -> StoredVolume:
         return await self._connection.ask(StoredVolume, "POST", "/v1/volumes", wanted)
 
     async def rename(self, name: str, new: str) -> StoredVolume:
         body = VolumeName(name=new)
-        return await self._connection.ask(StoredVolume, "POST", f"{_path(name)}/rename", body)
+        return await self._connection.ask(
+            StoredVolume, "POST", path_of("volumes", name, "rename"), body
+        )
 
     async def delete(self, name: str) -> None:
-        await self._connection.call("DELETE", _path(name))
+        await self._connection.call("DELETE", path_of("volumes", name))
 
     async def files(self, name: str, wanted: FilesQuery) -> AsyncIterator[FileEntry]:
         """Yield the entries of a volume's directory."""
-        path = f"{_path(name)}/files?{query.encode(wanted)}"
+        path = f"{path_of('volumes', name, 'files')}?{query.encode(wanted)}"
         async with self._connection.stream(as_(FileEntry), "GET", path) as entries:
             async for entry in entries:
                 yield entry
 
     async def read(self, name: str, path: str) -> AsyncIterator[bytes]:
         """Yield a file in pieces."""
-        path = f"{_path(name)}/file?{query.encode(FileQuery(path=path))}"
+        path = f"{path_of('volumes', name, 'file')}?{query.encode(FileQuery(path=path))}"
         async with self._connection.answer("GET", path) as reply:
             async for piece in reply.pieces():
                 yield piece
 
     async def write(self, name: str, wanted: FileQuery, content: AsyncIterator[bytes]) -> None:
-        await self._connection.call("PUT", f"{_path(name)}/file?{query.encode(wanted)}", content)
+        await self._connection.call(
+            "PUT", f"{path_of('volumes', name, 'file')}?{query.encode(wanted)}", content
+        )
 
     async def remove(self, name: str, wanted: FilesQuery) -> None:
-        await self._connection.call("DELETE", f"{_path(name)}/file?{query.encode(wanted)}")
+        await self._connection.call(
+            "DELETE", f"{path_of('volumes', name, 'file')}?{query.encode(wanted)}"
+        )
 
     async def copy(self, name: str, wanted: Copy) -> None:
-        await self._connection.call("POST", f"{_path(name)}/copy", content_of(wanted))
+        await self._connection.call("POST", path_of("volumes", name, "copy"), content_of(wanted))
 
     async def commit(self, name: str) -> None:
         """Write everything that was written so far through to the server's disk."""
-        await self._connection.call("POST", f"{_path(name)}/commit")
-
-
-def _path(name: str) -> str:
-    return f"/v1/volumes/{urllib.parse.quote(name, safe='')}"
+        await self._connection.call("POST", path_of("volumes", name, "commit"))
