@@ -178,7 +178,7 @@ class Upgrade:
 def alone(root: Path) -> Iterator[None]:
     """Lock the service until the end of the block, so that no other command installs, upgrades or removes it."""
     root.mkdir(parents=True, exist_ok=True, mode=0o755)
-    with (root / LOCK).open("a") as lock:
+    with (root / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -120,9 +120,8 @@ class Tokens:
 
     async def publish(self) -> None:
         """Send the valid tokens to the ingress. A damaged row is left out: that token opens nothing."""
-        async with (
-            self._publishing
-        ):  # what was read first must not come last: a deleted token would open again
+        # What was read first must not come last: a deleted token would open again.
+        async with self._publishing:
             await self._publish()
 
     async def _publish(self) -> None:
