@@ -4,7 +4,9 @@ The public names, loaded on first use, so that importing homeport costs next to 
 script that homeport loads, `import modal` is this module.
 """
 
-from typing import Any
+TYPE_CHECKING = False  # `typing` takes 25 ms, in which Ctrl-C would print a traceback of `homeport`
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
     "objects.app": ("App",),
@@ -42,7 +44,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - all of them are strings
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     import importlib
 
     if name == "__version__":

@@ -1,7 +1,7 @@
 """`homeport`, and `python -m homeport`: runs the command line; Ctrl-C before and after a command prints no traceback."""
 
+import _signal  # type: ignore[import-not-found]  # `signal` imports `enum`, and Ctrl-C during an import prints a traceback
 import gc
-import signal
 import sys
 
 #: New objects between two garbage collections. Python's 700 is for programs that make garbage. What a command imports
@@ -20,25 +20,25 @@ def main() -> None:
 
 def _main() -> None:
     # An import that Ctrl-C interrupts would print where; so it ends this process as it ends `sleep`.
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = _signal.getsignal(_signal.SIGINT)
+    if before is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from homeport.cli import ahead
 
     ahead.begin(sys.argv[1:])
     from homeport.cli.main import main as run
 
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, before)
+    if before is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, before)
     try:
         run()
     except KeyboardInterrupt:
         # A thread may still wait for a process; the next Ctrl-C ends it at once, without a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         sys.exit(130)
     except SystemExit:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         raise
     finally:
         ahead.end()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from homeport.contract.starting import Ending
+from homeport.cli import foreground
+from homeport.contract.errors import StorageError
+from homeport.contract.starting import WAITING, Ending
 from tests.waiting import wait_for
 
 SUPERVISOR = """
@@ -175,3 +177,11 @@ def test_a_server_whose_home_another_one_leads_by_now_waits_as_its_standby(story
 
     assert 1 == len(up.lines("finds another"))
     assert up.lines("is up")[-1].endswith("--standby")
+
+
+@pytest.mark.parametrize("prepare", [Path.touch, lambda home: (home / WAITING).mkdir(parents=True)])
+def test_a_standby_whose_home_it_cannot_use_ends_at_once(tmp_path, prepare):
+    prepare(tmp_path / "home")
+
+    with pytest.raises(StorageError, match="home"):
+        foreground.run(tmp_path / "home", {}, standby=True)

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+SOURCE = Path(__file__).parents[2] / "src"
 HEAVY = {
     "alembic", "anyio", "click", "cryptography", "cryptography.x509", "fastapi", "homeport.link", "homeport.sdk.gone",
     "html.entities", "httpx", "multiprocessing", "prometheus_client", "pydantic", "rich", "sqlalchemy", "starlette", "tomllib", "urllib.request",
@@ -48,3 +50,12 @@ def test_a_start_imports_only_what_it_needs(begins, may, tmp_path):
     imported = set(done.stdout.split())
 
     assert set() == (imported & HEAVY) - may
+
+
+def test_the_command_imports_nothing_before_it_takes_ctrl_c():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); before = {*sys.modules}; import homeport.__main__; print(*{*sys.modules} - before)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, str(SOURCE)], capture_output=True, text=True, check=True
+    )
+
+    assert {"homeport", "homeport.__main__", "gc"} == {*done.stdout.split(), "gc"}

@@ -26,8 +26,8 @@ from typing import IO
 
 from homeport.cli import output
 from homeport.contract import codec
-from homeport.contract.errors import AlreadyExists, Failure
-from homeport.contract.starting import LOCK, Ending, Started, leader
+from homeport.contract.errors import AlreadyExists, Failure, StorageError
+from homeport.contract.starting import LOCK, WAITING, Ending, Started, leader
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0  # before the server is started again
 GOOD_WHILE_S = 30.0  # a server that ran this long had started well
@@ -42,12 +42,16 @@ STANDBY, LEFT = "--standby", "--end"  # arguments of the server (control/main.py
 def run(home: Path, environ: Mapping[str, str], *, standby: bool) -> int:
     """Keep a server running until a signal ends it; return the exit code."""
     words = [sys.executable, "-P", "-m", "homeport.control", "--kept"]
-    with contextlib.suppress(OSError):
+    try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (home / "server.log").open("a") as log:
-            log.write(
-                "started in the foreground: this server's log is the standard error of that command\n"
-            )
+        if standby:
+            (home / WAITING).open("a").close()  # a standby that cannot wait would be tried forever
+    except OSError as error:
+        raise StorageError(f"{error.filename or home}: {error.strerror}") from None
+    with contextlib.suppress(OSError), (home / "server.log").open("a") as log:
+        log.write(
+            "started in the foreground: this server's log is the standard error of that command\n"
+        )
     return Foreground(words, environ, lock=home / LOCK, standby=standby).run()
 
 

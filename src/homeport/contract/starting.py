@@ -13,6 +13,7 @@ from homeport.contract.api.answers import Fault
 from homeport.contract.dataclass import dataclass
 
 LOCK = "lock"  # the name of that file
+WAITING = "standby.lock"  # the name of the file that a standby of the home locks
 
 
 def leader(text: str) -> tuple[int, str]:

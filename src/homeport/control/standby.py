@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from homeport.contract.errors import AlreadyExists, StorageError
-from homeport.contract.starting import LOCK, leader
+from homeport.contract.starting import LOCK, WAITING, leader
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ LOOK_S = 0.5
 LIVES_S = 0.5  # for the ingress of another machine to take a connection
 PATIENCE_S = 6.0  # for a leader without its database to hand over; it looks every 3 s
 HAND_OVER_S = 5.0  # how long the next server of a leader that has handed over may take to begin
-WAITING = "standby.lock"
 LEADS, HANDS_OVER = "leads", "hands over"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
