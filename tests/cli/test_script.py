@@ -50,6 +50,26 @@ async def test_a_module_that_a_script_has_imported_is_not_imported_again(tmp_pat
     assert "first first second first second " == installed.read_text()
 
 
+async def test_a_script_prints_the_same_if_a_warm_loader_loads_it(tmp_path, installed, capfd):
+    script = tmp_path / "script.py"
+    script.write_text(
+        SCRIPT.format(imports="import first, os; print('loaded'); os.write(2, b'too')")
+    )
+    declarer = Declarer(str(script), module=False, name="")
+    printed = []
+    for _ in range(2):
+        await declarer.declare()
+        declarer.learn()
+        await declarer._starting
+        printed.append(capfd.readouterr().err)
+    await declarer.close()
+
+    assert "first first " == installed.read_text()  # the second time before the script
+    assert [["loaded", "too"]] * 2 == [
+        sorted(text.replace("too", "too\n").split()) for text in printed
+    ]
+
+
 async def test_a_variable_that_a_script_sets_above_an_import_counts_each_time(tmp_path, installed):
     (installed.parent / "site-packages" / "hub.py").write_text(
         f"open({str(installed)!r}, 'a').write('hub ')\n"

@@ -73,7 +73,7 @@ def _retries(spec: FunctionSpec, retries: Retries) -> None:
     for name, value, low, high in bounds:
         if not low <= value <= high:
             raise ScriptError(
-                f"`{name}` of the retries of `{spec.name}` must be from {low} to {high}, not {value:g}",
+                f"`{name}` of the retries of `{spec.name}` must be from {low} to {high}, not {str(value)[:40]}",
                 where=spec.where,
             )
 

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any, Literal, Optional
 
+import modal
 import pytest
 
 from homeport.sdk.declare.arguments import Arguments
@@ -101,6 +102,29 @@ def test_a_parameter_that_has_only_a_place_gets_its_value():
         """Have places."""
 
     assert read(placed, "--first", "1", "--third", "3") == ([1, "s"], {"third": 3})
+
+
+def test_a_parameter_of_a_class_is_an_option_which_is_needed_if_it_has_no_default(capsys):
+    class Model:
+        size: int = modal.parameter()
+        name: str = modal.parameter(default="x")
+
+        @modal.method()
+        def run(self, times: int):
+            """Run."""
+
+    model = modal.App().cls()(_at_the_top(Model))
+    options = Arguments("homeport run x.py", model.partials["run"].raw, cls=model)
+
+    assert ([], {"times": 1}, {"size": 2}) == options.read(["--size", "2", "--times", "1"])
+    with pytest.raises(SystemExit):
+        options.read(["--times", "1"])
+    assert "required: --size" in capsys.readouterr().err
+
+
+def _at_the_top(cls):
+    cls.__qualname__ = cls.__name__
+    return cls
 
 
 def rest(first: int, *others):

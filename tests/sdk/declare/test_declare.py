@@ -91,6 +91,18 @@ def test_local_modules_travel_with_the_script_and_installed_ones_do_not(declare)
     assert len(answer["watch"]) == 4
 
 
+def test_a_module_that_is_found_by_way_of_the_directory_above_has_its_own_place(declare):
+    above = "import sys\nsys.path.insert(0, __file__.rpartition('/')[0] + '/..')\n"
+    script = f"{above}import modal, deep.part, beside\n" + textwrap.dedent(HELLO).replace(
+        'App("hello")', 'App("hello", image=modal.Image.debian_slim())'
+    )
+    files = {"deep/script.py": script, "deep/part.py": "", "beside.py": ""}
+    answer = declare(None, files=files, ref="deep/script.py")
+
+    assert ["part.py", "script.py"] == [file["path"] for file in answer["manifest"]["files"]]
+    assert ["beside"] == [w.split("`")[1] for w in answer["warnings"] if "not uploaded" in w]
+
+
 def test_local_modules_that_a_function_imports_travel_too(declare):
     files = {
         "later.py": "import os\ndef go():\n    from deep.er import thing, other as another\n",

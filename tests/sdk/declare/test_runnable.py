@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from homeport.contract.errors import ScriptError
-from homeport.sdk.declare import runnable, script
+from homeport.sdk.declare import run, runnable, script
 
 NUMBERS = itertools.count()
 APP = 'import modal\napp = modal.App("x")\n'
@@ -99,3 +99,16 @@ def test_a_name_that_cannot_be_run_is_refused_with_those_that_can(chosen, parts,
 
     assert told in raised.value.message
     assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "result", "why"),
+    [
+        ("out", 3, "must return str or bytes"),
+        ("out", "\ud800", "surrogates not allowed"),
+        ("none/out", "x", "No such file"),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_an_error_that_says_why(tmp_path, file, result, why):
+    with pytest.raises(ScriptError, match=why):
+        run._write(tmp_path / file, result)

@@ -24,6 +24,15 @@ def failure(tmp_path):
     return failure
 
 
+def test_a_script_is_among_the_modules_while_it_is_loaded(tmp_path):
+    path = tmp_path / "zz_script.py"
+    path.write_text("import sys\nmyself = sys.modules[__name__]")
+    module, root = script.load(str(path), is_module=False)
+
+    assert (module, tmp_path) == (module.myself, root)
+    del sys.modules["zz_script"]
+
+
 def test_an_error_of_the_scripts_own_line_has_no_traceback(failure):
     error = failure("x = 1\n1 / 0")
 

@@ -51,6 +51,13 @@ def test_the_last_pattern_that_says_something_decides():
     assert (~matcher)(PurePosixPath("a/b.py"))
 
 
+def test_patterns_of_a_file_are_read_when_they_are_needed(tmp_path):
+    matcher = FilePatternMatcher.from_file(tmp_path / "ignored")
+    (tmp_path / "ignored").write_text("# mine\n\n*.txt\n!b.txt\n", encoding="utf-8")
+
+    assert [True, False, False] == [matcher(PurePosixPath(p)) for p in ("a.txt", "b.txt", "a.py")]
+
+
 def below(base: Path, *ignore: str) -> tuple[list[str], list[str]]:
     left_out: list[Path] = []
     found = patterns.files_below(base, ignore, left_out)
@@ -76,12 +83,13 @@ def test_links_that_lead_in_circles_or_nowhere_are_left_out(tree):
     (tree / "b" / "up").symlink_to("..")
     (tree / "b" / "self").symlink_to(tree / "b")
     (tree / "nowhere").symlink_to("gone")
+    (tree / "itself").symlink_to("itself")
     (tree / "again.txt").symlink_to("a.txt")
     os.mkfifo(tree / "pipe")
 
     assert (
         ["a.txt", "again.txt", "b/c.txt"],
-        ["b/.git", "b/env", "b/self", "b/up", "nowhere", "pipe"],
+        ["b/.git", "b/env", "b/self", "b/up", "itself", "nowhere", "pipe"],
     ) == below(tree)
 
 

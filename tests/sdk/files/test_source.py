@@ -1,11 +1,14 @@
 """The files of a local module, and their places in the container."""
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+import homeport as modal
+from homeport.contract.errors import ScriptError
 from homeport.contract.image import Step
 from homeport.sdk.exception import Error
 from homeport.sdk.files import source
@@ -78,3 +81,37 @@ def test_a_digest_is_of_the_whole_file(tmp_path, size):
     (file := Path(tmp_path / "file")).write_bytes(b"x" * size)
 
     assert hashlib.sha256(b"x" * size).hexdigest() == source.digest(file)
+
+
+def test_a_file_without_an_end_is_refused(tmp_path):
+    os.mkfifo(pipe := tmp_path / "pipe")
+
+    with pytest.raises(OSError, match="it is not a regular file"):
+        source.digest(pipe)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "add_local_file('odd\\udcff', '/x/odd\\udcff', copy=True)",
+        "add_local_dir('.', '/x', copy=True)",
+        "dockerfile_commands('COPY . /x')",
+    ],
+)
+def test_a_file_that_no_manifest_can_name_is_refused(tmp_path, monkeypatch, step):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd\udcff").touch()
+
+    with pytest.raises(ScriptError, match="is not UTF-8 text"):
+        eval(f"modal.Image.from_registry('debian:12').{step}")
+
+
+def test_the_files_of_a_module_go_into_a_layer_by_their_hashes(modules):
+    (modules / "zz_one.py").write_text("x = 1")
+    image = modal.Image.from_registry("debian:12").add_local_python_source("zz_one", copy=True)
+    tree = source.Tree(modules)
+    tree.add_image(image.spec)
+    files, paths = tree.build_files()
+
+    assert [hashlib.sha256(b"x = 1").hexdigest()] == [file.sha256 for file in files]
+    assert [str(modules / "zz_one.py")] == list(paths.values())

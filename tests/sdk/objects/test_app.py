@@ -47,3 +47,9 @@ def test_a_function_that_an_included_app_replaces_is_named():
 def test_a_name_is_a_string():
     with pytest.raises(InvalidError, match="Must be string"):
         modal.App(name=5)
+
+
+def test_a_local_entrypoint_is_called_as_the_function_that_it_is():
+    entrypoint = modal.App().local_entrypoint(name="main")(lambda count, *, step=1: count + step)
+
+    assert 5 == entrypoint(3, step=2)

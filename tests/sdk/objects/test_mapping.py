@@ -75,6 +75,16 @@ def test_an_exception_ends_a_map_or_is_a_result(functions):
     handle.for_each([1, "wrong"], ignore_exceptions=True)
 
 
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, SystemExit, KeyboardInterrupt])
+def test_an_exception_of_the_iterator_of_inputs_ends_a_map(functions, error):
+    def numbers():
+        yield 1
+        raise error("no more")
+
+    with pytest.raises(error, match="no more"):
+        list(functions.add(double).map(numbers()))
+
+
 def test_an_exception_that_ends_a_map_does_not_wait_for_the_other_calls(functions):
     began, gate, never = threading.Event(), threading.Event(), threading.Event()
 

@@ -182,8 +182,9 @@ def _write(path: Path, result: Any) -> None:
             path.write_text(result, encoding="utf-8")
         else:
             path.write_bytes(result)
-    except OSError as error:
-        raise ScriptError(f"the result cannot be written to {path}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ScriptError(f"the result cannot be written to {path}: {why}") from None
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def read(
         files[name.removeprefix("./").lstrip("/")] = Path(path_given).expanduser().absolute()
     from homeport.sdk.files import source
 
-    for path in files.values():
+    for name, path in files.items():
+        source.check_name(name, path)
         watched.add(path)
     return {
         "files": {name: source.digest(path) for name, path in files.items()},

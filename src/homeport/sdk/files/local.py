@@ -137,4 +137,8 @@ def _hashes(files: Iterable[tuple[Path, str]]) -> dict[str, str]:
         return {}
     from homeport.sdk.files import source
 
-    return {source.place_of(remote): source.digest(path) for path, remote in files}
+    hashes = {}
+    for path, remote in files:
+        source.check_name(remote, path)
+        hashes[source.place_of(remote)] = source.digest(path)
+    return hashes

@@ -5,6 +5,7 @@ that matches a directory matches everything in it. A `.gitignore` is not read: a
 that it names, such as a model's weights or a generated module.
 """
 
+import errno
 import os
 import posixpath
 import re
@@ -34,6 +35,10 @@ class FilePatternMatcher:
     """Tells whether a path matches `.dockerignore` patterns; the last matching pattern decides."""
 
     def __init__(self, *patterns: str) -> None:
+        self._file: Path | None = None  # whose patterns have not been read yet
+        self._take(patterns)
+
+    def _take(self, patterns: Sequence[str]) -> None:
         self._rules = [
             (not p.startswith("!"), re.compile(_regex(p.removeprefix("!")))) for p in patterns
         ]
@@ -42,15 +47,24 @@ class FilePatternMatcher:
 
     @staticmethod
     def from_file(path: str | Path) -> "FilePatternMatcher":
-        """Read the patterns from a file, one a line; `#` begins a comment."""
-        lines = [line.strip() for line in Path(path).read_text().splitlines()]
-        return FilePatternMatcher(*[line for line in lines if line and not line.startswith("#")])
+        """Read the patterns from a file, one a line, when they are first needed; `#` begins a comment.
+
+        A container imports the script too, and does not have the file.
+        """
+        matcher = FilePatternMatcher()
+        matcher._file = Path(path).expanduser()
+        return matcher
 
     def __call__(self, path: PurePath) -> bool:
         return bool(self.says(path))
 
     def says(self, path: PurePath) -> bool | None:
         """Return whether the path matches; None if no pattern matches it."""
+        if self._file is not None:
+            watched.add(self._file)
+            lines = [line.strip() for line in self._file.read_text(encoding="utf-8").splitlines()]
+            self._take([line for line in lines if line and not line.startswith("#")])
+            self._file = None
         text = path.as_posix()
         return next((means for means, rule in reversed(self._rules) if rule.match(text)), None)
 
@@ -104,7 +118,12 @@ class _Walk:
         self, path: Path, entry: "os.DirEntry[str]", above: frozenset[tuple[int, int]]
     ) -> None:
         matches = self._matcher.says(path.relative_to(self._base))
-        folder = entry.is_dir()
+        try:
+            folder = entry.is_dir()
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # a link that leads to itself
+                raise
+            folder = False
         if matches and not (folder and self._matcher.takes_back):
             return
         junk = path.name in JUNK or (folder and (path / "pyvenv.cfg").exists())
@@ -115,7 +134,7 @@ class _Walk:
             self.into(path, above)
         elif matches:
             pass
-        elif entry.is_file():
+        elif path.is_file():
             self.paths.append(path)
         else:
             self.left_out.append(path)

@@ -4,8 +4,10 @@ The tree's root is the script's directory, or the directory of the top package. 
 in the container, and corresponds to Modal's `/root`.
 """
 
+import errno
 import hashlib
 import os
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -83,11 +85,7 @@ class Tree:
         """Return the manifest's files in order of path, and SHA-256 -> local path."""
         files, sources = [], {}
         for path, local in sorted(self._files.items()):
-            if path != path.encode(errors="replace").decode():
-                raise ScriptError(
-                    f"the name of {str(local)!a} is not UTF-8 text",
-                    hint="rename the file, or leave it out with `ignore=`",
-                )
+            check_name(path, local)
             try:
                 status = local.stat()
                 if status.st_size > validate.MAX_FILE_BYTES:
@@ -149,7 +147,7 @@ def imported_below(root: Path) -> Iterable[Path]:
             continue
         if not os.path.abspath(file).startswith(f"{root}{os.sep}"):  # noqa: PTH100 - of very many
             continue
-        path = Path(file).absolute()
+        path = Path(os.path.abspath(file))  # noqa: PTH100 - without the `..` of an entry of `sys.path`
         if module.__name__.partition(".")[0] == "homeport":
             continue
         inner = path.relative_to(root)
@@ -167,6 +165,7 @@ def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
     files_by_top: dict[str, str] = {}
     for name in loaded.since_mark() if own else ():
         top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None) or ""
+        file = os.path.abspath(file) if file else ""  # noqa: PTH100 - without the `..` of an entry of `sys.path`
         if is_users(file) and not file.startswith(f"{root}{os.sep}") and file.endswith(".py"):
             files_by_top.setdefault(top, file)
     return [
@@ -179,6 +178,11 @@ def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
 
 def digest(path: Path) -> str:
     """Return a file's SHA-256 in hex; reads the file in parts, so it need not fit into memory."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(
+        mode
+    ):  # a pipe or a device, which may have no end
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     digest_of_file = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -209,6 +213,15 @@ def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
     assert spec.origin is not None
     path = Path(spec.origin)
     return [(path, path.parents[name.count(".")])]
+
+
+def check_name(path: str, local: Path) -> None:
+    """Raise `ScriptError` for a path that is not text, so that no manifest can name it."""
+    if path != path.encode(errors="replace").decode():
+        raise ScriptError(
+            f"the name of {str(local)!a} is not UTF-8 text",
+            hint="rename the file, or leave it out with `ignore=`",
+        )
 
 
 def place_of(path: str) -> str:

@@ -99,7 +99,7 @@ class _Results:
                 continue
             if is_end:
                 if item is not None:
-                    raise item
+                    raise item.error if isinstance(item, _Ended) else item
                 return
             since += 1
             if since >= AHEAD // 4:
@@ -120,6 +120,14 @@ class _Results:
     def _wake(self, call: "Callable[[], Any]") -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(call)
+
+
+class _Ended(Exception):
+    """The user's iterator has raised what would end the loop, such as SystemExit."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _Inputs:
@@ -174,6 +182,8 @@ class _Inputs:
                 self._failure = error
         except Exception as error:
             self._failure = error
+        except BaseException as error:
+            self._failure = _Ended(error)
         self._has_ended = True
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._news.set)

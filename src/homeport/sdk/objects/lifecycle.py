@@ -66,6 +66,8 @@ def concurrent(
 
 def check_batching(max_batch_size: int, wait_ms: int) -> None:
     """Raise `InvalidError` for limits of batches that are not allowed."""
+    if not all(isinstance(limit, int) for limit in (max_batch_size, wait_ms)):
+        raise InvalidError("max_batch_size and wait_ms must be integers.")
     if max_batch_size < 1:
         raise InvalidError("max_batch_size must be a positive integer.")
     if max_batch_size > 1000:

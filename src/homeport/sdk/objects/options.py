@@ -84,6 +84,9 @@ def read(decorator: str, given_values: Mapping[str, Any]) -> dict[str, Any]:
                 f"`@app.{decorator}` got an unexpected keyword argument `{key}`.{hint}"
             )
     options = {**DEFAULTS, **given_values}
+    for key, kind, word in (("name", str, "text"), ("is_generator", bool, "True or False")):
+        if options[key] is not None and not isinstance(options[key], kind):
+            raise InvalidError(f"`{key}` must be {word}, not {options[key]!r}")
     _check_scaling(options)
     _check_timeouts(options)
     _check_inputs(options)
@@ -191,7 +194,7 @@ def regions(value: Any) -> tuple[str, ...]:
 
 
 def _check_scaling(options: dict[str, Any]) -> None:
-    for key in ("min_containers", "max_containers", "buffer_containers"):
+    for key in ("min_containers", "max_containers", "buffer_containers", "ephemeral_disk"):
         value = options[key]
         if value is None:
             continue

@@ -117,6 +117,8 @@ class Secret:
         """
         if not isinstance(name, str) or not names.is_object_name(name):
             raise InvalidError(f"Invalid Secret name: '{name}'.")
+        if isinstance(required_keys, str) or not all(isinstance(key, str) for key in required_keys):
+            raise InvalidError(f"`required_keys` must be a list of texts, not {required_keys!r}")
         return Secret(
             name=name, required_keys=tuple(required_keys), environment=environment_name or ""
         )
