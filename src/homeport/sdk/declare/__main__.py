@@ -105,8 +105,11 @@ def _tell(descriptor: int, load: Load, unlike: Sequence[str] = ()) -> int:
         answer = Answer(error=Fault.of(failure), watch=watched.states())
     except KeyboardInterrupt:
         return 130
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(codec.line(answer))
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(codec.line(answer))
+    except (KeyboardInterrupt, BrokenPipeError):  # the command has ended before its script was loaded
+        return 130
     return 1 if answer.error is not None else 0
 
 
