@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from homeport.contract import codec, frames
+from homeport.contract.api.alerts import NewAlert
 from homeport.contract.api.secrets import NewSecret
 from homeport.contract.api.shared import NewObject
 from homeport.contract.api.volumes import NewVolume
@@ -53,10 +54,10 @@ class House:
             MAIN, "shop", code, tag="", strategy="rolling", say=lambda _text: None
         )
 
-    def record(self, *lines):
-        """Record requests to `shop.hello`."""
+    def record(self, *lines, app="shop"):
+        """Record requests to a function `hello`."""
         self.served.server.requests.add(
-            lines, lambda _endpoint: Place(MAIN, "shop", "hello"), lambda _container: ""
+            lines, lambda _endpoint: Place(MAIN, app, "hello"), lambda _container: ""
         )
 
 
@@ -126,6 +127,15 @@ async def test_requests_are_listed_the_newest_first_up_to_a_number(house):
     assert SHOWN == len(re.findall(r"/number/\d+/", page))
     assert page.index(f"/number/{SHOWN}/") < page.index("/number/1/")
     assert "/number/0/" not in page
+
+
+async def test_a_function_of_an_app_with_a_dot_is_named_as_commands_take_it(house):
+    house.record(words(id="1b0c"), app="my.app")
+    alert = NewAlert(name="a", kind="errors", app="my.app", tag="hello", url="https://hook.test/")
+    await house.make("POST", "/v1/alerts", alert)
+
+    assert "my.app/hello" in await house.text("/requests")
+    assert "my.app/hello" in await house.text("/machine")
 
 
 @pytest.mark.parametrize(

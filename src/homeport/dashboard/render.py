@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response
 
+from homeport.contract import names
 from homeport.dashboard import charts
 
 #: Scripts and styles come from this host only, and no page contains any, so text that gets into a page cannot run.
@@ -183,5 +184,10 @@ _ENVIRONMENT.filters.update(
     number=number, ms=milliseconds, size=size, moment=moment, ago=ago, link=link, ticks=ticks
 )
 _ENVIRONMENT.globals.update(
-    path=path, stamp=STAMP, sparkline=charts.sparkline, chart=charts.chart, strip=charts.strip
+    path=path,
+    endpoint=names.endpoint,
+    stamp=STAMP,
+    sparkline=charts.sparkline,
+    chart=charts.chart,
+    strip=charts.strip,
 )

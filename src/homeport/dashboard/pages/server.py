@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
-from homeport.contract import labels
+from homeport.contract import labels, names
 from homeport.contract.api.alerts import AlertList, FindingList
 from homeport.contract.api.api_tokens import ApiTokenList
 from homeport.contract.api.apps import AppList
@@ -49,14 +49,14 @@ async def calls(visit: Visit) -> Part:
         for function in app.functions
         if function.next_run is not None
     )
-    timed = [Row(id=f"{app}-{name}", cells=[f"{app}.{name}", render.moment(at)]) for at, app, name in due]  # fmt: skip
+    timed = [Row(id=f"{app}-{name}", cells=[names.endpoint(app, name), render.moment(at)]) for at, app, name in due]  # fmt: skip
     rows = [
         Row(
             id=f"{spawned.id}-{spawned.place}",
             bad=spawned.state == "failed",
             cells=[
                 Cell(text=spawned.id, note=f"input {spawned.place}" if spawned.place else "", bad=spawned.note),
-                f"{spawned.app}.{spawned.function}",
+                names.endpoint(spawned.app, spawned.function),
                 spawned.state,
                 render.moment(spawned.created_at),
                 render.milliseconds(_took_ms(spawned.started_at, spawned.ended_at)),
@@ -66,11 +66,11 @@ async def calls(visit: Visit) -> Part:
         )
         for spawned in listed.calls
     ]  # fmt: skip
-    names = columns("Call", "Function", "State?", "Made", "Took#", "Attempts#", "Container~")
+    heads = columns("Call", "Function", "State?", "Made", "Took#", "Attempts#", "Container~")
     return section(
         "Calls",
         table("Schedules", columns("Function", "Runs next"), timed, empty="No function has a schedule.", id="due"),
-        table("Spawned calls, the newest first", names, rows, empty="No call was spawned."),
+        table("Spawned calls, the newest first", heads, rows, empty="No call was spawned."),
         live_s=3.0,
         find="#rows",
     )  # fmt: skip
@@ -103,8 +103,8 @@ async def tokens(visit: Visit) -> Part:
             )
             for token in own.tokens
         ]  # fmt: skip
-        names = columns("Token", "User", "Scopes", "Workspace", "Created", "Expires", "Last use")
-        parts.append(table("Tokens of the API", names, rows, empty="There is none: `homeport token create` makes one.", id="own"))  # fmt: skip
+        heads = columns("Token", "User", "Scopes", "Workspace", "Created", "Expires", "Last use")
+        parts.append(table("Tokens of the API", heads, rows, empty="There is none: `homeport token create` makes one.", id="own"))  # fmt: skip
     else:
         parts.append(_missing("Tokens of the API", own))
     if not isinstance(proxies, Failure):
@@ -122,8 +122,8 @@ async def tokens(visit: Visit) -> Part:
             )
             for proxy in proxies.tokens
         ]
-        names = columns("Token", "Opens", "Rate", "Created", "Expires", "Last use")
-        parts.append(table("Proxy tokens", names, rows, empty="There is none: `homeport proxy-token create` makes one.", id="proxy"))  # fmt: skip
+        heads = columns("Token", "Opens", "Rate", "Created", "Expires", "Last use")
+        parts.append(table("Proxy tokens", heads, rows, empty="There is none: `homeport proxy-token create` makes one.", id="proxy"))  # fmt: skip
     else:
         parts.append(_missing("Proxy tokens", proxies))
     return section("Tokens", *parts)
@@ -148,9 +148,9 @@ async def images(visit: Visit) -> Part:
         for image in listed.images
     ]
     total = sum(image.size_bytes for image in listed.images)
-    names = columns("Image", "Steps+", "Python", "Size#", "Below#", "Built", "Last use")
+    heads = columns("Image", "Steps+", "Python", "Size#", "Below#", "Built", "Last use")
     lead = f"{len(rows)} on this machine, {render.size(total)} in all. `homeport image prune` removes what nothing needs."
-    return section("Images", table("", names, rows, empty="No image is built: apps use homeport's own packages."), lead=lead, find="#rows")  # fmt: skip
+    return section("Images", table("", heads, rows, empty="No image is built: apps use homeport's own packages."), lead=lead, find="#rows")  # fmt: skip
 
 
 async def image_log(visit: Visit) -> Part:
@@ -188,7 +188,7 @@ async def certificates(visit: Visit) -> Part:
             bad=bool(domain.problem),
             cells=[
                 Cell(text=domain.domain, bad=domain.problem),
-                f"{domain.app}.{domain.tag}",
+                names.endpoint(domain.app, domain.tag),
                 domain.dns,
                 domain.certificate,
                 "a command" if domain.attached else "the script",
@@ -196,11 +196,11 @@ async def certificates(visit: Visit) -> Part:
         )
         for domain in domains.domains
     ]
-    names = columns("Host", "State?", "Source", "Valid until", "Renewed", "Next try")
+    heads = columns("Host", "State?", "Source", "Valid until", "Renewed", "Next try")
     of_domains = columns("Domain", "Endpoint", "DNS", "Certificate", "Attached by")
     return section(
         "Certificates",
-        table("", names, rows, empty="No certificate is kept: without HTTPS, or with certificates of your own, none is needed."),
+        table("", heads, rows, empty="No certificate is kept: without HTTPS, or with certificates of your own, none is needed."),
         table("Custom domains", of_domains, own, empty="There is none: `homeport domain add` attaches one.", id="domains"),
     )  # fmt: skip
 
@@ -230,8 +230,8 @@ async def audit(visit: Visit) -> Part:
         )
         for entry in reversed(listed.entries)
     ]
-    names = columns("Action", "When", "Who", "From", "App", "Target+", "Result")
-    return section("Audit log", table("", names, rows, empty="Nothing was changed."), find="#rows")
+    heads = columns("Action", "When", "Who", "From", "App", "Target+", "Result")
+    return section("Audit log", table("", heads, rows, empty="Nothing was changed."), find="#rows")
 
 
 async def machine(visit: Visit) -> Part:
@@ -292,8 +292,8 @@ def _machines(listed: NodeList | Failure) -> Markup:
         )
         for node in listed.nodes
     ]
-    names = columns("Machine", "State?", "Containers#", "Cores#", "Memory#", "Free disk#", "Round trip#", "homeport")  # fmt: skip
-    return table("Other machines", names, rows, empty="None has joined.", id="machines")
+    heads = columns("Machine", "State?", "Containers#", "Cores#", "Memory#", "Free disk#", "Round trip#", "homeport")  # fmt: skip
+    return table("Other machines", heads, rows, empty="None has joined.", id="machines")
 
 
 def _findings(listed: FindingList) -> Markup:
@@ -309,8 +309,8 @@ def _findings(listed: FindingList) -> Markup:
         )
         for place, finding in enumerate(listed.findings)
     ]
-    names = columns("What is wrong", "App", "Why+")
-    return table("Findings", names, rows, empty="Nothing is wrong.", id="findings")
+    heads = columns("What is wrong", "App", "Why+")
+    return table("Findings", heads, rows, empty="Nothing is wrong.", id="findings")
 
 
 def _alerts(listed: AlertList | Failure) -> Markup:
@@ -323,7 +323,7 @@ def _alerts(listed: AlertList | Failure) -> Markup:
             cells=[
                 Cell(text=alert.name, bad=alert.error),
                 f"{alert.kind} {alert.limit:g}",
-                ".".join(filter(None, (alert.app, alert.tag))),
+                names.endpoint(alert.app, alert.tag),
                 alert.state,
                 render.moment(alert.since),
                 alert.target,
@@ -332,9 +332,9 @@ def _alerts(listed: AlertList | Failure) -> Markup:
         )
         for alert in listed.alerts
     ]
-    names = columns("Alert", "Watches", "Of", "State?", "Since", "Tells", "Found+")
+    heads = columns("Alert", "Watches", "Of", "State?", "Since", "Tells", "Found+")
     return table(
-        "Alerts", names, rows, empty="There is none: `homeport alert add` makes one.", id="alerts"
+        "Alerts", heads, rows, empty="There is none: `homeport alert add` makes one.", id="alerts"
     )
 
 
