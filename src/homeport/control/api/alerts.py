@@ -85,7 +85,7 @@ class Alerts:
             tag=row.tag,
             limit=row.threshold,
             window_s=row.window_s,
-            target=webhook.target(self._alerts.url(row)),
+            target=self._watcher.target(row),
             created_at=row.created_at,
             state=row.state,
             since=row.since,

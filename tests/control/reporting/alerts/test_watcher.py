@@ -8,6 +8,7 @@ import types
 
 import pytest
 
+from homeport.contract.errors import StorageError
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN, Scope
 from homeport.control.api.access import Caller, Guard
@@ -19,6 +20,7 @@ from homeport.state.alerts import Alerts
 from homeport.state.canaries import ROLLED_BACK, CanaryRow
 from homeport.state.requests import LEAST_BYTES, PARTS, Place, Requests
 from homeport.state.usage import Sample, Usages
+from homeport.state.vault import Vault
 from tests import databases
 from tests.control.api.served import api_of
 from tests.control.api.test_environments import client
@@ -57,6 +59,8 @@ class Hook:
         self.tries += 1
         if self.broken:
             raise Undelivered("the answer was 500")
+        if "cursed" in url:
+            raise ZeroDivisionError
         self.got.append(json.loads(body))
 
     @property
@@ -77,6 +81,7 @@ class House:
         self.canaries: list[CanaryRow] = []
         self.gone: list[str] = []  # machines
         self.looks = 0
+        self.jumped_s = 0.0  # the machine's clock, since the start
         self.watcher = self._watcher(home)
         self.home = home
 
@@ -110,7 +115,7 @@ class House:
         self.watcher.open()
 
     def now(self) -> float:
-        return START + self._loop.time()  # it is asked in threads, too
+        return START + self._loop.time() + self.jumped_s  # it is asked in threads, too
 
     def visit(self, count: int, status: str = "200", endpoint: str = "price", **more) -> None:
         ended = f"{int(self.now() * 1000)}"
@@ -331,6 +336,70 @@ def test_a_message_that_nobody_takes_is_given_up_after_a_day(tmp_path, caplog):
 
         assert [] == await house.alerts.messages()
         assert "is given up" in caplog.text
+
+    virtually(story(tmp_path, tell))
+
+
+def test_a_clock_that_is_set_back_holds_up_no_message(tmp_path):
+    async def tell(house):
+        await house.alerts.add(row("disk", kind="disk", threshold=0.001), URL)
+        house.hook.broken = True
+        await asyncio.sleep(1)
+        house.jumped_s = -7200.0
+        house.hook.broken = False
+        await asyncio.sleep(60)
+
+        assert [("disk", "firing")] == house.hook.told
+
+    virtually(story(tmp_path, tell))
+
+
+def test_a_message_that_cannot_be_sent_holds_up_no_other_one(tmp_path):
+    async def tell(house):
+        await house.alerts.add(row("a", kind="disk", threshold=0.001), f"{URL}/cursed")
+        await house.alerts.add(row("b", kind="disk", threshold=0.001), URL)
+        await asyncio.sleep(60)
+
+        assert [("b", "firing")] == house.hook.told
+        (waiting,) = await house.alerts.messages()
+        assert ("a", "ZeroDivisionError: ") == (waiting.alert, waiting.error)
+        assert house.hook.tries <= 6, "with pauses"
+
+    virtually(story(tmp_path, tell))
+
+
+def test_an_alert_whose_url_cannot_be_read_says_so_and_holds_up_no_other_one(tmp_path):
+    async def tell(house):
+        alert = await house.alerts.add(row("a", kind="disk", threshold=0.001), URL)
+        house.alerts._vault = Vault(tmp_path / "another.key")
+        await house.alerts.add(row("b", kind="disk", threshold=0.001), URL)
+        await asyncio.sleep(60)
+
+        assert [("b", "firing")] == house.hook.told
+        assert 1 < (await house.alerts.messages())[0].tries < 6
+        assert "" == house.watcher.target(alert)
+        assert await house.watcher.test(alert)
+
+    virtually(story(tmp_path, tell))
+
+
+def test_a_message_whose_row_cannot_be_deleted_is_sent_once(tmp_path, monkeypatch):
+    async def tell(house):
+        failures = []
+
+        async def delivered(message):
+            if len(failures) < 3:
+                failures.append(message)
+                raise StorageError("the disk is full")
+            await Alerts.delivered(house.alerts, message)
+
+        monkeypatch.setattr(house.alerts, "delivered", delivered)
+        await house.alerts.add(row("disk", kind="disk", threshold=0.001), URL)
+        await asyncio.sleep(60)
+
+        assert 3 == len(failures)
+        assert [("disk", "firing")] == house.hook.told
+        assert [] == await house.alerts.messages()
 
     virtually(story(tmp_path, tell))
 

@@ -178,6 +178,10 @@ def test_a_text_that_is_no_url_of_a_webhook_is_refused(url, trusted):
         check(url, trusted=trusted)
 
 
-async def test_a_host_that_nobody_has_is_not_delivered():
+@pytest.mark.parametrize("host", ["nobody.invalid", "a..b", ".hook.test", "x" * 64 + ".test"])
+async def test_a_host_that_nobody_has_is_not_delivered(host):
+    """Some texts are not names at all, and Python raises another error for them."""
     with pytest.raises(Undelivered):
-        await Webhooks().send("https://nobody.invalid/", b"", "s", trusted=False)
+        await Webhooks().send(f"https://{host}/", b"", "s", trusted=False)
+    with pytest.raises(Undelivered):
+        await Webhooks(leading_to("127.0.0.1")).send(f"https://{host}/", b"", "s", trusted=True)

@@ -23,6 +23,9 @@ OF_SERVER = ("disk", "certificate", "machine")
 #: The kinds that look back for a time.
 WITH_WINDOW = ("errors", "latency", "starts")
 CALM_S = 60.0  # for the other kinds
+LONGEST_WAIT_S = 600.0  # before a message is sent again
+GIVEN_UP_S = 86400.0  # a message that could not be delivered for so long,
+GIVEN_UP_TRIES = 10  # and so often: the machine's clock may have jumped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,4 +112,22 @@ def wait_s(tries: int) -> float:
     >>> [wait_s(tries) for tries in (1, 2, 3, 20)]
     [5.0, 10.0, 20.0, 600.0]
     """
-    return min(5.0 * 2.0 ** min(tries - 1, 20), 600.0)
+    return min(5.0 * 2.0 ** min(tries - 1, 20), LONGEST_WAIT_S)
+
+
+def is_due(next_at: float, now: float) -> bool:
+    """Return whether a message is sent again now; so is one that would wait too long, for the clock was set back.
+
+    >>> is_due(5.0, 5.0), is_due(6.0, 5.0), is_due(5.0 + 601.0, 5.0)
+    (True, False, True)
+    """
+    return not now < next_at <= now + LONGEST_WAIT_S
+
+
+def is_given_up(tries: int, age_s: float) -> bool:
+    """Return whether a message that could not be delivered is not sent again.
+
+    >>> is_given_up(10, 86401.0), is_given_up(10, 86400.0), is_given_up(9, 86401.0)
+    (True, False, False)
+    """
+    return age_s > GIVEN_UP_S and tries >= GIVEN_UP_TRIES

@@ -41,7 +41,6 @@ EVERY_S = {
 }
 STEP_S = 10  # in which requests are counted
 DAY_S = 86400.0
-GIVEN_UP_S = DAY_S  # a message that could not be delivered for so long
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +75,7 @@ class Watcher:
         self._now = now
         self._touched = True  # there may have been requests before this server
         self._looked: dict[tuple[Scope, str], float] = {}
+        self._delivered: set[int] = set()  # messages whose rows could not be deleted yet
         self._wake, self._post = asyncio.Event(), asyncio.Event()
         self._tasks = Tasks()
         alerts.changed = self._changed
@@ -99,11 +99,14 @@ class Watcher:
     async def test(self, row: AlertRow) -> str:
         """Send a message that says that it is a test; return why it was not delivered, or nothing."""
         body = {"id": f"{row.name}-test", **_body(row, "test", "this is a test", self._now())}
+        return await self._error(row, json.dumps(body))
+
+    def target(self, row: AlertRow) -> str:
+        """Return the part of an alert's URL that is no secret; empty if the URL cannot be read."""
         try:
-            await self._send(row, json.dumps(body))
-        except Undelivered as error:
-            return str(error)
-        return ""
+            return target(self._alerts.url(row))
+        except StorageError:  # the vault's key is another one
+            return ""
 
     async def look(self, row: AlertRow) -> None:
         """Measure once the value that an alert watches, and record a change."""
@@ -226,8 +229,12 @@ class Watcher:
             first: dict[tuple[Scope, str], MessageRow] = {}
             for message in waiting:  # those of one alert come in their order
                 first.setdefault(message.key, message)
-            due = [message for message in first.values() if message.next_at <= self._now()]
-            await asyncio.gather(*map(self._try, due))
+            now = self._now()
+            due = [message for message in first.values() if rules.is_due(message.next_at, now)]
+            # All end before an error is raised: the next start of this loop must not send again what is on its way.
+            for end in await asyncio.gather(*map(self._try, due), return_exceptions=True):
+                if end is not None:
+                    raise end
             if due:
                 continue
             at = min((message.next_at for message in first.values()), default=math.inf)
@@ -240,21 +247,36 @@ class Watcher:
         if row is None:
             await self._alerts.delivered(message)
             return
-        try:
-            await self._send(row, message.body)
-        except Undelivered as error:
-            age_s = self._now() - message.at
-            where = target(self._alerts.url(row))
-            if age_s > GIVEN_UP_S:
-                log.warning("a message of the alert `%s` to %s is given up: %s", row.name, where, error)  # fmt: skip
-                await self._alerts.delivered(message)
+        if message.id not in self._delivered:
+            error = await self._error(row, message.body)
+            if error:
+                await self._failed(row, message, error)
                 return
-            if not message.tries:
-                log.warning("a message of the alert `%s` to %s is sent again: %s", row.name, where, error)  # fmt: skip
-            wait_s = rules.wait_s(message.tries + 1)
-            await self._alerts.failed(message, str(error), self._now() + wait_s)
-        else:
+            self._delivered.add(message.id)
+        await self._alerts.delivered(message)
+        self._delivered.discard(message.id)
+
+    async def _error(self, row: AlertRow, body: str) -> str:
+        """Send a message; return why it was not delivered, or nothing."""
+        try:
+            await self._send(row, body)
+        except Undelivered as error:
+            return str(error)
+        except Exception as error:  # one alert's message holds up no other one's
+            log.exception("a message of the alert `%s` cannot be sent", row.name)
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    async def _failed(self, row: AlertRow, message: MessageRow, error: str) -> None:
+        """Note that a message was not delivered, or give it up."""
+        tries = message.tries + 1
+        if rules.is_given_up(tries, self._now() - message.at):
+            log.warning("a message of the alert `%s` to %s is given up: %s", row.name, self.target(row), error)  # fmt: skip
             await self._alerts.delivered(message)
+            return
+        if tries == 1:
+            log.warning("a message of the alert `%s` to %s is sent again: %s", row.name, self.target(row), error)  # fmt: skip
+        await self._alerts.failed(message, error, self._now() + rules.wait_s(tries))
 
     async def _send(self, row: AlertRow, body: str) -> None:
         try:

@@ -7,16 +7,20 @@ nothing of the answer is passed on but its status.
 """
 
 import asyncio
+import functools
 import hmac
 import ipaddress
 import socket
 import ssl
 import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from homeport.contract.errors import BadRequest
 
 PATIENCE_S = 10.0
+#: DNS may take as long as the owner of a name likes. The loop's own threads are those on which all of the server waits.
+_POOL = ThreadPoolExecutor(8, thread_name_prefix="webhooks")
 LONGEST_URL = 2_000
 SIGNATURE = "Homeport-Signature"
 
@@ -79,8 +83,8 @@ def is_public(address: str) -> bool:
 
 async def resolved(host: str, port: int) -> list[str]:
     """Return the addresses of a host."""
-    loop = asyncio.get_running_loop()
-    results = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    results = await asyncio.get_running_loop().run_in_executor(_POOL, ask)
     return list(dict.fromkeys(str(result[4][0]) for result in results))
 
 
@@ -116,7 +120,8 @@ class Webhooks:
             raise Undelivered(f"no answer within {PATIENCE_S:g} s") from None
         except httpx.TimeoutException:
             raise Undelivered("no answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, BadRequest) as error:
+        # A `ValueError` is of a name that cannot be one of DNS, or of a certificate.
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, BadRequest) as error:
             raise Undelivered(f"{type(error).__name__}: {error}"[:300]) from None
         if not response.is_success:
             raise Undelivered(f"the answer was {response.status_code}")
