@@ -246,3 +246,18 @@ async def test_the_sessions_of_a_session_go_with_the_first_token(tokens):
     assert 1 == len(tokens.every("main"))
     with pytest.raises(Unauthorized, match="was deleted"):
         await session(tokens, row.id)
+
+
+async def test_no_token_outlives_a_workspace_that_is_deleted_while_it_is_made(tokens, database):
+    """A later workspace of the same name would have it."""
+    creating = asyncio.create_task(create(tokens))
+    await asyncio.sleep(0)
+    await tokens.delete_workspace("main")
+
+    with pytest.raises(NotFound, match="was deleted"):
+        await creating
+    again = ApiTokens(database)
+    await again.load()
+    assert [] == tokens.every(None) == again.every(None)
+    row, _ = await create(tokens)
+    assert [row] == tokens.every("main")

@@ -11,6 +11,7 @@ import hmac
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -47,6 +48,7 @@ class ApiTokens:
         self._unwritten: dict[str, float] = {}  # id -> when it was used
         self._writing: asyncio.Task[None] | None = None
         self._watchers: list[Callable[[str], None]] = []
+        self._deleted: Counter[str] = Counter()  # how often the tokens of a workspace were deleted
 
     async def load(self) -> None:
         """Read the tokens. A damaged row is left out: that token opens nothing."""
@@ -118,7 +120,8 @@ class ApiTokens:
     ) -> tuple[ApiTokenRow, str]:
         """Create a token; return it with `ak-….as-…`, which is not stored and cannot be shown again.
 
-        It expires after `expires_s`, and at the moment `never_after` at the latest.
+        It expires after `expires_s`, and at the moment `never_after` at the latest. `NotFound` if the workspace is deleted
+        meanwhile.
         """
         _check(name, user, scopes, environments, expires_s)
         if Permission.ADMIN in scopes and workspace != "main":
@@ -127,6 +130,7 @@ class ApiTokens:
             raise BadRequest(
                 f"there are {MAX_TOKENS} tokens", hint="delete those that nobody needs"
             )
+        deletions = self._deleted[workspace]
         now, secret = self._now(), f"as-{tokens.random()}"
         ends = [
             limit
@@ -149,6 +153,9 @@ class ApiTokens:
         query = insert(_T).values(**dataclasses.asdict(row))
         await self._database.write(lambda c: c.execute(query))
         self._rows[row.id] = row
+        if self._deleted[workspace] != deletions:  # while this was written
+            await self._delete([row.id])
+            raise NotFound(f"the workspace `{workspace}` was deleted")
         return row, f"{row.id}.{secret}"
 
     async def create_session(
@@ -218,7 +225,8 @@ class ApiTokens:
         return ids
 
     async def delete_workspace(self, workspace: str) -> None:
-        """Delete every token of a workspace."""
+        """Delete every token of a workspace, and those that are being created."""
+        self._deleted[workspace] += 1
         if ids := [row.id for row in self.every(workspace)]:
             await self._delete(ids)
 
