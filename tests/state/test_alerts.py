@@ -111,3 +111,16 @@ async def test_the_alerts_of_a_deleted_environment_are_dropped(kept):
     kept.drop(Scope("acme"))
 
     assert [MAIN] == [alert.scope for alert in kept.all()]
+
+
+async def test_a_message_that_was_on_its_way_takes_no_later_one_with_it(kept):
+    """An alert is removed while its message is sent; its number must not be that of another alert's message."""
+    await kept.add(row(), URL)
+    await kept.become(row(), {})
+    (on_its_way,) = await kept.messages()
+    await kept.remove(MAIN, "a")
+    await kept.add(row("b"), URL)
+    await kept.become(row("b"), {})
+    await kept.delivered(on_its_way)
+
+    assert ["b"] == [message.alert for message in await kept.messages()]

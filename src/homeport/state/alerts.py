@@ -9,12 +9,13 @@ import json
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound
 from homeport.state import tables
 from homeport.state.database import Database
+from homeport.state.numbers import Numbers
 from homeport.state.scope import Placed, Scope
 from homeport.state.vault import Vault
 
@@ -74,6 +75,7 @@ class Alerts:
         self._database = database
         self._vault = vault
         self._now = now
+        self._numbers = Numbers(_M.c.id)
         self._all: dict[tuple[Scope, str], AlertRow] = {}
         self.changed: Callable[[], None] = lambda: None
 
@@ -146,11 +148,10 @@ class Alerts:
             changed = connection.execute(update(_T).where(*this_row).values(**values))
             if body is None or not changed.rowcount:
                 return
-            number = (connection.scalar(select(func.max(_M.c.id))) or 0) + 1
             message = MessageRow(
                 workspace=row.workspace,
                 environment=row.environment,
-                id=number,
+                id=self._numbers.take(connection),
                 alert=row.name,
                 at=now,
                 body=json.dumps({"id": f"{row.name}-{int(now * 1000)}", **body}),

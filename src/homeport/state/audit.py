@@ -21,6 +21,7 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import StorageError
 from homeport.state import tables
 from homeport.state.database import Database
+from homeport.state.numbers import Numbers
 from homeport.supervised import Tasks, supervised
 
 MOST_OF_ONE = 10_000  # rows of one token, of a workspace's containers, of the server's own user
@@ -30,7 +31,7 @@ TRIM_ROWS = 1000  # after so many new ones, old rows are deleted too
 DAY_S = 86400.0
 LONGEST = {"user": 64, "token": 64, "source": 64, "action": 64, "result": 32, "app": 64, "target": 512}  # fmt: skip
 _T = tables.audit
-_NEWEST, _INSERT = select(func.max(_T.c.id)), insert(_T)
+_INSERT = insert(_T)
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Audit:
         self._database = database
         self._days = days
         self._now = now
+        self._numbers = Numbers(_T.c.id)
         self._added = 0
         self._many = asyncio.Event()
         self._tasks = Tasks()
@@ -70,8 +72,14 @@ class Audit:
     async def add(self, entry: AuditEntry) -> int | None:
         """Write a row; return its number, None if it is in the server's log instead. `entry.id` and `entry.at` do not count."""
         values = _values(dataclasses.replace(entry, at=self._now()))
+
+        def work(connection: Connection) -> int:
+            number = self._numbers.take(connection)
+            connection.execute(_INSERT, {**values, "id": number})
+            return number
+
         try:
-            number = await self._database.together(lambda c: insert_row(c, values))
+            number = await self._database.together(work)
         except Exception as error:
             _say(values, error)
             return None
@@ -121,14 +129,9 @@ class Audit:
 def write(database: Database, entry: AuditEntry) -> None:
     """Write a row from a process that is no server, as `homeport backup` is; blocks."""
     with database.writing() as connection:
-        insert_row(connection, _values(dataclasses.replace(entry, at=time.time())))
-
-
-def insert_row(connection: Connection, values: dict[str, object]) -> int:
-    """Insert a row under the next number. One transaction writes at a time, so no other row gets it."""
-    number = (connection.scalar(_NEWEST) or 0) + 1
-    connection.execute(_INSERT, {**values, "id": number})
-    return number
+        number = Numbers(_T.c.id).take(connection)
+        values = _values(dataclasses.replace(entry, at=time.time()))
+        connection.execute(_INSERT, {**values, "id": number})
 
 
 def printable(text: str, longest: int) -> str:

@@ -14,6 +14,7 @@ from homeport.contract.api.deploys import DeployRecord
 from homeport.contract.errors import StorageError
 from homeport.state import tables
 from homeport.state.database import Database
+from homeport.state.numbers import Numbers
 from homeport.state.scope import Scope, columns
 
 KEPT = 200  # of each app
@@ -31,6 +32,7 @@ class Deploys:
     def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._now = now
+        self._numbers = Numbers(_T.c.id)
 
     async def interrupt(self) -> None:
         """Say of those that an earlier server has begun that they have not ended."""
@@ -50,7 +52,7 @@ class Deploys:
         number: list[int] = []
 
         def work(connection: Connection) -> None:
-            number[:] = [(connection.scalar(select(func.max(_T.c.id))) or 0) + 1]
+            number[:] = [self._numbers.take(connection)]
             connection.execute(insert(_T).values(**columns(scope), **values, id=number[0]))
             here = (tables.here(_T, scope), _T.c.app == app)
             last = select(_T.c.id).where(*here).order_by(_T.c.id.desc()).offset(KEPT).limit(1)
