@@ -138,6 +138,47 @@ async def test_large_values_are_files_that_go_with_their_call(calls, tmp_path, m
         await calls.outcome(CALL, 0)
 
 
+async def test_a_late_attempt_does_not_replace_the_file_of_a_later_one(calls):
+    early, right = (
+        Outcome(kind="value", python="3.11", body=letter * (call_rows.INLINE_BYTES + 1))
+        for letter in (b"0", b"1")
+    )
+    await calls.add([row()], [b""])
+    assert await calls.again(CALL, 0, 0, 2.0, "ended")
+    assert await calls.finish(CALL, 0, 1, right)
+
+    assert not await calls.finish(CALL, 0, 0, early)
+    assert right == await calls.outcome(CALL, 0)
+
+
+async def test_one_large_outcome_that_comes_twice_at_once_is_saved(calls):
+    outcome = Outcome(kind="value", python="3.11", body=b"x" * (call_rows.INLINE_BYTES + 1))
+    await calls.add([row()], [b""])
+    ends = await asyncio.gather(*(calls.finish(CALL, 0, 0, outcome) for _ in range(8)))
+
+    assert 1 == sum(ends)
+    assert outcome == await calls.outcome(CALL, 0)
+
+
+async def test_a_large_outcome_of_an_earlier_homeport_is_found(calls, tmp_path):
+    outcome = Outcome(kind="value", python="3.11", body=b"x" * (call_rows.INLINE_BYTES + 1))
+    await calls.add([row()], [b""])
+    await calls.finish(CALL, 0, 0, outcome)
+    (file,) = (tmp_path / "calls").iterdir()
+    file.rename(file.with_name(f"{CALL}-0.out"))
+
+    assert outcome == await calls.outcome(CALL, 0)
+
+
+async def test_a_call_that_would_wait_too_long_is_due(calls):
+    for place, due_at in enumerate((5.0, 9.0, 99.0)):
+        await calls.add([row(f"fc-{place}", due_at=due_at)], [b""])
+    await calls.hasten(9.0, due_at=1.0)
+
+    assert ["fc-2"] == [call.id for call, _ in await calls.due("call-1", 2.0, 10)]
+    assert 5.0 == await calls.next_due("call-1", 2.0)
+
+
 async def test_due_calls_come_in_order(calls):
     for number in range(5):
         call = f"fc-{number:040x}"

@@ -36,7 +36,7 @@ class Statements:
         attempt = and_(this, _T.c.attempt == bindparam("this_attempt"))
         waits = and_(attempt, _T.c.state == WAITING)
         is_open = and_(attempt, or_(_T.c.state == WAITING, _T.c.state == RUNNING))
-        outcome = (_T.c.state, _T.c.kind, _T.c.outcome_python, _T.c.outcome)
+        outcome = (_T.c.state, _T.c.attempt, _T.c.kind, _T.c.outcome_python, _T.c.outcome)
         self.row = Ready(select(*COLUMNS).where(this))
         self.outcome = Ready(select(*outcome).where(this))
         # Its container may ask again, because it may not have got the answer.

@@ -11,6 +11,7 @@ report changes nothing. Inputs and outcomes above 16 KiB are files in the home's
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Connection,
     Update,
     delete,
+    exists,
     select,
     true,
     update,
@@ -146,11 +148,11 @@ class Calls:
         rows = await self._database.read_together(lambda c: self._statements.outcome.rows(c, here))
         if not rows:
             raise NotFound(f"there is no call `{call[:80]}`", hint="results are kept for 7 days")
-        ((state, kind, python, body),) = rows
+        ((state, attempt, kind, python, body),) = rows
         if state not in ENDED:
             return None
         if body is None:
-            body = await asyncio.to_thread(_read, self._outcome(call, place))
+            body = await asyncio.to_thread(self._read_outcome, call, place, attempt)
         return Outcome(kind=kind, python=python, body=bytes(body))
 
     async def endpoints(self) -> list[str]:
@@ -172,6 +174,12 @@ class Calls:
         """Return when the next call of an endpoint is due that waits for a time."""
         here = {"of": endpoint, "now": now}
         return await self._database.read_together(lambda c: c.scalar(statements.NEXT_DUE, here))
+
+    async def hasten(self, latest: float, *, due_at: float) -> None:
+        """Let the calls that wait for a time after `latest` be due at another one."""
+        late = (self._here(), _T.c.state == WAITING, _T.c.due_at > latest)
+        if await self._database.read(lambda c: c.scalar(select(exists().where(*late)))):
+            await self._execute(update(_T).where(*late).values(due_at=due_at))
 
     async def are_open(self, endpoints: Collection[str]) -> bool:
         """Return whether a call of one of these endpoints waits or runs."""
@@ -195,7 +203,8 @@ class Calls:
         """Save how a call ended; False if it was not waiting or running in this attempt."""
         small = is_small(outcome.body)
         if not small:
-            await asyncio.to_thread(self._write, self._outcome(call, place), outcome.body)
+            path = self._outcome(call, place, attempt)
+            await asyncio.to_thread(self._write, path, outcome.body)
         changes = {
             "then": DONE if outcome.kind == "value" else FAILED,
             "how": outcome.kind,
@@ -291,12 +300,20 @@ class Calls:
     def _input(self, call: str, place: int) -> Path:
         return self._folder / f"{call}-{place}.in"
 
-    def _outcome(self, call: str, place: int) -> Path:
-        return self._folder / f"{call}-{place}.out"
+    def _outcome(self, call: str, place: int, attempt: int) -> Path:
+        """Return the file for an attempt's outcome: a late attempt must not replace that of a later one."""
+        return self._folder / f"{call}-{place}.{attempt}.out"
+
+    def _read_outcome(self, call: str, place: int, attempt: int) -> bytes:
+        path = self._outcome(call, place, attempt)
+        if not path.exists():  # an earlier homeport wrote it
+            path = self._folder / f"{call}-{place}.out"
+        return _read(path)
 
     def _write(self, path: Path, body: bytes) -> None:
         """Write a file whole, and through to the disk."""
-        part = path.with_suffix(f"{path.suffix}.part")
+        # A container may send the same outcome twice at once.
+        part = path.with_suffix(f"{path.suffix}.{secrets.token_hex(6)}.part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with part.open("wb") as file:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -306,10 +307,50 @@ async def test_the_pauses_of_a_call_that_is_over_are_forgotten(plane):
     plane.ingress.status = 503
     for number in (1, 2):
         await plane.spawn(number)
-    await until(lambda: len(plane.dispatcher._pauses) == 2, "a try of each")
+    await until(lambda: len(plane.dispatcher._troubles) == 2, "a try of each")
     await plane.spawned.cancel(MAIN, call_id(1))
     plane.ingress.status = 404
     await plane.is_in(call_id(2), "failed")
     await plane.is_in(call_id(1), "cancelled")
 
-    assert {} == plane.dispatcher._pauses
+    assert {} == plane.dispatcher._troubles
+
+
+@pytest.fixture
+async def watchful(plane, tmp_path, monkeypatch):
+    """A plane that often looks for what waits in the database."""
+    monkeypatch.setattr(module, "LOOK_ALL_S", 0.02)
+    await plane.dispatcher.close()
+    later = Plane(plane.rows, plane.ingress, tmp_path / "calls.sock")
+    later.dispatcher.open()
+    yield later
+    await later.dispatcher.close()
+
+
+async def saved(plane, number: int, **times: float) -> str:
+    """Save a call that an earlier server has left."""
+    row = CallRow(id=call_id(number), endpoint=F, app="shop", tag="f", **times)
+    await plane.rows.add([row], [b"input"])
+    return row.id
+
+
+async def test_a_call_whose_next_try_is_far_away_is_sent_because_the_clock_was_set_back(watchful):
+    far_away = time.time() + 10 * module.LONGEST_WAIT_S
+    for number in (1, 2):
+        call = await saved(watchful, number, due_at=far_away)
+        await until(lambda call=call: (call, "0") in watchful.ingress.asked, "a request")
+
+
+async def test_a_call_is_given_up_when_it_is_old_and_was_tried_for_long(watchful, monkeypatch):
+    """A server that did not run for a day, or whose clock was ahead, has not tried yet."""
+    watchful.ingress.status = 503
+    now = time.time()
+    call = await saved(watchful, 1, due_at=now, created_at=now - 2 * module.GIVE_UP_S)
+    await until(lambda: len(watchful.ingress.asked) >= 3, "some tries")
+
+    assert "waiting" == await watchful.state(call)
+    monkeypatch.setattr(module, "TRIED_S", 0.0)
+    await watchful.is_in(call, "failed")
+    outcome = await watchful.rows.outcome(call, 0)
+    assert outcome.kind == "refused"
+    assert b"503: so it is" == outcome.body

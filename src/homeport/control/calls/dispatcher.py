@@ -29,7 +29,10 @@ LOOK_EACH_S = 1.0  # how often to look for containers that ended with a call
 READ_AFTER_S = 5.0  # for how long to read the running calls after a container has ended
 READ_EACH_S = 30.0  # how often to read them anyway
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-GIVE_UP_S = 24 * 3600.0  # after which a call that no container can take has failed
+#: No call waits longer for its next try: `max_delay` of retries is at most this. If one does, the clock was set back.
+LONGEST_WAIT_S = 60.0
+GIVE_UP_S = 24 * 3600.0  # a call that no container could take for so long has failed,
+TRIED_S = 600.0  # and this server has tried for so long: the clock may have jumped
 SWEEP_EACH_S = 3600.0
 REFUSED = {400: "BadRequest", 404: "NotFound", 413: "TooLarge"}
 
@@ -43,6 +46,14 @@ class _Flight:
     attempt: int
     task: "asyncio.Future[None]"
     is_claimed: bool = False
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """A call that could not be sent."""
+
+    since: float  # on the loop's clock
+    pause_s: float  # before its next try
 
 
 class Dispatcher:
@@ -63,7 +74,7 @@ class Dispatcher:
         self._is_away = is_away
         self._lines: dict[str, Line] = {}  # by endpoint
         self._flights: dict[Key, _Flight] = {}
-        self._pauses: dict[Key, float] = {}  # of calls that wait for their next try
+        self._troubles: dict[Key, _Trouble] = {}  # of calls that wait for their next try
         self._soon = asyncio.Event()
         self._tasks = Tasks()
 
@@ -102,31 +113,39 @@ class Dispatcher:
         """Cut the requests of cancelled calls; their containers then ask whether the call was cancelled."""
         for row in rows:
             key = (row.id, row.place)
-            self._pauses.pop(key, None)
+            self._troubles.pop(key, None)
             if (line := self._lines.get(row.endpoint)) is not None:
                 line.drop(key)
             if (flight := self._flights.get(key)) is not None:
                 flight.task.cancel()
 
     async def _send_all(self) -> None:
-        look_all_at = 0.0
+        clock = asyncio.get_running_loop().time
+        look_all_at = clock()
         while True:
             self._soon.clear()
             now = time.time()
-            if now >= look_all_at:
-                for endpoint in await self._spawned.rows.endpoints():
-                    self._line(endpoint).due(now)
-                look_all_at = now + LOOK_ALL_S
+            if clock() >= look_all_at:
+                look_all_at = clock() + LOOK_ALL_S
+                await self._look_all(now)
             for line in list(self._lines.values()):
                 await self._fill(line, now)
                 self._begin(line)
                 if line.is_empty:
                     del self._lines[line.endpoint]
-            next_at = min([look_all_at, *(line.next_at for line in self._lines.values())])
+            next_at = min((line.next_at for line in self._lines.values()), default=math.inf)
+            wait_s = min(look_all_at - clock(), next_at - time.time())
             with contextlib.suppress(TimeoutError):
                 # `wait_for` of Python 3.11 may swallow a cancellation.
-                async with asyncio.timeout(max(next_at - time.time(), 0.01)):
+                async with asyncio.timeout(max(wait_s, 0.01)):
                     await self._soon.wait()
+
+    async def _look_all(self, now: float) -> None:
+        """Look at all functions with waiting calls, also at those that seem to wait for long: the clock was set back."""
+        rows = self._spawned.rows
+        await rows.hasten(now + LONGEST_WAIT_S, due_at=now)
+        for endpoint in await rows.endpoints():
+            self._line(endpoint).due(now)
 
     async def _fill(self, line: Line, now: float) -> None:
         """Read the next calls of a function, if its line has no more and the database may have some."""
@@ -202,7 +221,7 @@ class Dispatcher:
             await self._later(row, str(error))
             return
         if answer.status in (200, 409):  # delivered, or another container's
-            self._pauses.pop((row.id, row.place), None)
+            self._troubles.pop((row.id, row.place), None)
             if not self._flights[row.id, row.place].is_claimed:  # wait before it is sent again
                 await self._postpone(row, FIRST_PAUSE_S, "")
             return
@@ -221,22 +240,24 @@ class Dispatcher:
 
     async def _later(self, row: CallRow, note: str) -> None:
         """Try again after a pause that grows."""
-        if time.time() - row.created_at > GIVE_UP_S:
+        now = asyncio.get_running_loop().time()
+        trouble = self._troubles.setdefault((row.id, row.place), _Trouble(now, FIRST_PAUSE_S))
+        if time.time() - row.created_at > GIVE_UP_S and now - trouble.since >= TRIED_S:
             await self._give_up(row, note)
             return
-        key = (row.id, row.place)
-        pause_s = self._pauses.get(key, FIRST_PAUSE_S)
-        self._pauses[key] = min(2 * pause_s, LONGEST_PAUSE_S)
+        pause_s, trouble.pause_s = trouble.pause_s, min(2 * trouble.pause_s, LONGEST_PAUSE_S)
         await self._postpone(row, pause_s, note[:500])
 
     async def _give_up(self, row: CallRow, why: str) -> None:
-        self._pauses.pop((row.id, row.place), None)
+        self._troubles.pop((row.id, row.place), None)
         await self._spawned.end(row, Outcome(kind="refused", python="", body=why.encode()))
 
     async def _postpone(self, row: CallRow, pause_s: float, note: str) -> None:
         due_at = time.time() + pause_s
-        await self._spawned.rows.postpone(row, due_at, note)
-        self.due(row.endpoint, due_at)
+        if await self._spawned.rows.postpone(row, due_at, note):
+            self.due(row.endpoint, due_at)
+        else:  # it was claimed, or is over
+            self._troubles.pop((row.id, row.place), None)
 
     async def _look(self) -> None:
         """End the attempts whose containers have ended without an outcome.
