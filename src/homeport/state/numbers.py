@@ -1,6 +1,6 @@
 """Numbers of rows: each is larger than those before, and none is used twice, also after the newest row was deleted.
 
-Whoever holds the number of a row may come back late: it must not find another row under it.
+A task may come back late with the number of its row, and must not find another row under it.
 """
 
 from sqlalchemy import Column, Connection, func, select
