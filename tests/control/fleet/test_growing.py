@@ -133,3 +133,21 @@ async def test_a_cluster_that_does_not_answer_is_said_until_it_does(
     await growing.close()
 
     assert [] == [*findings.of_ray(machines.ray_trouble)]
+
+
+async def test_a_cluster_may_have_thousands_of_machines(tmp_path, nodes, machines):
+    """One line has all of them."""
+    began = tmp_path / "began"
+    code = (
+        f"import sys; open({str(began)!r}, 'a').write('.'); line = {codec.dumps(ALONE)!r}\n"
+        "print(line[:-1] + ' ' * 2**20 + line[-1], flush=True); sys.stdin.readline()\n"
+        f"open({str(began)!r}, 'a').write('asked')"
+    )
+    words = (sys.executable, "-c", code)
+    log_file = tmp_path / "ray.log"
+    growing = Growing("10.0.0.1:6379", Pools(), nodes, machines, log_file=log_file, words=words)
+    growing.open()
+    await until(lambda: began.exists() and len(began.read_text()) > 1, "an answer to the line")
+    await growing.close()
+
+    assert began.read_text().startswith(".asked")

@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from homeport.contract import codec
 from homeport.contract.errors import Failure
@@ -27,7 +28,9 @@ CHILD = (sys.executable, "-P", "-m", "homeport.growth")
 AGAIN_S = 60.0  # before an agent is started again on a machine
 END_S = 2.0
 SILENT_S = 45.0  # the child process writes once a second, and waits for Ray with each line
+MOST_LINE_BYTES = 2**26  # each line has all machines
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -73,11 +76,12 @@ class Growing:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
+                limit=MOST_LINE_BYTES,
             )
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            while line := await self._next(child.stdout):
+            while line := await self._in_time(child.stdout.readline()):
                 seen = codec.loads(Seen, line)
                 self._machines.ray_trouble = ""
                 if self._sent is None:
@@ -88,7 +92,7 @@ class Growing:
                 if wanted != self._sent:
                     child.stdin.write(codec.line(wanted))
                     with contextlib.suppress(ConnectionError):  # its end, which the next line is
-                        await child.stdin.drain()
+                        await self._in_time(child.stdin.drain())
                     self._sent = wanted
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(END_S):
@@ -101,11 +105,11 @@ class Growing:
         self._machines.ray_trouble = text
         raise RayLost(f"{text}: {self._log_file} says why")
 
-    async def _next(self, lines: asyncio.StreamReader) -> bytes:
-        """Return the next line of the child process; `RayLost` if Ray holds it up for too long."""
+    async def _in_time(self, answer: Awaitable[T]) -> T:
+        """Return what the child process answers; `RayLost` if Ray holds it up for too long."""
         try:
             async with asyncio.timeout(self._silent_s):
-                return await lines.readline()
+                return await answer
         except TimeoutError:
             text = f"the Ray cluster at {self._address} does not answer"
             self._machines.ray_trouble = text
