@@ -183,9 +183,11 @@ class Plane(Fleet):
         await super().__aexit__()
         self.database.dispose()
 
-    async def deploy(self, wanted: Manifest, strategy: str = "rolling", then=None):
+    async def deploy(
+        self, wanted: Manifest, strategy: str = "rolling", then=None, scope: Scope = MAIN
+    ):
         return await self.deployer.deploy(
-            MAIN,
+            scope,
             wanted.app_name,
             wanted,
             tag="",

@@ -177,6 +177,39 @@ def test_each_environment_has_its_domains_and_no_two_have_the_same_one(tmp_path)
     tried(tmp_path, story)
 
 
+@pytest.mark.parametrize("is_declared", [True, False], ids=["declared", "attached"])
+@pytest.mark.parametrize(
+    ("theirs", "wanted"), [("*.acme.test", "login.acme.test"), ("www.acme.test", "*.acme.test")]
+)
+def test_no_workspace_gets_a_host_of_another_one_by_a_wildcard(
+    tmp_path, theirs, wanted, is_declared
+):
+    async def story(plane, domains):
+        await plane.environments.create_workspace("acme")
+        plane.environments.reopen(ACME)
+        await plane.deploy(SHOP, scope=ACME)
+        await domains.add(theirs, Owner.app(ACME, "shop"), "")
+        await domains.add("*.other.test", Owner.app(ACME, "shop"), "")
+
+        async def want(domain):
+            if is_declared:
+                await plane.deploy(declaring(domain, "shop"))
+            else:
+                await domains.add(domain, APP, "")
+
+        await plane.deploy(SHOP)
+        for _stopped in range(2):
+            with pytest.raises(LabelTaken, match="in common with a domain of another workspace"):
+                await want(wanted)
+            await plane.deployer.stop(Owner.app(ACME, "shop"))
+        await plane.deploy(SHOP, scope=ACME)
+        await domains.add("a.b.acme.test", APP, "")
+        await domains.add("in.other.test", Owner.app(ACME, "shop"), "")
+        await plane.deploy(manifest(function("f"), script="v2.py"), scope=ACME)
+
+    tried(tmp_path, story)
+
+
 def test_a_domain_that_makes_no_sense_is_refused_and_nothing_changes(tmp_path):
     async def story(plane, domains):
         await plane.deploy(manifest(function("f"), function("g")))

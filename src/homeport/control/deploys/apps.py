@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 
+from homeport.contract import hosts
 from homeport.contract.api.events import SessionEvent
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import LabelTaken, PortTaken
@@ -86,6 +87,30 @@ class Live:
         app = self.owner_of(endpoint)
         return app.endpoints[endpoint].endpoint.retries if app is not None else None
 
+    def check_shared(
+        self,
+        owner: Owner,
+        plan: Mapping[str, LiveEndpoint],
+        attached: Iterable[DomainRow],
+    ) -> None:
+        """Raise for a new domain that has a host in common with a domain of another workspace, by a wildcard.
+
+        Whoever has `*.example.com` would lose `login.example.com` to another workspace. `attached` are all attached
+        domains, also of stopped apps.
+        """
+        current = self._apps.get(owner)
+        fresh = _hosts(plan) - (_hosts(current.endpoints) if current else set())
+        theirs = self.hosts_of_others(owner.scope.workspace, attached)
+        for domain in sorted(fresh):
+            if hosts.overlaps(domain, theirs):
+                raise shared(domain, where=_where(plan, domain))
+
+    def hosts_of_others(self, workspace: str, attached: Iterable[DomainRow]) -> set[str]:
+        """Return the hosts of all other workspaces, with those attached domains that are theirs."""
+        apps = (*self._apps.values(), *self.claims.values())
+        others = {row.domain for row in attached if row.scope.workspace != workspace}
+        return others.union(*(_hosts(a.endpoints) for a in apps if a.scope.workspace != workspace))
+
     def claim(
         self,
         revision: Revision,
@@ -100,8 +125,8 @@ class Live:
         `attached` returns the row of an attached domain, whose app may be stopped. With `own_ports` each container
         has all ports for itself. Raises if a deployed app would lose a URL, or if two apps want the same port.
         """
-        hosts = _hosts(plan)
-        for host in sorted(hosts):
+        planned_hosts = _hosts(plan)
+        for host in sorted(planned_hosts):
             row = attached(host)
             if row is not None and (row.scope, row.app) != (owner.scope, revision.app):
                 where = _where(plan, host)
@@ -113,7 +138,7 @@ class Live:
             # A session takes the URLs of another session, except a domain of another workspace.
             same = app.scope.workspace == owner.scope.workspace
             if not (app.ephemeral and owner.is_session and same):
-                for host in sorted(hosts & _hosts(app.endpoints)):
+                for host in sorted(planned_hosts & _hosts(app.endpoints)):
                     raise LabelTaken(
                         f"the URL `{host}` belongs to {_shown(app, owner)}",
                         where=_where(plan, host),
@@ -148,6 +173,15 @@ def domain_taken(
         f"the domain `{domain}` belongs to `{tag}` of the app `{app}`{at}",
         where=where,
         hint=f"`homeport domain remove {domain}{option}`, or remove it from that app's `custom_domains`",
+    )
+
+
+def shared(domain: str, *, where: str = "") -> LabelTaken:
+    """Return the error for a domain that has a host in common with one of another workspace."""
+    return LabelTaken(
+        f"the domain `{domain}` has a host in common with a domain of another workspace",
+        where=where,
+        hint="a wildcard such as `*.example.com` and the domains below it belong to one workspace",
     )
 
 

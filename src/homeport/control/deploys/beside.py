@@ -74,8 +74,9 @@ class Beside:
         with keeping(current.revision):
             async with Undo(f"{owner}: bringing {revision.id} up beside another version") as undo:
                 with keeping(revision):
-                    self._plans.check_domains(revision)
-                    self._rollout.claim(owner, revision, self._plans.of(revision).endpoints)
+                    planned = self._plans.of(revision).endpoints
+                    self._rollout.check_domains(owner, revision, planned)
+                    self._rollout.claim(owner, revision, planned)
                     self._check(current, revision)
                     tree = await self._rollout.trees.lay_out(revision, say, on_disk=True)
                     pools = self._rollout.open_pools(undo, owner, revision, tree)

@@ -9,12 +9,12 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 
-from homeport.contract import methods
+from homeport.contract import hosts, methods
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import Scope
 from homeport.control.certificates.resolving import Pointing, Resolver
-from homeport.control.deploys.apps import LiveApp, domain_taken
+from homeport.control.deploys.apps import LiveApp, domain_taken, shared
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
@@ -120,7 +120,7 @@ class Domains:
         await self._deployer.in_turn("domain", owner, work)
 
     def _has(self, owner: Owner, tag: str, domain: str) -> bool:
-        """Return whether the endpoint has the domain; `LabelTaken` if another one has it."""
+        """Return whether the endpoint has the domain; `LabelTaken` if another one has it, or some of its hosts."""
         for other in (*self._live.all(), *self._live.claims.values()):
             for endpoint in other.endpoints.values():
                 if domain in endpoint.endpoint.hosts:
@@ -129,6 +129,9 @@ class Domains:
                     raise domain_taken(domain, owner.scope, other.scope, other.name, endpoint.tag)
         if (row := self._rows.get(domain)) is not None:
             raise domain_taken(domain, owner.scope, row.scope, row.app, row.tag)
+        theirs = self._live.hosts_of_others(owner.scope.workspace, self._rows.all())
+        if hosts.overlaps(domain, theirs):
+            raise shared(domain)
         return False
 
     async def _added(self, owner: Owner, new: DomainRow) -> None:
@@ -153,10 +156,10 @@ class Domains:
             self._plans.forget(app.revision.id)
             planned = self._plans.of(app.revision, owner.session_id).endpoints
             for endpoint, live in [*app.endpoints.items()]:
-                hosts = planned[endpoint].endpoint.hosts
-                if hosts == live.endpoint.hosts:
+                hosts_now = planned[endpoint].endpoint.hosts
+                if hosts_now == live.endpoint.hosts:
                     continue
-                fresh = dataclasses.replace(live.endpoint, hosts=hosts)
+                fresh = dataclasses.replace(live.endpoint, hosts=hosts_now)
                 undo.push(app.endpoints.__setitem__, endpoint, live)
                 app.endpoints[endpoint] = dataclasses.replace(live, endpoint=fresh)
                 await self._endpoints.route(undo, owner, fresh)

@@ -100,7 +100,7 @@ class Rollout:
         serving = owner.is_session
         planned = self._plans.of(revision, owner.session_id).endpoints
         if strategy != "restore":
-            self._plans.check_domains(revision)
+            self.check_domains(owner, revision, planned)
         self.claim(owner, revision, planned)
         tree = await self.trees.lay_out(revision, say, on_disk=not serving)
         endpoints = await self.with_ports(undo, planned, current)
@@ -131,6 +131,13 @@ class Rollout:
                 f"forgetting old versions of `{app.name}`", self.versions.trim(app.scope, app.name)
             )
         return app
+
+    def check_domains(
+        self, owner: Owner, revision: Revision, planned: Mapping[str, LiveEndpoint]
+    ) -> None:
+        """Raise for a domain that an app may not have; one that it got before stays at a restart."""
+        self._plans.check_domains(revision)
+        self._live.check_shared(owner, planned, self._domains.all())
 
     def claim(self, owner: Owner, revision: Revision, planned: Mapping[str, LiveEndpoint]) -> None:
         """Reserve a revision's URLs and ports, until `Trees.keeping` it ends; raise if others have one of them."""
