@@ -95,7 +95,7 @@ class Live:
     ) -> None:
         """Raise for a new domain that has a host in common with a domain of another workspace, by a wildcard.
 
-        Whoever has `*.example.com` would lose `login.example.com` to another workspace. `attached` are all attached
+        The workspace that has `*.example.com` would lose `login.example.com`. `attached` are all attached
         domains, also of stopped apps.
         """
         current = self._apps.get(owner)
