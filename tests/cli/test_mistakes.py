@@ -43,6 +43,7 @@ def homeport(home, monkeypatch, capsys):
         (["deploy", "nothing.py"], 1, "there is no file `nothing.py`"),
         (["deploy"], 2, "Missing argument"),
         (["deplyo", "x.py"], 2, "No such command"),
+        (["logs", "x"], 2, "'logs'. Did you mean `homeport app logs`, `homeport container logs`"),
         (["run"], 2, "Missing argument"),
         (["run", "nothing.py::main", "--x"], 1, "there is no file `nothing.py`"),
         (["run", "--detach", "nothing.py"], 1, "there is no file `nothing.py`"),
@@ -68,6 +69,16 @@ def test_a_mistake_is_told_and_its_exit_code_says_whose_it_is(homeport, args, co
 
     assert code == ended, printed
     assert text in " ".join(printed.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"), [(("deplyo", "x.py"), "deploy"), (("app", "histroy", "x"), "history")]
+)
+def test_a_command_that_is_nearly_right_is_suggested_once(homeport, args, wanted):
+    _, printed = homeport(*args)
+
+    assert printed.count("Did you mean") == 1
+    assert f"'{wanted}'" in printed
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from homeport import __version__
 from homeport.cli import output
@@ -64,6 +66,27 @@ LATER = {
 }
 
 
+class _Commands(TyperGroup):
+    """All commands. For one that only groups have, it says so: `homeport logs` is `homeport app logs`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            groups = [
+                name
+                for name, group in self.commands.items()
+                if isinstance(group, click.Group) and args[0] in group.commands
+            ]
+            if not groups:
+                raise
+            commands = [f"`homeport {name} {args[0]}`" for name in groups[:3]]
+            message = f"No such command '{args[0]}'. Did you mean {', '.join(commands)}?"
+            raise click.UsageError(message, ctx) from None
+
+
 def _version(on: bool) -> None:
     if on:
         output.out().print(f"homeport {__version__}")
@@ -98,11 +121,13 @@ def _root(
 def command_line(words: Sequence[str]) -> typer.Typer:
     """Return the app with the command in `words`, or with all commands; import only the needed modules."""
     cli = typer.Typer(
+        cls=_Commands,
         help="Turn a Python function into a web endpoint, on a machine you own.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    cli.suggest_commands = False  # Click does it, too
     cli.callback()(_root)
     command = _command(words)
     for name in [command] if command in COMMANDS else COMMANDS:
@@ -110,6 +135,7 @@ def command_line(words: Sequence[str]) -> typer.Typer:
         imported = importlib.import_module(f"homeport.cli.{module}")
         command_found = getattr(imported, attribute)
         if isinstance(command_found, typer.Typer):
+            command_found.suggest_commands = False
             cli.add_typer(command_found, name=name)
         else:
             cli.command(context_settings=getattr(imported, "CONTEXT", None))(command_found)
