@@ -23,6 +23,7 @@ def _main() -> None:
     before = _signal.getsignal(_signal.SIGINT)
     if before is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _open_streams()
     from homeport.cli import ahead
 
     ahead.begin(sys.argv[1:])
@@ -42,6 +43,19 @@ def _main() -> None:
         raise
     finally:
         ahead.end()
+
+
+def _open_streams() -> None:
+    """Open /dev/null for each standard stream that is closed: a pipe of ours would get its number, and be taken for it."""
+    import os
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.set_inheritable(null, True)
+            setattr(sys, name, open(null, "w" if number else "r", closefd=False))  # noqa: SIM115 - for the whole process
 
 
 if __name__ == "__main__":

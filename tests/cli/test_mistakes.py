@@ -261,6 +261,43 @@ def test_a_moment_is_a_date_or_how_long_ago():
         moment("soon", 0.0)
 
 
+def test_a_command_whose_output_goes_to_a_full_disk_says_so(home):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "homeport", "--version"],
+            env={**os.environ, "HOMEPORT_HOME": str(home)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (1, "error: the output cannot be written: No space left on device\n") == (
+        done.returncode,
+        done.stderr,
+    )
+
+
+#: What the command's process, and one that it starts, have as standard streams.
+STREAMS = """
+import os, subprocess, sys
+from homeport import __main__
+__main__._open_streams()
+print(*(os.readlink(f"/proc/self/fd/{number}") for number in range(3)), file=open(sys.argv[1], "a"))
+assert all((sys.stdin, sys.stdout, sys.stderr)) and sys.stdin.read() == ""
+print("x", flush=True)
+if len(sys.argv) == 3:
+    subprocess.run([sys.executable, "-c", sys.argv[2], sys.argv[1]], check=True)
+"""
+
+
+def test_a_command_without_standard_streams_has_empty_ones(tmp_path):
+    words = [sys.executable, "-c", STREAMS, str(tmp_path / "streams"), STREAMS]
+    subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], check=True)
+
+    assert ["/dev/null"] * 6 == (tmp_path / "streams").read_text().split()
+
+
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_a_backup_is_for_the_machine_of_the_server(homeport, tmp_path, command):
     remote = {"HOMEPORT_SERVER": "http://127.0.0.1:1", "HOMEPORT_TOKEN": "x"}

@@ -1,6 +1,7 @@
 """`homeport …`: runs a command. Exit codes: 0, 1 (the user's problem), 2 (usage), 70 (a bug of homeport)."""
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -19,6 +20,7 @@ from homeport.cli import output
 from homeport.contract.errors import Failure, StorageError
 
 OURS = 70  # EX_SOFTWARE of sysexits.h
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, or what the user may write
 #: Command -> its module, and the function or the group of commands there.
 COMMANDS = {
     "run": ("run", "run"),
@@ -182,6 +184,9 @@ def _fail(error: BaseException) -> int:
         if isinstance(error, StorageError) and not error.hint:
             error.hint = "make room on the disk, or name another directory in HOMEPORT_HOME"
         output.show_failure(error)
+        return 1
+    if isinstance(error, OSError) and error.errno in FULL:
+        output.say(f"error: {error.filename or 'the output'} cannot be written: {error.strerror}")
         return 1
     if isinstance(error, ServerBug):
         output.say(f"error: {error}\nThis is a bug of homeport.")

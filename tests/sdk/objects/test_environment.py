@@ -42,6 +42,10 @@ async def test_environments_are_managed_by_the_server(home):
             modal.Environment.objects.create("dev")
         made = modal.Environment.from_name("other", create_if_missing=True).hydrate()
         assert "other" == made.name
+        assert "main" == modal.Environment.from_name("main").hydrate().name
+        keys = [environments.key(name) for name in ("other", "main", "other")]
+        assert keys[0] == keys[2] != keys[1]
+        assert all(keys)
         assert ["dev", "main", "other"] == [e.name for e in modal.Environment.objects.list()]
         modal.Environment.objects.delete("dev")
         with pytest.raises(exception.NotFoundError):
