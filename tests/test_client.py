@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+from websockets.asyncio.server import unix_serve
 
 import homeport.settings
 from homeport.client import Client, OtherVersion, ServerBug
@@ -20,6 +21,7 @@ from homeport.contract.api.tokens import NewProxyToken
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, ScriptError, ServerUnreachable
 from homeport.contract.permissions import Permission
+from homeport.contract.programs import Order
 from homeport.contract.scope import MAIN
 from homeport.control.fleet.owner import Owner
 from tests.control.api.served import on_a_socket
@@ -166,6 +168,53 @@ async def test_a_server_of_another_version_is_named(tmp_path, answer):
     async with answering(tmp_path, answer) as client:
         with pytest.raises(OtherVersion, match="is another version of homeport"):
             await client.apps.every()
+
+
+@pytest.mark.parametrize("line", [b"5", b"[]", b'"x"', b'{"event": "error"}'])
+async def test_a_line_of_another_version_is_named(tmp_path, line):
+    async with answering(tmp_path, line) as client:
+        with pytest.raises(OtherVersion):
+            [line async for line in client.logs.read("shop", LogQuery())]
+
+
+async def test_json_too_deep_to_be_read_is_no_answer(tmp_path):
+    async with answering(tmp_path, *[b"[" * 100_000] * 2) as client:
+        with pytest.raises(ServerBug, match=r"the server answered 200: \[\["):
+            await client.server.status()
+        with pytest.raises(ServerBug, match=r"the server answered 200: \[\["):
+            [line async for line in client.logs.read("shop", LogQuery())]
+
+
+@pytest.mark.parametrize("answer", [b"", b"\0\0", b"\0\0\0\x09x"])
+async def test_packed_values_of_another_version_are_named(tmp_path, answer):
+    async with answering(tmp_path, answer) as client:
+        with pytest.raises(OtherVersion):
+            await client.dicts.parts("GET", "d", "items")
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ("x", OtherVersion),
+        ("{}", OtherVersion),
+        ("[]", OtherVersion),
+        (b"", OtherVersion),
+        ('{"error": 5}', OtherVersion),
+        (None, ServerUnreachable),  # it closes the connection
+    ],
+)
+@pytest.mark.parametrize("start", [[], ['{"started": "ta-1"}']], ids=["starts", "runs"])
+async def test_what_a_program_of_another_version_says_is_an_error(tmp_path, start, message, error):
+    async def say(socket):
+        for text in [*start, *([] if message is None else [message])]:
+            await socket.send(text)
+
+    settings = homeport.settings.load({"HOMEPORT_HOME": str(tmp_path)})
+    settings.control_socket.parent.mkdir(parents=True, exist_ok=True)
+    async with unix_serve(say, settings.control_socket), Client(settings) as client:
+        with pytest.raises(error):
+            async with client.programs.run(Order(argv=("ls",)), container="ta-1") as running:
+                [output async for output in running.outputs()]
 
 
 async def test_a_bug_of_the_server_is_no_failure_of_the_users(tmp_path):

@@ -58,6 +58,34 @@ async def test_volume_commands_put_list_and_get_files(typed, tmp_path):
     assert 0o644 == mode & 0o777
 
 
+async def test_a_path_that_is_spelled_in_another_way_is_the_same_file(typed, tmp_path):
+    (tmp_path / "a").write_text("a")
+    async with volumes(typed) as (run, _):
+        await run("create", "data")
+        await run("put", "data", tmp_path / "a", "/in/a")
+        for number, path in enumerate(("./in/a", "in//a", "/in/./a", "in", "./in/")):
+            await run("get", "data", path, out := tmp_path / f"out{number}")
+
+            assert "a" == (out / "a" if out.is_dir() else out).read_text()
+
+
+async def test_a_place_where_no_file_can_be_is_an_error_that_names_it(typed, tmp_path):
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/sub/a").write_text("a")
+    (tmp_path / "file").touch()
+    (odd := tmp_path / "tree/odd\udcff").touch()
+    places = (tmp_path / "file", tmp_path / "file/x", tmp_path / ("n" * 300))
+    async with volumes(typed) as (run, _):
+        await run("create", "data")
+        unnamed = await run("put", "data", tmp_path / "tree", code=1)
+        odd.unlink()
+        await run("put", "data", tmp_path / "tree", "/in")
+        told = [(await run("get", "data", "in", place, code=1)).stderr for place in places]
+
+    assert "is not UTF-8 text" in unnamed.stderr
+    assert ["cannot be written"] * 3 == [text[text.index("cannot") :][:17] for text in told]
+
+
 async def test_a_volume_is_renamed_and_deleted_when_that_is_meant(typed):
     async with volumes(typed) as (run, plane):
         await run("create", "data")

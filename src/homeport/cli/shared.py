@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from homeport.cli import options, output, server, terminal
-from homeport.contract import codec, frames, pickled
-from homeport.contract.api.shared import Count, NewObject
+from homeport.contract import frames, pickled
+from homeport.contract.api.shared import NewObject
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.sdk import keys
 from homeport.sdk.objects.shared import query
@@ -191,7 +191,7 @@ async def _list(settings: Settings, kind: Kind, *, json: bool) -> None:
 async def _get(settings: Settings, name: str, key: str) -> None:
     body = frames.pack([keys.pack(key)])
     async with server.running(settings) as client:
-        (value,) = frames.unpack(await client.dicts.exchange("POST", name, "get", body))
+        value = (await client.dicts.parts("POST", name, "get", body))[0]
     if value is None:
         raise NotFound(f"the dict `{name}` has no key `{key}`")
     output.out().print(terminal.text(pickled.shown(value)))
@@ -213,9 +213,10 @@ async def _items(settings: Settings, name: str, most: int | None, *, json: bool)
 async def _entries(client: "Client", name: str) -> AsyncIterator[tuple[bytes, bytes]]:
     after = ""
     while True:
-        page = frames.unpack(await client.dicts.exchange("GET", name, query("items", after=after)))
-        after, parts = (page[0] or b"").decode(), [part or b"" for part in page[1:]]
-        for entry in zip(parts[::2], parts[1::2], strict=True):
+        page = await client.dicts.parts("GET", name, query("items", after=after))
+        after = (page[0] or b"").decode(errors="replace")
+        parts = [part or b"" for part in page[1:]]
+        for entry in zip(parts[::2], parts[1::2], strict=False):
             yield entry
         if not after:
             return
@@ -224,8 +225,8 @@ async def _entries(client: "Client", name: str) -> AsyncIterator[tuple[bytes, by
 async def _length(settings: Settings, name: str, partition: str, *, total: bool) -> None:
     path = query("length", partition=partition, every="1" if total else "")
     async with server.running(settings) as client:
-        answer = await client.queues.exchange("GET", name, path)
-    output.out().print(codec.loads(Count, answer.decode()).count)
+        count = await client.queues.count(name, path)
+    output.out().print(count)
 
 
 async def _peek(settings: Settings, name: str, most: int, partition: str) -> None:
@@ -233,8 +234,8 @@ async def _peek(settings: Settings, name: str, most: int, partition: str) -> Non
     async with server.running(settings) as client:
         while True:
             path = query("items", partition=partition, after=after)
-            page = frames.unpack(await client.queues.exchange("GET", name, path))
-            after = (page[0] or b"").decode()
+            page = await client.queues.parts("GET", name, path)
+            after = (page[0] or b"").decode(errors="replace")
             for value in page[1:]:
                 if shown >= most:
                     return

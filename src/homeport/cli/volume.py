@@ -1,10 +1,11 @@
 """`homeport volume …`: directories that functions share, and the files in them."""
 
 import asyncio
+import contextlib
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 
 from homeport.cli import live, options, output, server
 from homeport.cli.image import size
+from homeport.contract import shape
 from homeport.contract.api.volumes import (
     Copy,
     FileEntry,
@@ -206,6 +208,9 @@ def _local_files(local: Path, path: str) -> list[tuple[Path, str]]:
     if stat.S_ISDIR(kind):
         below = sorted(file for file in local.rglob("*") if file.is_file())
         root = path.rstrip("/")
+        for file in below:
+            if not shape.is_text(str(file)):
+                raise BadRequest(f"the name of {str(file)!a} is not UTF-8 text", hint="rename it")
         return [(file, f"{root}/{file.relative_to(local).as_posix()}") for file in below]
     if not stat.S_ISREG(kind):
         raise BadRequest(f"`{local}` is not a file or a directory")
@@ -257,9 +262,9 @@ async def _get(settings: Settings, name: str, path: str, local: Path, *, force: 
             return
         query = FilesQuery(path=path, recursive=True)
         entries = [entry async for entry in client.volumes.files(name, query)]
-        inside = path.strip("/")
+        inside = "/".join(part for part in path.split("/") if part not in ("", "."))
         went = _Went(sum(entry.size for entry in entries if entry.type == "file"))
-        with live.line(f"downloading from `{name}`") as went.line:
+        with live.line(f"downloading from `{name}`") as went.line, _writing(local):
             if len(entries) == 1 and entries[0].path == inside and entries[0].type != "directory":
                 target = await asyncio.to_thread(_into, local, Path(inside).name)
                 await _download(client, name, inside, target, went, force=force)
@@ -269,6 +274,16 @@ async def _get(settings: Settings, name: str, path: str, local: Path, *, force: 
                     client, name, inside, entries, local, went, force=force
                 )
     output.say(f"✓ {count} {'file is' if count == 1 else 'files are'} in {local}")
+
+
+@contextlib.contextmanager
+def _writing(local: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadRequest(
+            f"`{error.filename or local}` cannot be written: {error.strerror}"
+        ) from None
 
 
 def _into(local: Path, name: str) -> Path:
@@ -309,16 +324,15 @@ async def _download(
     if not force and await asyncio.to_thread(os.path.lexists, target):
         raise AlreadyExists(f"`{target}` exists", hint="`--force` replaces it")
     part = target.with_name(f".{target.name[:200]}.part")
-    try:
+    with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
-        with part.open("xb") as file:
-            await _written(client, name, path, file, went)
-        part.replace(target)
-    except OSError as error:
-        raise BadRequest(f"`{target}` cannot be written: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        try:
+            with part.open("xb") as file:
+                await _written(client, name, path, file, went)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 async def _written(client: "Client", name: str, path: str, file: IO[bytes], went: _Went) -> None:

@@ -85,11 +85,7 @@ class Connection:
     ) -> T:
         """Make a request, whose body is a value of the contract; return the answer."""
         text = await self.call(method, path, content_of(body), answer_s=answer_s)
-        try:
-            data = json.loads(text)
-        except ValueError:
-            raise self._failure(200, _shown(text)) from None
-        return self._read(as_(cls), data)
+        return self.read(as_(cls), self._decoded(200, text))
 
     async def call(
         self, method: str, path: str, content: Content = None, *, answer_s: float | None = None
@@ -126,7 +122,7 @@ class Connection:
     async def websocket(self, path: str) -> "AsyncIterator[ClientConnection]":
         """Open a WebSocket; yields the connection (websockets.asyncio.client)."""
         from websockets.asyncio import client  # one command in many needs it
-        from websockets.exceptions import InvalidHandshake, InvalidStatus
+        from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
         if self._remote:
             opening = client.connect(
@@ -152,6 +148,8 @@ class Connection:
                 f"the server at {self._where} is another version of homeport, which runs no programs",
                 hint="`homeport down` ends it, and `homeport up` starts this version",
             ) from None
+        except InvalidURI:
+            raise self._foreign("it sends programs elsewhere") from None
         except (OSError, InvalidHandshake):
             raise ServerUnreachable(
                 f"no server answers at {self._where}", hint="`homeport up` starts one"
@@ -165,21 +163,25 @@ class Connection:
         """Yield the lines of a stream; raise the error that its last line describes."""
         try:
             async for text in _split(reply.pieces()):
-                try:
-                    line: Line = json.loads(text)
-                except ValueError:
-                    raise self._failure(reply.status, _shown(text)) from None
+                line = self.read(_as_line, self._decoded(reply.status, text))
                 if line.get("event") == "error":
-                    raise _as_exception(self._read(as_(Refusal), line).error)
-                if (value := self._read(decode, line)) is not None:
+                    raise _as_exception(self.read(as_(Refusal), line).error)
+                if (value := self.read(decode, line)) is not None:
                     yield value
         except NoReply as error:
             raise self._unreachable(error) from None
 
-    def _read(self, decode: Callable[[Any], T], data: Any) -> T:
+    def _decoded(self, status: int, text: bytes) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise self._failure(status, _shown(text)) from None
+
+    def read(self, decode: Callable[[Any], T], data: Any) -> T:
+        """Return what `decode` makes of an answer; `OtherVersion` if it cannot."""
         try:
             return decode(data)
-        except (TypeError, ValueError, KeyError, AttributeError):
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
             raise OtherVersion(
                 f"the server at {self._where} is another version of homeport: its answer cannot be read",
                 hint="`homeport down` ends it, and `homeport up` starts this version",
@@ -189,13 +191,16 @@ class Connection:
         """Return the error that an answer describes, or an error if the answer is not homeport's."""
         try:
             return _as_exception(codec.loads(Refusal, text).error)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if self._remote:
-                return ServerUnreachable(
-                    f"what answers at {self._where} is not homeport's API: {status}",
-                    hint="is it the URL of a homeport server?",
-                )
+                return self._foreign(str(status))
             return ServerBug(f"the server answered {status}: {text[:200]}")
+
+    def _foreign(self, what: str) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"what answers at {self._where} is not homeport's API: {what}",
+            hint="is it the URL of a homeport server?",
+        )
 
     def _unreachable(self, error: NoReply) -> ServerUnreachable:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -244,6 +249,12 @@ def _as_exception(fault: Fault) -> Exception:
 def as_(cls: type[T]) -> Callable[[Any], T]:
     """Return the function that reads a `cls`."""
     return functools.partial(codec.decode, cls)
+
+
+def _as_line(data: Any) -> Line:
+    if not isinstance(data, dict):
+        raise TypeError("a line of a stream is an object")
+    return data
 
 
 def _shown(text: bytes) -> str:

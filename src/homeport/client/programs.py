@@ -1,5 +1,6 @@
 """Programs that run in containers (control/api/programs.py)."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,18 +29,21 @@ class Programs:
     async def run(self, order: Order, **where: str) -> AsyncIterator["Running"]:
         """Run a program until the block ends. `where` is `container`, or `app`, `function` and `session`."""
         path = f"{PATH}?{urlencode({name: text for name, text in where.items() if text})}"
+        from websockets.exceptions import ConnectionClosed
+
         async with self._connection.websocket(path) as socket:
-            await socket.send(json.dumps(codec.encode(order)))
-            running = Running(socket)
-            running.container = (await running.next_text())["started"]
+            running = Running(self._connection, socket)
+            with contextlib.suppress(ConnectionClosed):  # then no message comes
+                await socket.send(json.dumps(codec.encode(order)))
+            running.container = await running.started()
             yield running
 
 
 class Running:
     """A running program, reached by its WebSocket."""
 
-    def __init__(self, socket: "ClientConnection") -> None:
-        self._socket = socket
+    def __init__(self, connection: Connection, socket: "ClientConnection") -> None:
+        self._connection, self._socket = connection, socket
         self.container = ""
 
     async def write(self, data: bytes) -> None:
@@ -58,17 +62,26 @@ class Running:
         """Yield its output, and the stream (contract/programs.py); the last item is its exit code, as (0, b"7")."""
         while True:
             message = await self._message()
-            if isinstance(message, bytes):
+            if isinstance(message, bytes) and message:
                 yield message[0], message[1:]
                 continue
-            ending = _read(message)
-            yield 0, str(ending["code"]).encode()
+            yield 0, str(self._value("code", message)).encode()
             return
 
-    async def next_text(self) -> dict[str, Any]:
-        """Return the next text message; raise the failure that it describes."""
-        message = await self._message()
-        return _read(message if isinstance(message, str) else "{}")
+    async def started(self) -> str:
+        """Return the name of its container; raise the failure if it cannot start."""
+        return str(self._value("started", await self._message()))
+
+    def _value(self, name: str, message: str | bytes) -> Any:
+        """Return a field of a text message; raise the failure that it describes."""
+
+        def decode(text: str | bytes) -> Any:
+            data = json.loads(text)
+            if "error" in data:
+                raise codec.decode(Fault, data["error"]).failure()
+            return data[name]
+
+        return self._connection.read(decode, message)
 
     async def _message(self) -> str | bytes:
         from websockets.exceptions import ConnectionClosed
@@ -77,11 +90,3 @@ class Running:
             return await self._socket.recv()
         except ConnectionClosed:
             raise ServerUnreachable("the connection to the program has ended") from None
-
-
-def _read(text: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(text)
-    if "error" in data:
-        fault: Fault = codec.decode(Fault, data["error"])
-        raise fault.failure()
-    return data

@@ -3,7 +3,8 @@
 from typing import Literal
 
 from homeport.client.connection import Connection, path_of
-from homeport.contract.api.shared import NewObject, ObjectList, StoredObject
+from homeport.contract import frames
+from homeport.contract.api.shared import Count, NewObject, ObjectList, StoredObject
 
 
 class Shared:
@@ -29,5 +30,22 @@ class Shared:
         """Send a request about one object: `path` is the path after its name, with the query."""
         return await self._connection.call(method, f"{self._of(name)}/{path}", content)
 
+    async def parts(
+        self, method: str, name: str, path: str, content: bytes = b""
+    ) -> list[bytes | None]:
+        """Send a request whose answer is packed (contract/frames.py); return its parts, of which there is one at least."""
+        return self._connection.read(_parts, await self.exchange(method, name, path, content))
+
+    async def count(self, name: str, path: str) -> int:
+        """Return how many values an object has."""
+        return (await self._connection.ask(Count, "GET", f"{self._of(name)}/{path}")).count
+
     def _of(self, name: str) -> str:
         return path_of(self._kind, name)
+
+
+def _parts(data: bytes) -> list[bytes | None]:
+    parts = frames.unpack(data)
+    if not parts:
+        raise ValueError("an answer has a part")
+    return parts
