@@ -142,6 +142,12 @@ def test_web_decorators_go_under_app_function_and_never_on_classes(name):
         app.function()(getattr(modal, name)()(generator))
 
 
+@pytest.mark.parametrize("value", [modal.Secret.from_dict({}), modal.Volume(), modal.App()])
+def test_an_object_has_no_attribute_of_any_name(value):
+    with pytest.raises(AttributeError):
+        value.nothing_of_the_kind
+
+
 def test_options_that_exclude_each_other_are_refused():
     with pytest.raises(InvalidError, match="Cannot set `webhook_config` twice"):
         modal.asgi_app()(modal.wsgi_app()(plain))

@@ -120,6 +120,7 @@ async def test_objects_lists_creates_and_deletes(server):
     assert ["two", "one"] == [q.name for q in await Queue.objects.list.aio()]
     assert ["two"] == [q.name for q in await Queue.objects.list.aio(max_objects=1)]
     await blocking(Queue.delete, "one")
+    assert ["two"] == [q.name for q in await Queue.objects.list.aio()]
     await Queue.objects.delete.aio("one", allow_missing=True)
     with pytest.raises(exception.NotFoundError):
         await Queue.objects.delete.aio("one")

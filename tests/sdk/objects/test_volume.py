@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import io
+import os
 
 import pytest
 
@@ -88,6 +89,21 @@ def story(volume, tmp_path):
 async def test_the_same_calls_work_in_both_places(place, tmp_path):
     async with place as volume:
         await asyncio.to_thread(story, volume, tmp_path)
+
+
+async def test_each_kind_of_file_has_its_type(place, home, tmp_path):
+    async with place as volume:
+        await asyncio.to_thread(volume.hydrate)
+        inside = tmp_path / "mount"
+        folder = inside if not context.is_local() else next(home.rglob("vo-*")) / "files"
+        (folder / "file").touch()
+        (folder / "directory").mkdir()
+        (folder / "symlink").symlink_to("file")
+        os.mkfifo(folder / "fifo")
+        entries = await asyncio.to_thread(volume.listdir, "/")
+
+    assert {kind.name.lower() for kind in list(FileEntryType)[1:5]} == {e.path for e in entries}
+    assert all(entry.path == entry.type.name.lower() for entry in entries)
 
 
 async def test_each_call_has_an_aio(place):

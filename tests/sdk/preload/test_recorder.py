@@ -146,6 +146,31 @@ def test_the_effects_of_an_import_appear_when_the_script_imports_the_module(box,
     assert fresh == [before, after]
 
 
+def test_an_addition_to_a_list_of_python_appears_with_the_module_that_makes_it(box):
+    box.install(
+        werkzeug="",
+        werkzeug__urls="import urllib.parse\nurllib.parse.uses_netloc += ['mine', 'too']",
+    )
+    script = """
+    import urllib.parse
+    before = urllib.parse.uses_netloc[-2:]
+    import werkzeug.urls
+    say([before, urllib.parse.uses_netloc[-2:]])
+    """
+    before, after = box.run(["werkzeug.urls"], script)
+
+    assert ["mine", "too"] == after
+    assert [before, after] == box.run([], script)
+
+
+def test_the_effects_of_several_modules_appear_in_the_order_in_which_they_came(box):
+    box.install(
+        a="import os; os.environ['X'] = 'a'; import b", b="import os; os.environ['X'] = 'b'"
+    )
+
+    assert "b" == box.run(["a"], "import a; say(os.environ['X'])")
+
+
 def test_a_module_that_reads_all_variables_with_a_prefix_depends_on_these(box):
     text = "import os; MINE = {k: v for k, v in os.environ.items() if k.startswith('TQDM_')}"
     box.install(tqdm="", tqdm__std=text, other=text)
