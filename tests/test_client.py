@@ -204,7 +204,9 @@ async def test_packed_values_of_another_version_are_named(tmp_path, answer):
     ],
 )
 @pytest.mark.parametrize("start", [[], ['{"started": "ta-1"}']], ids=["starts", "runs"])
-async def test_a_message_of_a_program_that_cannot_be_read_is_an_error(tmp_path, start, message, error):
+async def test_a_message_of_a_program_that_cannot_be_read_is_an_error(
+    tmp_path, start, message, error
+):
     async def say(socket):
         for text in [*start, *([] if message is None else [message])]:
             await socket.send(text)

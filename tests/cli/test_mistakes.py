@@ -59,7 +59,10 @@ def homeport(home, monkeypatch, capsys):
         (["secret", "create", "x"], 2, "You need to specify at least one key"),
         (["secret", "create", "x", "KEY"], 2, "`KEY` has no value"),
         (["secret", "create", "x", "--from-json", "/nowhere"], 1, "cannot be read"),
-        (["secret", "create", "x", "--from-dotenv", "/nowhere"], 1, "there is no file"),
+        (["secret", "create", "x", "--from-dotenv", "/nowhere"], 1, "cannot be read"),
+        (["secret", "create", "x", "--from-dotenv", "/usr/bin/env"], 1, "is not UTF-8 text"),
+        (["secret", "create", "x", "--from-json", "/usr/bin/env"], 1, "is not UTF-8 text"),
+        (["request", "list", "--slower", "9" * 400 + "s"], 1, "is not a length of time"),
         (["secret", "delete", "x"], 1, "Rerun with --yes"),
         (["app", "logs", "x", "--since", "yesterday"], 1, "`yesterday` is not a time"),
     ],
@@ -257,8 +260,9 @@ def test_a_moment_is_a_date_or_how_long_ago():
     assert 1000.0 - 1800 == moment("30m", 1000.0)
     assert 1000.0 - 86400 == moment("1d", 1000.0)
     assert 0.0 == moment("1970-01-01T00:00:00+00:00", 5.0)
-    with pytest.raises(BadRequest):
-        moment("soon", 0.0)
+    for text in ("soon", "9" * 400 + "d"):
+        with pytest.raises(BadRequest):
+            moment(text, 0.0)
 
 
 def test_a_command_whose_output_goes_to_a_full_disk_says_so(home):

@@ -2,6 +2,7 @@
 
 import pytest
 
+import homeport.settings
 from homeport.cli import replay
 from homeport.cli.replay import Answer
 from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus, Version
@@ -166,3 +167,14 @@ async def test_a_request_is_sent_nowhere_else(request_, to, text):
         await replay._url(Apps(), request_, to)
     with pytest.raises(NotFound, match="no `homeport serve`"):
         await replay._url(Apps(serves=False), request_, "session")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://shop:999999", "http://127.0.0.1:1", "http://é"]
+)
+async def test_a_url_that_cannot_be_asked_is_an_error_that_names_it(home, url):
+    settings = homeport.settings.load({"HOMEPORT_HOME": str(home)})
+    with pytest.raises(BadRequest) as caught:
+        await replay.sent(settings, url, captured(), [])
+
+    assert url in caught.value.message

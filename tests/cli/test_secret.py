@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import os
+import threading
 
 import pytest
 
+from homeport.cli import secret
 from homeport.contract.manifest import SecretRef
 from tests.control.plane import function
 
@@ -54,7 +57,7 @@ async def test_a_secret_is_created_listed_replaced_and_deleted(typed, tmp_path):
     [
         (["x"], 2, "You need to specify at least one key"),
         (["x", "KEY"], 2, "`KEY` has no value: write `KEY=value`, or `KEY=-` to be asked"),
-        (["x", "--from-dotenv", "none"], 1, "there is no file `none`"),
+        (["x", "--from-dotenv", "none"], 1, "`none` cannot be read"),
         (["x", "--from-json", "none"], 1, "`none` cannot be read: No such file or directory"),
         (["x", "--from-json", "text"], 1, "`text` is not JSON"),
         (["x", "--from-json", "list"], 2, "must be an object whose values are strings"),
@@ -83,3 +86,13 @@ async def test_nobody_is_asked_without_a_terminal(typed):
 
     assert "Rerun with --yes" in unasked
     assert ["db"] == [secret["name"] for secret in listed]
+
+
+def test_the_values_of_a_secret_may_come_through_a_pipe(tmp_path):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    writer = threading.Thread(target=pipe.write_text, args=("A=1\n",))
+    writer.start()
+    values = secret._dotenv(pipe)
+    writer.join()
+
+    assert {"A": "1"} == values

@@ -92,7 +92,7 @@ def moment(text: str, now: float) -> float:
     """
     if not text:
         return 0.0
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+    if match := re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)([smhd])", text):
         return now - float(match[1]) * UNITS_S[match[2]]
     try:
         return datetime.fromisoformat(text).timestamp()

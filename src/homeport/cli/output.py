@@ -265,14 +265,14 @@ def address(status: "Status") -> str:
 def local_time(at: float | None) -> str:
     """Return seconds since the epoch as a local time; `-` for a time that has no date, which a container can give a file.
 
-    >>> local_time(1e300)
-    '-'
+    >>> local_time(1e300), local_time(1e17)
+    ('-', '-')
     """
     if at is None:
         return ""
     try:
         return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError):
+    except (OverflowError, ValueError, OSError):
         return "-"
 
 

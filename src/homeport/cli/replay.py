@@ -223,7 +223,10 @@ async def sent(
         verify = ssl.create_default_context()
         verify.load_verify_locations(str(own))
     target = captured.target.encode("ascii", "replace")
-    where = httpx.URL(url).copy_with(raw_path=target)
+    try:
+        where = httpx.URL(url).copy_with(raw_path=target)
+    except httpx.InvalidURL as error:
+        raise BadRequest(f"{url} is not a URL: {error}") from None
     headers, more = fields_of(captured, added), {}
     if where.host.endswith(".localhost"):  # which not every resolver knows
         headers = [("host", where.netloc.decode()), *headers]
@@ -245,7 +248,7 @@ async def sent(
                 body += chunk
                 if len(body) > MOST_BYTES:
                     break
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, UnicodeError) as error:
         raise BadRequest(f"{url} does not answer: {error or type(error).__name__}") from None
     return Answer(
         status=response.status_code,

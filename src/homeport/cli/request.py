@@ -209,7 +209,7 @@ def _milliseconds(text: str) -> int:
     >>> [_milliseconds(text) for text in ("500ms", "2s", "1.5m")]
     [500, 2000, 90000]
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h)", text)
     if match is None:
         raise BadRequest(f"`{text}` is not a length of time", hint="write 500ms, 2s or 1m")
     return round(float(match[1]) * UNITS_MS[match[2]])

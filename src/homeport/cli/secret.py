@@ -1,6 +1,7 @@
 """`homeport secret …`: creates, lists and deletes secrets. No command prints a value."""
 
 import asyncio
+import io
 import json as jsonlib
 from pathlib import Path
 from typing import Annotated
@@ -79,17 +80,24 @@ def _pair(text: str) -> tuple[str, str]:
 def _dotenv(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
 
-    if not path.is_file():
-        raise BadRequest(f"there is no file `{path}`")
-    return {key: value or "" for key, value in dotenv_values(path).items()}
+    lines = io.StringIO(_text(path))
+    return {key: value or "" for key, value in dotenv_values(stream=lines).items()}
+
+
+def _text(path: Path) -> str:
+    """Return a file's text; it may be a pipe, such as that of `<(pass show shop)`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadRequest(f"`{path}` cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadRequest(f"`{path}` is not UTF-8 text") from None
 
 
 def _json(path: Path) -> dict[str, str]:
     try:
-        values = jsonlib.loads(path.read_text())
-    except OSError as error:
-        raise BadRequest(f"`{path}` cannot be read: {error.strerror}") from None
-    except ValueError as error:
+        values = jsonlib.loads(_text(path))
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"`{path}` is not JSON: {error}") from None
     if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
         raise typer.BadParameter(f"`{path}` must be an object whose values are strings")

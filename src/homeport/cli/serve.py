@@ -225,27 +225,40 @@ class Session:
 
     async def _watch(self) -> None:
         """Set `_saved` after a save of a file that the script used when it was last loaded."""
-        import watchfiles
-
+        polls: bool | None = None  # None: as the variables of watchfiles say
         while True:
             self._watching = self._folders()
             self._moved.clear()
-            first = True
-            async for changes in watchfiles.awatch(
-                *self._watching,
-                watch_filter=self._concerns,
-                debounce=DEBOUNCE_MS,
-                step=STEP_MS,
-                recursive=False,
-                rust_timeout=POLL_MS,
-                yield_on_timeout=True,
-                stop_event=self._moved,
-            ):
-                # Files saved before the watch began are found by their state.
-                missed = first and not changes and not self._declaring and self._changed()
-                first = False
-                if changes or missed:
-                    self._saved.set()
+            try:
+                await self._watch_folders(polls)
+            except FileNotFoundError:  # a folder that has just been removed
+                await asyncio.sleep(POLL_MS / 1000)
+            except (OSError, RuntimeError) as error:  # the limit of inotify (man 7 inotify)
+                if polls:
+                    raise
+                polls = True
+                output.warn(f"the system watches no more files ({error}): homeport looks at them")
+
+    async def _watch_folders(self, polls: bool | None) -> None:
+        import watchfiles
+
+        first = True
+        async for changes in watchfiles.awatch(
+            *self._watching,
+            watch_filter=self._concerns,
+            debounce=DEBOUNCE_MS,
+            step=STEP_MS,
+            recursive=False,
+            rust_timeout=POLL_MS,
+            yield_on_timeout=True,
+            stop_event=self._moved,
+            force_polling=polls,
+        ):
+            # Files saved before the watch began are found by their state.
+            missed = first and not changes and not self._declaring and self._changed()
+            first = False
+            if changes or missed:
+                self._saved.set()
 
     def _folders(self) -> list[str]:
         folders = set()
