@@ -62,6 +62,14 @@ def test_failed_starts_wait_longer_and_longer():
     assert waits == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
 
 
+def test_a_function_whose_starts_fail_for_days_still_waits_between_them():
+    subject = pool()
+    for _ in range(5000):
+        subject.failed(StartError("no"), 100.0)
+
+    assert 130.0 == subject.retry_at
+
+
 async def test_everyone_who_waits_is_told_of_a_failure():
     subject = pool()
     waiting = [asyncio.create_task(subject.first_ready()) for _ in range(3)]

@@ -288,7 +288,8 @@ class Pool:
         self.failure = failure
         # The first retry has no delay: the user may have repaired the cause.
         if self.failures > 1:
-            self.retry_at = now + min(FIRST_BACKOFF_S * 2 ** (self.failures - 2), MAX_BACKOFF_S)
+            doublings = min(self.failures - 2, 20)  # an app may fail for days: 2**1024 is no float
+            self.retry_at = now + min(FIRST_BACKOFF_S * 2**doublings, MAX_BACKOFF_S)
         self.refuse(failure)
 
     def demote(self, drain_s: float) -> None:
