@@ -1,6 +1,7 @@
 """`update_autoscaler`: what it sets holds until the next deploy, also after a restart of the server."""
 
 import contextlib
+import asyncio
 import dataclasses
 
 import pytest
@@ -88,3 +89,15 @@ async def test_a_scaling_that_cannot_be_changes_nothing(tmp_path):
         assert (0, 2) == (pool(plane).bounds.min_containers, pool(plane).bounds.max_containers)
         await plane.scaler.change(pool(plane), Scaling(min_containers=1))
         assert 1 == pool(plane).bounds.min_containers
+
+
+@virtual
+async def test_two_changes_at_once_are_both_kept(tmp_path):
+    async with planned(tmp_path) as plane:
+        await plane.deploy(manifest(F))
+        changes = (Scaling(max_containers=5), Scaling(min_containers=2))
+        await asyncio.gather(*(plane.scaler.change(pool(plane), change) for change in changes))
+    async with planned(tmp_path) as plane:
+        await plane.deployer.restore([])
+
+        assert (2, 5) == (pool(plane).bounds.min_containers, pool(plane).bounds.max_containers)

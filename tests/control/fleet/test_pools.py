@@ -9,6 +9,7 @@ from homeport.contract.errors import NotFound, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.scope import MAIN
 from homeport.contract.traffic import Load, PoolKey
+from homeport.control.fleet import pools as module
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
@@ -244,3 +245,16 @@ def test_an_ingress_that_starts_to_count_again_makes_no_demand():
     subject.detached("one", served=1)
     subject.load = Load(served=8)
     assert subject.look()  # one too many, rather than one too few
+
+
+def test_a_container_that_runs_for_long_is_known_however_many_came_after_it(monkeypatch):
+    monkeypatch.setattr(module, "PAST", 3)
+    pools, subject = Pools(), pool()
+    pools.add(subject)
+    for number in range(5):
+        pools.enlist(subject, Member(id=f"ta-{number}"))
+    for number in (1, 4):
+        pools.discharge(f"ta-{number}")
+
+    assert ["rv-1", "", "rv-1"] == [pools.revision_of(f"ta-{n}") for n in (0, 1, 4)]
+    assert [subject.owner, None, subject.owner] == [pools.owner_of(f"ta-{n}") for n in (0, 1, 4)]

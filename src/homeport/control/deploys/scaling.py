@@ -1,5 +1,6 @@
 """Changes how pools are scaled while they serve: `update_autoscaler`. It holds until the next deploy of the app."""
 
+import asyncio
 import contextlib
 import dataclasses
 from typing import Any
@@ -23,16 +24,18 @@ class Scaler:
         self._reconciler = parts.reconciler
         self._rows = rows
         self._set: dict[PoolKey, Scaling] = {}
+        self._turn = asyncio.Lock()
         parts.pools.on_added.append(self._added)
 
     async def change(self, pool: Pool, change: Scaling) -> None:
         """Change a pool's settings; null leaves one as it is. `BadRequest` for one that cannot be."""
-        merged = _merged(self._set.get(pool.key, Scaling()), change)
-        scaled(pool.declared or pool.function, merged)  # raises before anything is saved
-        if pool.owner.is_app and not pool.variant:
-            await self._rows.save(pool.owner.scope, ScalingRow(pool=pool.key, scaling=merged))
-        self._set[pool.key] = merged
-        _apply(pool, merged)
+        async with self._turn:  # two changes at once may each set another value
+            merged = _merged(self._set.get(pool.key, Scaling()), change)
+            scaled(pool.declared or pool.function, merged)  # raises before anything is saved
+            if pool.owner.is_app and not pool.variant:
+                await self._rows.save(pool.owner.scope, ScalingRow(pool=pool.key, scaling=merged))
+            self._set[pool.key] = merged
+            _apply(pool, merged)
         self._reconciler.wake(pool)
 
     async def restore(self, revision: Revision) -> None:

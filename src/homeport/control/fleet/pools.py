@@ -164,6 +164,8 @@ class Pools:
 
     def revision_of(self, container: str) -> str:
         """Return the revision that a container runs or ran; empty if it is unknown."""
+        if (pool := self._by_container.get(container)) is not None:  # perhaps for very long
+            return pool.key.revision
         return self._past[container][1].revision if container in self._past else ""
 
     def of_revision(self, app: str, revision: str) -> list[Pool]:

@@ -14,7 +14,7 @@ for HTTP (stable since 1.23), and `homeport.…`.
 from collections.abc import Iterator
 from dataclasses import field
 
-from homeport.contract import tracing
+from homeport.contract import names, tracing
 from homeport.contract.dataclass import dataclass
 from homeport.contract.tracing import Trace
 from homeport.contract.traffic import RequestRecord
@@ -126,7 +126,7 @@ def _name(ended: Ended) -> str:
     """Return a name of which there are few: a path may be another one in each request."""
     request = ended.request
     kind = "call" if request.kind == "call" else _method(request)
-    return f"{kind} {ended.place.app}.{ended.place.tag}"
+    return f"{kind} {names.endpoint(ended.place.app, ended.place.tag)}"
 
 
 def _method(request: RequestRecord) -> str:
