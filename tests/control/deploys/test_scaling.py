@@ -1,7 +1,7 @@
 """`update_autoscaler`: what it sets holds until the next deploy, also after a restart of the server."""
 
-import contextlib
 import asyncio
+import contextlib
 import dataclasses
 
 import pytest
