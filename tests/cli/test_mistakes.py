@@ -302,6 +302,24 @@ def test_a_command_without_standard_streams_has_empty_ones(tmp_path):
     assert ["/dev/null"] * 6 == (tmp_path / "streams").read_text().split()
 
 
+@pytest.mark.parametrize("command", ["deploy", "run", "serve"])
+def test_a_current_directory_that_was_removed_is_named(home, tmp_path, command):
+    (script := tmp_path / "script.py").write_text("import modal\napp = modal.App('x')")
+    (tmp_path / "gone").mkdir()
+    words = [sys.executable, "-P", "-m", "homeport", command, str(script)]
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir ../gone; exec "$@"', "sh", *words],
+        env={**os.environ, "HOMEPORT_HOME": str(home), "HOMEPORT_HTTP_PORT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path / "gone",
+    )
+
+    assert 1 == done.returncode
+    assert done.stderr.startswith("error: the current directory does not exist any more\n")
+
+
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_a_backup_is_for_the_machine_of_the_server(homeport, tmp_path, command):
     remote = {"HOMEPORT_SERVER": "http://127.0.0.1:1", "HOMEPORT_TOKEN": "x"}

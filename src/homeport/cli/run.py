@@ -234,6 +234,7 @@ class _Child:
         self._go = -1  # where it reads `Go`
 
     async def __aenter__(self) -> Self:
+        script.check_directory()
         answers, theirs = os.pipe()
         into, self._go = os.pipe()
         try:

@@ -15,7 +15,7 @@ from typing import Self
 from homeport.cli import ahead
 from homeport.contract import codec
 from homeport.contract.declaring import Answer, Declared, Load, Warm
-from homeport.contract.errors import Failure, ScriptError
+from homeport.contract.errors import BadRequest, Failure, ScriptError
 from homeport.contract.sizes import MIB
 
 MAX_LINE = 256 * MIB  # a manifest with very many files
@@ -137,6 +137,7 @@ class _Loader:
         self.ended = False
 
     async def __aenter__(self) -> Self:
+        check_directory()
         loader = ahead.take() if self._load is not None else None
         if loader is not None:
             self._process, answers = loader.process, loader.answers
@@ -241,6 +242,16 @@ class _Loader:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.to_thread(self._process.wait)
+
+
+def check_directory() -> None:
+    """Raise `BadRequest` if the current directory was removed: no script could be loaded there."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        raise BadRequest(
+            "the current directory does not exist any more", hint="`cd` to another one"
+        ) from None
 
 
 def quote(failure: Failure, paths: Iterable[str]) -> None:

@@ -61,16 +61,21 @@ def stream(work: Callable[[Any], AsyncIterator[T]], *, environment: str = "") ->
             async for item in work(client):
                 yield item
 
-    items = answered()
+    items, lock = answered(), asyncio.Lock()
 
     async def step() -> Any:
-        return await anext(items, end)
+        async with lock:
+            return await anext(items, end)
+
+    async def close() -> None:
+        async with lock:  # a step that Ctrl-C has cut off ends first
+            await items.aclose()  # type: ignore[attr-defined]
 
     try:
         while (item := _run(step())) is not end:
             yield item
     finally:
-        _run(items.aclose())  # type: ignore[attr-defined]
+        _run(close())
 
 
 def _client(environment: str) -> Any:
@@ -78,10 +83,14 @@ def _client(environment: str) -> Any:
 
 
 def _run(work: Any) -> Any:
+    future = asyncio.run_coroutine_threadsafe(work, loop())
     try:
-        return asyncio.run_coroutine_threadsafe(work, loop()).result()
+        return future.result()
     except errors.Failure as failure:
         translate(failure)
+    except BaseException:
+        future.cancel()  # Ctrl-C: the work does not continue without the script
+        raise
 
 
 def translate(failure: errors.Failure) -> NoReturn:
