@@ -10,6 +10,7 @@ from websockets.asyncio.server import unix_serve
 
 import homeport.settings
 from homeport.client import Client, OtherVersion, ServerBug
+from homeport.client.replies import CHUNK_BYTES
 from homeport.contract.api.answers import Fault
 from homeport.contract.api.api_tokens import NewApiToken
 from homeport.contract.api.apps import AppState
@@ -122,6 +123,11 @@ async def test_files_are_uploaded_once(tmp_path):
         gone: list[tuple[int, int]] = []
         await client.blobs.upload({digest: str(file)}, lambda *told: gone.append(told))
         assert [(6, 6)] == gone
+        (large := tmp_path / "large").write_bytes(b"x" * (CHUNK_BYTES + 1))
+        digest_of_large = hashlib.sha256(large.read_bytes()).hexdigest()
+        await client.blobs.upload({digest_of_large: str(large)}, lambda *told: gone.append(told))
+        assert {CHUNK_BYTES + 1} == {total for _, total in gone[1:]}
+        assert gone[1][0] < gone[-1][0] == CHUNK_BYTES + 1
         assert [] == plane.blobs.missing([digest])
 
         file.unlink()

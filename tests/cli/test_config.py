@@ -39,6 +39,14 @@ def test_the_environment_is_kept_also_while_the_server_does_not_run(home):
     assert 0 != run("set-environment", "no/name").exit_code
 
 
+def test_a_variable_that_comes_before_the_chosen_environment_is_named(home, monkeypatch):
+    monkeypatch.setenv("MODAL_ENVIRONMENT", "dev")
+    done = run("set-environment", "staging")
+
+    assert "warning: MODAL_ENVIRONMENT is set, and comes first" in done.stderr
+    assert "HOMEPORT_ENVIRONMENT" not in done.stderr
+
+
 async def test_a_server_that_runs_is_asked_whether_it_has_the_environment(home):
     async with Plane(home) as plane, on_a_socket(plane, home):
         unknown = await asyncio.to_thread(run, "set-environment", "staging")

@@ -13,7 +13,7 @@ from homeport.contract.api.captures import MirrorQuery, NewCapture
 from homeport.contract.api.deploys import Canary, Deploy, DeployQuery, Rollback
 from homeport.contract.api.environments import EnvironmentChange, NewEnvironment, NewWorkspace
 from homeport.contract.api.logs import LogQuery
-from homeport.contract.api.nodes import NewNodeToken
+from homeport.contract.api.nodes import NewNodeToken, NodeLogQuery
 from homeport.contract.api.rate_limits import NewRateLimit
 from homeport.contract.api.requests import LiveQuery, RequestQuery
 from homeport.contract.api.secrets import NewSecret
@@ -22,7 +22,7 @@ from homeport.contract.api.shared import NewObject
 from homeport.contract.api.spawned import CallsQuery, CancelQuery
 from homeport.contract.api.volumes import Copy, FileQuery, FilesQuery, NewVolume, VolumesQuery
 from homeport.contract.captured import Captured, Message
-from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.errors import BadRequest, NodeLost, NotFound
 from homeport.contract.scope import MAIN
 from homeport.state.requests import Place
 from tests.control.plane import function, manifest
@@ -174,6 +174,8 @@ async def test_a_machine_joins_by_a_token_and_is_labelled_drained_and_removed(pa
     for on in (True, False):
         await client.nodes.drain("a", on=on)
         assert [on] == [node.drained for node in await client.nodes.every()]
+    with pytest.raises(NodeLost, match="`a`"):
+        [line async for line in client.nodes.logs("a", NodeLogQuery())]
     await client.nodes.remove("a")
     assert () == await client.nodes.every()
 

@@ -82,3 +82,12 @@ def test_a_ca_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(BadRequest, match=r"gone\.pem cannot be read") as refusal:
         Client(settings)
     assert "HOMEPORT_SERVER_CA" in refusal.value.hint
+
+
+async def test_a_url_where_nobody_listens_is_named(tmp_path):
+    async with listening(tmp_path) as (_, client):
+        pass
+
+    async with client:
+        with pytest.raises(ServerUnreachable, match="no server answers at http"):
+            await client.apps.every()

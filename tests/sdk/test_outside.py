@@ -13,11 +13,10 @@ from homeport.sdk import outside
 def waiting(home, monkeypatch):
     """Work that Ctrl-C meets while it waits; `ended` is set when it has ended."""
     monkeypatch.setenv("HOMEPORT_HOME", str(home))
-    ended = threading.Event()
+    ended, script = threading.Event(), threading.get_ident()
 
     async def work(_client) -> None:
         try:
-            assert (script := threading.main_thread().ident) is not None
             signal.pthread_kill(script, signal.SIGINT)
             await asyncio.Event().wait()
         finally:
