@@ -128,6 +128,18 @@ def test_a_generator_that_raises_such_an_exception_ends_with_an_error(functions)
             next(items)
 
 
+def test_a_generator_that_cannot_be_called_with_its_arguments_is_a_type_error(functions):
+    def sync(one):
+        yield one
+
+    async def later(one):
+        yield one
+
+    for function in (sync, later):
+        with pytest.raises(TypeError, match="positional argument"):
+            list(functions.add(function, generator=True).remote_gen(1, 2))
+
+
 def test_a_batch_that_raises_such_an_exception_fails_for_each_caller(functions):
     async def cancels(items):
         raise asyncio.CancelledError

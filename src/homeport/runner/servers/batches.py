@@ -63,12 +63,12 @@ class Batches:
                 return
             try:
                 results = self._checked(await self._call([], self._lists(inputs)), len(inputs))
-            except asyncio.CancelledError:
-                raise
             except BaseException as error:
                 for one_input in inputs:
                     if not one_input.result.done():
                         one_input.result.set_exception(_as_exception(error))
+                if isinstance(error, asyncio.CancelledError):
+                    raise
                 return
         for one_input, result in zip(inputs, results, strict=True):
             if not one_input.result.done():

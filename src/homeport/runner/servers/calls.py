@@ -181,10 +181,11 @@ class Calls:
 
     async def _stream(self, reply: Reply, args: Any, kwargs: Any) -> None:
         await reply.begin()
-        items = self._items(args, kwargs)
+        items: Any = None
         deadline = Deadline(self._timeout_s)
         task = asyncio.current_task()
         try:
+            items = self._items(args, kwargs)
             async for item in items:
                 await reply.item(item)
         except BaseException as error:
@@ -199,7 +200,8 @@ class Calls:
             return
         finally:
             deadline.stop()
-            await items.aclose()  # type: ignore[attr-defined]
+            if items is not None:
+                await items.aclose()
         await reply.end(None)
 
     def _items(self, args: Any, kwargs: Any) -> AsyncIterator[Any]:
@@ -265,8 +267,9 @@ async def _in_thread(threads: Threads, function: Any, args: Any, kwargs: Any) ->
     closed = False
 
     def work() -> None:
-        items = function(*args, **kwargs)
+        items = None
         try:
+            items = function(*args, **kwargs)
             for item in items:
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
                 room.acquire()
