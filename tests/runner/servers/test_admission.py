@@ -9,7 +9,7 @@ from homeport.contract.container import StartOrder
 from homeport.runner.servers.admission import CONNECTION, Admission, Method
 from homeport.runner.servers.held import Held
 from homeport.runner.servers.lifespan import Lifespan
-from homeport.runner.servers.slots import Slots
+from homeport.runner.servers.slots import Slots, Stay
 from homeport.sdk import context
 from tests.orders import order
 from tests.waiting import turns, virtual
@@ -143,6 +143,21 @@ async def test_there_are_never_more_requests_in_the_app_than_slots():
 
     assert 2 == most
     assert {200} == {visit.status for visit in visits}
+
+
+async def test_a_slot_that_was_given_to_a_request_whose_visitor_leaves_goes_to_the_next_one():
+    slots = Slots(order(max_inputs=1).function, None, lambda: None)
+    first, leaving, last = Stay(), Stay(), Stay()
+    for stay in (first, leaving, last):
+        slots.enter(stay)
+    waits = [asyncio.create_task(slots.turn(stay)) for stay in (leaving, last)]
+    await turns(2)
+
+    slots.leave(first)
+    waits[0].cancel()  # the slot is on its way to this one
+    await asyncio.wait_for(waits[1], 60)
+
+    assert (False, True) == (leaving.is_seated, last.is_seated)
 
 
 async def test_the_header_of_the_ingress_chooses_the_method_and_is_not_shown():

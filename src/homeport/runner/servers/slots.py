@@ -95,9 +95,10 @@ class Slots:
             self._waiting.append(waiting)
             try:
                 await waiting
-            finally:
-                if waiting.cancelled():
-                    self._let_in()  # the slot may have been given to this one already
+            except asyncio.CancelledError:
+                if not waiting.cancelled():
+                    self._let_in()  # the slot had been given to this one already
+                raise
 
     def leave(self, stay: Stay) -> None:
         """Remove a request: its work has ended, or was abandoned."""
