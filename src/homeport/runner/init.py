@@ -33,6 +33,7 @@ MAX_READ = 64 * 1024
 MAX_LAST = 1024 * 1024  # bytes that are passed on after the end
 END_S = 5.0  # how long killed processes may take to end
 PAUSE_S = 0.002
+NAME = "homeport-init"  # in `ps` and `top`
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
@@ -128,7 +129,7 @@ def _live(
 ) -> NoReturn:
     """Run as init until the runner has ended."""
     gc.disable()
-    _prctl(PR_SET_NAME, ctypes.c_char_p(b"homeport-init"))  # the name in `ps` and `top`
+    _prctl(PR_SET_NAME, ctypes.c_char_p(NAME.encode()))
     printed, lifeline = _settle(descriptors, printed)
     seal()
     init = Init(runner, printed)
@@ -251,7 +252,8 @@ class Init:
         """Kill init's children; return whether there were any. A killed process's children become init's."""
         children = _children()
         for child in children:
-            os.kill(child, signal.SIGKILL)  # its number is not reused before init reaps it
+            with contextlib.suppress(PermissionError):  # a setuid program, without a cell
+                os.kill(child, signal.SIGKILL)  # its number is not reused before init reaps it
         self._reap()
         return bool(children)
 

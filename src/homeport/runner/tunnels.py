@@ -126,10 +126,12 @@ class _Tunnel:
 
     def _is_ours(self) -> bool:
         """Return whether a process of this container listens on the port, and no other program."""
-        listening = ports.listeners(self.port)
-        if not listening <= self._ours and listening and ports.ours(self.port):
-            self._ours = listening
-        return bool(listening) and listening <= self._ours
+        with contextlib.suppress(OSError):  # no descriptor is left
+            listening = ports.listeners(self.port)
+            if not listening <= self._ours and listening and ports.ours(self.port):
+                self._ours = listening
+            return bool(listening) and listening <= self._ours
+        return False
 
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = f"homeport: no program of this container listens on port {self.port}\n".encode()

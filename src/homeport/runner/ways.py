@@ -38,6 +38,11 @@ def begin(launch: Launch) -> None:
         _listeners.append(socket.create_server((HERE, port)))
 
 
+def apart() -> bool:
+    """Return whether this container has a network of its own, where no port belongs to another one."""
+    return bool(_target)
+
+
 async def serve() -> None:
     """Pass on connections as long as the running loop runs."""
     while _listeners:

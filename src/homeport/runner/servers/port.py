@@ -12,10 +12,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from homeport.contract.manifest import FunctionSpec, WebMethod
+from homeport.runner import family, ways
 from homeport.runner.servers.ending import Ending
 from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.relay import Relay
@@ -79,9 +79,7 @@ class Wait:
     def _may_come(self) -> bool:
         """Return whether there is a thread, a task or a process that may still listen."""
         tasks = len(asyncio.all_tasks()) - 1  # without the one that waits
-        return (
-            tasks > 0 or threading.active_count() > self._threads or bool(list(_other_processes()))
-        )
+        return tasks > 0 or threading.active_count() > self._threads or bool(family.others())
 
 
 def _busy(port: int) -> PortBusy:
@@ -101,7 +99,7 @@ async def serve(port: int, serving: Serving) -> bool:
 
 def relay_to(port: int, serving: Serving) -> Relay:
     """Return a relay to the program that listens on the port."""
-    return Relay(port, serving, lambda: bool(listeners(port)))
+    return Relay(port, serving, lambda: listens(port))
 
 
 async def watch(relay: Relay, ending: Ending) -> bool:
@@ -127,16 +125,12 @@ async def watch(relay: Relay, ending: Ending) -> bool:
 
 async def end(grace_s: float, ending: Ending | None = None) -> None:
     """Send SIGTERM to all other processes of the container, and SIGKILL to those that do not end."""
-    _signal(signal.SIGTERM)
+    family.send(signal.SIGTERM)
     deadline = time.monotonic() + min(TERM_S, grace_s)
-    while (
-        list(_other_processes())
-        and time.monotonic() < deadline
-        and not (ending and ending.cut.is_set())
-    ):
+    while family.others() and time.monotonic() < deadline and not (ending and ending.cut.is_set()):
         await asyncio.sleep(PAUSE_S)
-        _reap()
-    _signal(signal.SIGKILL)
+        family.reap()
+    family.send(signal.SIGKILL)
 
 
 def accepts(port: int) -> bool:
@@ -148,12 +142,20 @@ def accepts(port: int) -> bool:
         return False
 
 
+def listens(port: int) -> bool:
+    """Return False if certainly no program listens on the port; True if that cannot be read, for want of descriptors."""
+    try:
+        return bool(listeners(port))
+    except OSError:
+        return True
+
+
 def listeners(port: int) -> set[str]:
     """Return the inodes of the sockets that listen on the port (proc(5), /proc/net/tcp)."""
     local_port = f":{port:04X}"
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == LISTEN and fields[1].endswith(local_port):
@@ -162,49 +164,18 @@ def listeners(port: int) -> set[str]:
 
 
 def ours(port: int) -> bool:
-    """Return whether a process of this container has the port's socket."""
+    """Return whether a process of this container has the port's socket.
+
+    The descriptors of a program that has given up root cannot be read. So in a network of its own, all sockets are
+    the container's.
+    """
     sockets = {f"socket:[{inode}]" for inode in listeners(port)}
-    for pid in (os.getpid(), *_other_processes()):
+    if ways.apart():
+        return bool(sockets)
+    for pid in (os.getpid(), *family.others()):
         with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
             for descriptor in descriptors:
                 with contextlib.suppress(OSError):
                     if os.readlink(descriptor.path) in sockets:  # noqa: PTH115 - thousands of them
                         return True
     return False
-
-
-def _other_processes() -> Iterator[int]:
-    """Yield the container's other processes: all descendants of its init except this one."""
-    own_pid = os.getpid()
-    parents: dict[int, int] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                # state and parent come after the name, which may have any characters
-                stat = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-                parents[int(entry.name)] = int(stat[1])
-    family, grown = {os.getppid()}, True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in family} - family
-        grown = bool(more)
-        family |= more
-    yield from (pid for pid in family if pid not in (own_pid, os.getppid()) and _alive(pid))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def _signal(number: signal.Signals) -> None:
-    for pid in list(_other_processes()):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
-
-
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from homeport.contract.container import Descriptors, Launch, sent
 from homeport.contract.image import HOME
-from homeport.runner import lines, setup
+from homeport.runner import family, lines, setup
 from homeport.runner.report import Report
 
 AGAIN = "HOMEPORT_AGAIN_FD"
@@ -44,7 +44,7 @@ class Beginning:
     def once_more(self, report: Report, reason: str, modules: Sequence[str]) -> NoReturn:
         """Report the reason, and start again."""
         report.again(reason, tuple(modules))
-        _end_children()
+        family.end()
         self.start_again([lines.shown(stream) for stream in (sys.stdout, sys.stderr)])
 
     def start_again(self, shown: "Sequence[Sequence[str]]" = ((), ())) -> NoReturn:
@@ -100,23 +100,3 @@ def node_descriptors() -> Descriptors:
     """Return the node's descriptors, which this container had before it started again; init has kept its own."""
     number = [int(os.environ.pop(f"HOMEPORT_{name}_FD")) for name in ("REPORT", "DOOR", "PULSE")]
     return Descriptors(output=1, report=number[0], door=number[1], pulse=number[2])
-
-
-def _end_children() -> None:
-    """End the processes that the script has started so far."""
-    todo = [os.getpid()]
-    while todo:
-        pid = todo.pop()
-        for child in _children(pid):
-            todo.append(child)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-
-
-def _children(pid: int) -> list[int]:
-    pids: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:  # noqa: PTH123
-                pids += [int(child) for child in file.read().split()]
-    return pids
