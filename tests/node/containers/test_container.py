@@ -24,3 +24,12 @@ async def test_a_start_that_breaks_off_halfway_leaves_no_process(start, monkeypa
     assert 2 == len(pids)
     assert [] == [pid for pid in pids if pid and processes.lives(pid)]
     assert not (settings.run_dir / "containers").exists()
+
+
+async def test_a_container_that_says_again_and_again_that_modules_differ_fills_no_log(start):
+    many = "[say(kind='unlike', reason=f'reason {n}', modules=[f'm{n}']) for n in range(200)]"
+    _, watched = await start(f"{many}\nsay(kind='ready')\ntime.sleep(60)")
+    await watched.until(State.READY)
+
+    lines = [line for line in watched.lines if "preloaded modules differ" in line.text]
+    assert containers.MOST_EVENTS["unlike"] == len(lines)

@@ -55,6 +55,22 @@ def test_a_function_cannot_fill_the_disk_with_the_names_of_modules(path, monkeyp
     assert ("a", "b", "e") == record.wanted("rv-1")
 
 
+def test_a_container_cannot_fill_the_disk_with_modules_that_differ(path, monkeypatch):
+    monkeypatch.setattr(learned, "MAX_MODULES", 5)
+    record = Learned.of(path)
+    record.add(("a", "b"))
+    record.spoil("rv-1", ("a",), "it differs")
+    before = record.wanted("rv-1")
+    for number in range(100):
+        record.spoil("rv-1", (f"{number}", f"{number}.x"), "it differs" * 10_000)
+
+    assert ("b",) == before
+    assert () == record.wanted("rv-1")
+    assert 6 == len(Learned.of(path).unlike["rv-1"])
+    assert path.stat().st_size < 6 * (learned.MAX_REASON + 100)
+    assert "it differs (`a`)" == record.objection("rv-1", frozenset({"a"}))
+
+
 def test_a_module_that_differs_is_left_out_with_its_parts_and_nothing_that_has_it_is_forked(path):
     record = Learned.of(path)
     record.add(("torch", "torch.nn", "torchvision", "numpy"))

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 CLOSE_GRACE_S = 2.0
 SLACK_S = 0.2  # longer than the runner's own `startup_timeout`, so that its report arrives first
+#: Events of one container that are heeded, by kind: the user's code can send any number, and each is a file or a line of the log.
+MOST_EVENTS = {"imported": 20, "again": 1, "unlike": 20}
 KEPT_LINES = 20  # last lines of the output, for a container that ends without a report
 
 
@@ -66,6 +68,7 @@ class Life:
         self._grace_s = 0.0
         self._killed = ""  # why the node has killed it
         self._shortages = records.memory_shortages()
+        self._events = collections.Counter[str]()
         self._tunnels = Tunnels(container.id, shared.doors if shared.cells else None)
         self._pulse: pulse.Reader | None = None
         self._patient: Patient | None = None
@@ -220,6 +223,10 @@ class Life:
         records.write(self.directory, self.container, self.launch, self.process.leader)
 
     def _on_event(self, event: Event) -> None:
+        if event.kind in MOST_EVENTS:
+            self._events[event.kind] += 1
+            if self._events[event.kind] > MOST_EVENTS[event.kind]:
+                return
         if event.kind == "imported":
             self._learn(event.modules)
         elif event.kind in ("again", "unlike"):

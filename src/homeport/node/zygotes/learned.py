@@ -27,6 +27,7 @@ MAX_MODULES = 6000  # of one function
 MAX_REVISIONS = 3  # revisions of a function for which differing modules are kept
 MAX_AGAIN = 5  # starts that were repeated in a fresh interpreter; after that nothing is preloaded for this revision
 MAX_FILES = 1000
+MAX_REASON = 500  # characters
 EVERYTHING = "*"
 
 
@@ -77,9 +78,14 @@ class Learned:
     def spoil(self, revision: str, modules: tuple[str, ...], reason: str) -> None:
         """Record preloaded modules that differ from the script's own imports."""
         reasons = self.unlike.setdefault(revision, {})
-        reasons.update(dict.fromkeys(modules, reason))
+        room = max(MAX_MODULES - len(reasons), 0)
+        new = [name for name in modules if name not in reasons][:room]
+        if not new and EVERYTHING in reasons:
+            return
+        reason = reason[:MAX_REASON]
+        reasons.update(dict.fromkeys(new, reason))
         self.again[revision] = self.again.get(revision, 0) + 1
-        if self.again[revision] >= MAX_AGAIN:
+        if self.again[revision] >= MAX_AGAIN or len(reasons) >= MAX_MODULES:
             reasons[EVERYTHING] = reason
         while len(self.unlike) > MAX_REVISIONS:
             oldest = next(iter(self.unlike))
