@@ -232,7 +232,6 @@ COVERED = {
     "node/images/rooted/operations": "node/images",
     "node/images/rooted/instructions": "node/images/rooted/test_dockerfiles.py",
     "node/images/rooted/given": "node/images/rooted/test_dockerfiles.py",
-    "node/images/rooted/download": "node/images/rooted/test_dockerfiles.py",
     "node/images/rooted/pull": "node/images",
     "node/images/rooted/python": "node/images",
     "node/images/rooted/tools": "node/images",

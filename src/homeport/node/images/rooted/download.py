@@ -1,18 +1,27 @@
-"""Downloads a file for ADD: only by HTTP(S), of bounded size, and checked if the Dockerfile gives its hash."""
+"""Downloads a file for ADD: only by HTTP(S), of bounded size, and checked if the Dockerfile gives its hash.
+
+The node itself fetches it, with the machine's network. So the addresses where clouds give a machine its credentials are
+refused here, as the firewall refuses them to the steps in cells.
+"""
 
 import asyncio
+import functools
 import hashlib
+import ipaddress
+import socket
 import threading
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
+from homeport.cell.network import METADATA, METADATA_6
 from homeport.contract.errors import ImageError
 
 MAX_BYTES = 16 * 1024**3
 CHUNK_BYTES = 1024**2
 SILENT_S = 60.0
 SCHEMES = ("http", "https")
+CREDENTIALS = tuple(ipaddress.ip_network(text) for text in (*METADATA, *METADATA_6))
 
 
 async def fetch(url: str, path: Path, checksum: str, *, max_bytes: int = MAX_BYTES) -> None:
@@ -48,7 +57,7 @@ def _fetch(url: str, path: Path, ended: threading.Event, max_bytes: int) -> str:
 
 
 def _opener() -> Any:
-    """Return an opener that follows redirects to HTTP(S) URLs only."""
+    """Return an opener that follows redirects to HTTP(S) URLs only, and connects to no address of credentials."""
     import urllib.error
     import urllib.request
 
@@ -60,4 +69,38 @@ def _opener() -> Any:
                 raise urllib.error.URLError(f"it leads to {newurl[:80]!r}")
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
-    return urllib.request.build_opener(Redirects)
+    class Http(urllib.request.HTTPHandler):
+        def do_open(self, http_class: Any, req: Any, **given: Any) -> Any:
+            return super().do_open(functools.partial(_careful, http_class), req, **given)
+
+    class Https(urllib.request.HTTPSHandler):
+        def do_open(self, http_class: Any, req: Any, **given: Any) -> Any:
+            return super().do_open(functools.partial(_careful, http_class), req, **given)
+
+    return urllib.request.build_opener(Redirects, Http, Https)
+
+
+def _careful(kind: Any, host: str, **given: Any) -> Any:
+    """Return a connection that asks no address of credentials, whatever its name resolves to."""
+    connection = kind(host, **given)
+    connection._create_connection = _connected  # noqa: SLF001 - http.client has no other way
+    return connection
+
+
+def _connected(address: Any, *given: Any) -> socket.socket:
+    connection = socket.create_connection(address, *given)
+    if holds_credentials(connection.getpeername()[0]):
+        connection.close()
+        raise OSError("clouds give a machine its credentials there")
+    return connection
+
+
+def holds_credentials(host: str) -> bool:
+    """Return whether a cloud may give this machine its credentials at an IP address.
+
+    >>> holds_credentials("169.254.169.254"), holds_credentials("::ffff:a9fe:a9fe"), holds_credentials("127.0.0.1")
+    (True, True, False)
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in CREDENTIALS)
