@@ -9,7 +9,7 @@ import types
 import pytest
 
 from homeport import private, signing
-from homeport.contract.errors import BadRequest, Failure
+from homeport.contract.errors import BadRequest, Failure, Unauthorized
 from homeport.link import authority, listener
 from homeport.link.identity import Identity
 from homeport.link.messages import Welcome
@@ -115,7 +115,7 @@ async def test_a_machine_forgets_that_it_has_joined_only_if_the_control_plane_ha
     key, csr = authority.request()
     pair = key + cluster.authority.sign(csr, node, days=-0.01).encode()
     private.write(place.ca, cluster.authority.pem.encode())
-    place.write("n", where(cluster), USUAL, pair)
+    place.write("n", where(cluster), USUAL, cluster.authority.certificate.read_bytes(), pair)
     clock(monkeypatch, off_s)
     served = types.SimpleNamespace(refused=None)
     # The control plane has moved to another machine since this one joined.
@@ -125,3 +125,31 @@ async def test_a_machine_forgets_that_it_has_joined_only_if_the_control_plane_ha
 
     assert why in await dialer._once()
     assert final == (served.refused is not None and served.refused.final)
+
+
+async def test_a_machine_that_another_control_plane_refuses_stays_a_node_of_its_own(
+    cluster, tmp_path
+):
+    place = Place(tmp_path / "n")
+    await dialing.join(place, where(cluster), "n", cluster.token())
+    before = {path.name: path.read_bytes() for path in place.directory.iterdir()}
+    async with make_cluster(tmp_path / "other") as other:
+        used = other.token()
+        other.registry.tokens.clear()
+        with pytest.raises(Unauthorized):
+            await dialing.join(place, where(other), "m", used)
+
+    assert before == {path.name: path.read_bytes() for path in place.directory.iterdir()}
+
+
+async def test_an_agent_whose_certificate_is_damaged_tries_again_and_does_not_end(
+    cluster, tmp_path, caplog
+):
+    """Its end would be that of its containers."""
+    place = Place(tmp_path / "n")
+    await dialing.join(place, where(cluster), "n", cluster.token())
+    place.pair.write_bytes(b"damaged")
+    dialer = Dialer(None, place, where(cluster), None, reach="")
+
+    assert await dialer._once()
+    assert "the connection has failed" in caplog.text

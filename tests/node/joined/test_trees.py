@@ -1,7 +1,9 @@
 """Source trees on a node, from a control plane that may be wrong."""
 
 import dataclasses
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +171,30 @@ async def test_trees_that_no_container_had_for_long_and_the_oldest_cached_files_
     assert {"rv-1", "rv-1.outside"} == {path.name for path in trees.directory.iterdir()}
     sizes = [path.stat().st_size for path in (tmp_path / "node" / "files").iterdir()]
     assert sum(sizes) <= 300_010
+
+
+async def test_a_tree_that_begins_to_be_used_again_is_left_by_a_sweep(trees):
+    await trees.fetched(trees.place("rv-1"))
+    tree = trees.directory / "rv-1"
+    os.utime(tree, (0, 0))
+    await trees.fetched(trees.place("rv-1"))
+    trees.sweep(set(), time.time())
+
+    assert tree.exists()
+
+
+async def test_a_tree_whose_deletion_is_cut_off_is_fetched_again(trees, monkeypatch):
+    """As by a kill: then only the name says what is complete."""
+    await trees.fetched(trees.place("rv-1"))
+    files = tree_files(trees.directory / "rv-1")
+    monkeypatch.setattr(
+        module.removing, "discard", lambda path: (Path(path) / "script.py").unlink()
+    )
+    trees.sweep(set(), time.time() + module.UNUSED_S + 60)
+    monkeypatch.undo()
+    later = Trees(trees.directory, trees._cache, trees._ask)
+    later.open()
+    await later.fetched(later.place("rv-1"))
+
+    assert files.keys() == tree_files(trees.directory / "rv-1").keys()
+    assert [] == list(trees.directory.glob(".*"))

@@ -5,6 +5,7 @@ The key is made here, has mode 0600, and never leaves the machine.
 
 import ipaddress
 import json
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,8 +123,18 @@ class Place:
                 f"{self._told} is damaged", hint="remove it, and let the machine join again"
             ) from None
 
-    def write(self, name: str, where: Address, there: Reach, pair: bytes) -> None:
-        """Keep the name, both addresses, and the pair of key and certificate: as the last step of joining."""
+    def trusting(self, ca: bytes) -> ssl.SSLContext:
+        """Return a context for a CA that is not kept yet: until it has joined, this machine stays what it was."""
+        fresh = self.ca.with_suffix(".new")
+        private.write(fresh, ca)
+        try:
+            return identity.of_node(fresh, None)
+        finally:
+            fresh.unlink()
+
+    def write(self, name: str, where: Address, there: Reach, ca: bytes, pair: bytes) -> None:
+        """Keep the CA, the name, both addresses, and the pair of key and certificate: as the last step of joining."""
+        private.write(self.ca, ca)
         private.write(self.pair, pair)
         saved = json.dumps({"name": name, "address": str(where), "reach": str(there)})
         private.write(self._told, saved.encode())

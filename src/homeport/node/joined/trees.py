@@ -70,18 +70,24 @@ class Trees:
     def end_build(self, source: str) -> None:
         """Delete what only a build needs."""
         if source:
-            removing.discard(f"{source}{BUILD}")
+            with contextlib.suppress(OSError):
+                self._discard(Path(f"{source}{BUILD}"))
 
     def sweep(self, used: Collection[str], now: float) -> None:
         """Delete trees that no container has had for long, and the oldest of too many cached files. Blocks."""
         for tree in self.directory.iterdir():
+            if tree.name.startswith("."):
+                continue  # it is not complete yet
             with contextlib.suppress(OSError):
                 name = tree.name.removesuffix(OUTSIDE).removesuffix(BUILD)
                 if str(self.directory / name) in used:
                     os.utime(tree)
                 elif now - tree.stat().st_mtime > UNUSED_S:
-                    removing.discard(str(tree))
-        files = [(path.stat(), path) for path in self._cache.iterdir()]
+                    self._discard(tree)
+        files = []
+        for path in self._cache.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has just been complete
+                files.append((path.stat(), path))
         left = sum(status.st_size for status, _path in files)
         for status, path in sorted(files, key=lambda file: file[0].st_mtime):
             if left <= CACHE_BYTES:
@@ -89,17 +95,26 @@ class Trees:
             path.unlink(missing_ok=True)
             left -= status.st_size
 
+    def _discard(self, tree: Path) -> None:
+        """Delete a tree; one that is half deleted has no longer its name."""
+        part = self._part(tree.name)
+        tree.rename(part)
+        removing.discard(str(part))
+
+    def _part(self, tree: str) -> Path:
+        return self.directory / f".{tree}.{secrets.token_hex(4)}.part"
+
     async def _one(self, tree: str) -> None:
         target = Path(self.place(tree))
         async with self._fetching.setdefault(tree, asyncio.Lock()):
-            if await asyncio.to_thread(target.exists):
+            if await asyncio.to_thread(_is_there, target):
                 return
             entries: tuple[Entry, ...] = await self._ask("tree", {"tree": tree})
             if not entries and tree.endswith((OUTSIDE, BUILD)):
                 return
             if sum(entry.size_bytes for entry in entries) > MOST_TREE_BYTES:
                 raise StorageError(f"the files of `{tree}` are too large for a node")
-            part = target.with_name(f".{tree}.{secrets.token_hex(4)}.part")
+            part = self._part(tree)
             turns = asyncio.Semaphore(AT_ONCE)
 
             async def fetch(entry: Entry) -> None:
@@ -145,6 +160,15 @@ class Trees:
             fresh.unlink(missing_ok=True)
         if not await asyncio.to_thread(_copied, cached, place, entry):
             raise StorageError(f"`{entry.path[:200]}` of `{tree}` cannot be kept")
+
+
+def _is_there(tree: Path) -> bool:
+    """Return whether a tree exists; it is used from now on, so a sweep leaves it."""
+    try:
+        os.utime(tree)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _within(path: str, root: Path) -> Path:
