@@ -1,12 +1,15 @@
 """Programs in containers, where they cannot be started. `tests/journeys/test_programs.py` has those that run."""
 
+import asyncio
 import os
 import socket
 import subprocess
 
 import pytest
 
+from homeport.contract.errors import StartError
 from homeport.node.containers import programs
+from tests.waiting import turns
 
 
 def open_files() -> set[str]:
@@ -35,3 +38,24 @@ def test_a_program_that_cannot_be_started_leaves_no_file_open(monkeypatch, where
                 programs._enter({"terminal": None}, -1, theirs)
 
         assert before == open_files()
+
+
+@pytest.mark.parametrize("answer", [b"", b'{"error": "it is full"}\n'])
+async def test_a_program_that_does_not_begin_leaves_no_file_open_and_no_process(answer):
+    """Without an answer, the user has given up meanwhile."""
+    before = open_files()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(["cat"], stdin=theirs, stdout=subprocess.DEVNULL)
+        theirs.sendall(answer)
+    pipes = dict(enumerate((*os.pipe(), os.memfd_create("err"))))
+    entered = programs.Entered(ours, process)
+    starting = asyncio.create_task(entered.start(pipes))
+    await turns(2)
+    if not answer:
+        starting.cancel()
+    with pytest.raises((StartError, asyncio.CancelledError)):
+        await starting
+
+    assert before == open_files()
+    assert process.returncode is not None

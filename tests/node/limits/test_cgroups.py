@@ -136,6 +136,18 @@ async def test_a_cgroup_that_was_asked_for_and_cannot_be_is_a_warning(tmp_path, 
     assert f"{tmp_path} is not a cgroup v2" in caplog.text
 
 
+def test_a_cgroup_that_takes_no_limit_goes_again(tree, monkeypatch):
+    def refuses(_file, _text):
+        raise PermissionError(1, "no")
+
+    groups = opened(tree)
+    monkeypatch.setattr(cgroups, "_write", refuses)
+    with pytest.raises(PermissionError):
+        groups.make(order(memory_mib=(64, 200)))
+
+    assert [] == groups.all()
+
+
 async def test_a_container_without_its_cgroup_is_watched(tree, caplog):
     kept = Limits()
     kept._cgroups = Cgroups(tree / "nothing")  # somebody has removed it

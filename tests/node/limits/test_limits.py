@@ -1,5 +1,6 @@
 """Containers within their limits go on; a container over a limit is killed."""
 
+import asyncio
 import os
 import textwrap
 from collections import Counter
@@ -10,9 +11,10 @@ from homeport.contract.capacity import Accelerator
 from homeport.contract.container import State
 from homeport.node.agent import Agent
 from homeport.node.limits import cgroups, keeper, watchdog
+from homeport.node.limits.keeper import Limits
 from homeport.settings import Settings
 from tests.node.test_agent import REPORT, Watched
-from tests.orders import order
+from tests.orders import launch, order
 from tests.waiting import until
 
 READY = 'say(kind="ready")\n'
@@ -117,6 +119,34 @@ async def test_memory_that_processes_share_counts_once(start, looked):
     await looked()
 
     assert [State.STARTING, State.READY] == watched.states
+
+
+async def test_limits_are_enforced_after_a_look_that_has_failed():
+    """As where the server has no descriptor left for a moment."""
+    looks = []
+
+    def written_mib(_directory: str) -> float:
+        looks.append(1)
+        if len(looks) == 1:
+            raise OSError(24, "Too many open files")
+        return 30.0
+
+    kept, killed = Limits(), asyncio.get_running_loop().create_future()
+    kept.disk_mib = written_mib
+    its = launch(ephemeral_disk_mib=20)
+    kept.open(
+        "off",
+        "homeport-x",
+        [],
+        lambda: [(0, its)],
+        lambda *why: killed.done() or killed.set_result(why),
+    )
+    kept.watch(its)
+    async with asyncio.timeout(60):
+        container, why = await killed
+    await kept.close()
+
+    assert ("ta-1", True) == (container, "30 MiB of temporary disk" in why)
 
 
 def test_the_kernel_gets_the_limits_of_a_function():

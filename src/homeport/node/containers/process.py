@@ -71,7 +71,7 @@ class Process:
         self._runner: Held | None = None
         self._report: socket.socket | None = None
         self._way: socket.socket | None = None  # init sends the runner's pidfd here
-        self._rest = b""
+        self._rest = bytearray()
         self._passed: collections.deque[int] = collections.deque()  # descriptors, with its report
         self._has_runner = asyncio.Event()  # set when the runner is known, or known to be missing
         self._ended = asyncio.Event()
@@ -268,7 +268,11 @@ class Process:
         if not data:
             self._deafen()
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        lines: list[bytes] = []
+        self._rest += data  # without a copy: a container may send a line of a MiB byte by byte
+        if b"\n" in data:
+            *lines, rest = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(rest)
         try:
             if len(self._passed) > MAX_TUNNELS:
                 raise ValueError("it sends more descriptors than it may")

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,13 @@ class Entered:
 
     async def start(self, pipes: Mapping[int, int]) -> None:
         """Wait until it runs. `pipes` are our ends of its streams 0, 1 and 2, without a terminal."""
-        answer, descriptors = await self._receive()
+        try:
+            answer, descriptors = await self._receive()
+        except BaseException:
+            await self._give_up(pipes.values())
+            raise
         if "started" not in answer:
-            for descriptor in (*pipes.values(), *descriptors):
-                os.close(descriptor)
+            await self._give_up((*pipes.values(), *descriptors))
             raise StartError(f"no program can be started in the container: {answer.get('error')}")
         if descriptors:
             self._input = self._master = descriptors[0]
@@ -60,6 +63,13 @@ class Entered:
         for descriptor in (self._input, *outputs.values()):
             os.set_blocking(descriptor, False)
         self._listening = asyncio.create_task(self._listen(outputs))
+
+    async def _give_up(self, descriptors: Iterable[int]) -> None:
+        """Close everything: without its other end of the socket, the process that entered kills the program and ends."""
+        self._control.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
+        await asyncio.to_thread(self._process.wait)
 
     async def read(self) -> tuple[int, bytes]:
         """Return what it has written, and where; no bytes after its end."""

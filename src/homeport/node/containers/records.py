@@ -46,16 +46,16 @@ def write(directory: Path, container: Container, launch: Launch, leader: int) ->
     """
     added = {f.name: getattr(launch, f.name) for f in dataclasses.fields(launch)}
     del added["order"]  # it is the container's
-    record = {
-        "boot": BOOT.read_text().strip(),
-        "init": leader,
-        "ticks": _ticks(leader),
-        # Its tunnels end with this server: a later one does not hear when they are closed.
-        "container": codec.encode(dataclasses.replace(container, tunnels=())),
-        "launch": codec.encode(added),
-    }
     fresh = directory / "record.new"
     try:
+        record = {
+            "boot": BOOT.read_text().strip(),
+            "init": leader,
+            "ticks": _ticks(leader),
+            # Its tunnels end with this server: a later one does not hear when they are closed.
+            "container": codec.encode(dataclasses.replace(container, tunnels=())),
+            "launch": codec.encode(added),
+        }
         fresh.write_text(json.dumps(record))
         fresh.replace(directory / "record")
     except OSError as error:

@@ -61,8 +61,12 @@ class Cgroups:
             return ""
         directory = self.root / order.id
         directory.mkdir(exist_ok=True)
-        for name, value in settings(order.function).items():
-            _write(directory / name, value)
+        try:
+            for name, value in settings(order.function).items():
+                _write(directory / name, value)
+        except OSError:
+            removed(directory)
+            raise
         self.count(order)
         return str(directory)
 

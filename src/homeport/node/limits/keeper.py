@@ -13,6 +13,7 @@ from pathlib import Path
 from homeport.contract.container import Launch, StartOrder
 from homeport.node.limits import cgroups, watchdog
 from homeport.node.limits.cgroups import Cgroups, Unusable
+from homeport.supervised import supervised
 
 LOOK_S = 0.25
 CLOSE_S = 2.0  # how long the kernel may take to end the last processes
@@ -57,7 +58,8 @@ class Limits:
                 directory for directory in self._cgroups.all() if directory.name not in known_ids
             }
             self._has_work.set()
-        self._watcher = asyncio.create_task(self._watch(running, kill), name="limits")
+        watched = supervised("limits", lambda: self._watch(running, kill))
+        self._watcher = asyncio.create_task(watched, name="limits")
 
     async def close(self) -> None:
         """Stop watching, and remove the cgroups."""

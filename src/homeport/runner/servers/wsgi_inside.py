@@ -236,8 +236,9 @@ def _say(request: One, text: str) -> None:
 
 def _has_left(connection: socket.socket) -> bool:
     """Return whether the other side has closed the connection (man 2 poll, POLLRDHUP)."""
-    if connection.fileno() < 0:
+    number = connection.fileno()  # once: its thread may close it at any moment
+    if number < 0:
         return False
     poll = select.poll()
-    poll.register(connection.fileno(), select.POLLRDHUP)
+    poll.register(number, select.POLLRDHUP)
     return any(events & (select.POLLHUP | select.POLLRDHUP) for _, events in poll.poll(0))
