@@ -1,18 +1,29 @@
 """A container whose start breaks off. `tests/node/test_agent.py` has its life otherwise."""
 
+import pytest
+
 from homeport.contract.container import State
 from homeport.node.containers import container as containers
 from homeport.node.containers import records
 from tests import processes
 
 
-async def test_a_start_that_breaks_off_halfway_leaves_no_process(start, monkeypatch, settings):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(24, "Too many open files"), "cannot start a process: Too many open files"),
+        (KeyError("x"), "cannot be started: KeyError, a bug of homeport; its log says more"),
+    ],
+)
+async def test_a_start_that_breaks_off_halfway_leaves_no_process(
+    start, monkeypatch, settings, error, reason
+):
     """As where the node has no descriptor left."""
     pids = []
 
     def write(_directory, container, _launch, leader):
         pids.extend((container.pid, leader))
-        raise OSError(24, "Too many open files")
+        raise error
 
     monkeypatch.setattr(records, "write", write)
     monkeypatch.setattr(containers, "CLOSE_GRACE_S", 0.0)
@@ -20,7 +31,7 @@ async def test_a_start_that_breaks_off_halfway_leaves_no_process(start, monkeypa
     failed = await watched.until(State.FAILED)
     await agent.close()
 
-    assert "cannot start a process: Too many open files" == failed.reason
+    assert reason == failed.reason
     assert 2 == len(pids)
     assert [] == [pid for pid in pids if pid and processes.lives(pid)]
     assert not (settings.run_dir / "containers").exists()

@@ -87,6 +87,11 @@ class Life:
             await self._end()
         except ImageError as failure:
             self._become(State.FAILED, reason=f"{failure.message}: {failure.hint}")
+        except Exception as error:  # else the container would be about to start for ever
+            log.exception("%s cannot be started", self.container.id)
+            why = f"{type(error).__name__}, a bug of homeport; its log says more"
+            self._become(State.FAILED, reason=f"cannot be started: {why}")
+            await self._end()
         finally:
             self._clear_up()
         self._time()
