@@ -54,6 +54,16 @@ async def test_a_text_of_several_lines_is_several_lines_and_a_long_one_is_cut(ow
     assert ["a", "b", "x" * LINE_CHARS] == await read(own_log, 100)
 
 
+async def test_lines_are_said_together_as_far_as_a_message_goes():
+    own_log = OwnLog()
+    for text in [f"line {number}" for number in range(40)] + ["x" * (LINE_CHARS - 100)] * 3:
+        own_log.emit(logging.LogRecord("n", logging.INFO, "p", 1, text, None, None))
+    pieces: list[str] = []
+    await own_log.read(100, follow=False, say=pieces.append)
+
+    assert [20, 20, 1, 1, 1] == [piece.count("\n") for piece in pieces]
+
+
 async def test_a_follower_gets_each_line_once_also_those_of_other_threads(own_log):
     say("before")
     pieces: list[str] = []

@@ -115,9 +115,12 @@ def test_a_process_that_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
 
 
 def test_a_kill_by_the_kernel_is_known_by_the_containers_own_cgroup(tmp_path):
-    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\n")
     its = launch(memory_mib=(64, 200), cgroup=str(tmp_path))
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 0\n")
+    before = Limits().broken(its)
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\n")
 
+    assert "" == before
     # An adopted one's is known even where this server may not use cgroups.
     assert "it needed more memory than its limit of 200 MiB" == Limits().broken(its)
     assert "" == Limits().broken(launch(memory_mib=(64, 200), cgroup=str(tmp_path / "other")))
