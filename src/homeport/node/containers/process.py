@@ -271,8 +271,8 @@ class Process:
         lines: list[bytes] = []
         self._rest += data  # without a copy: a container may send a line of a MiB byte by byte
         if b"\n" in data:
-            *lines, rest = bytes(self._rest).split(b"\n")
-            self._rest = bytearray(rest)
+            *lines, incomplete = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(incomplete)
         try:
             if len(self._passed) > MAX_TUNNELS:
                 raise ValueError("it sends more descriptors than it may")

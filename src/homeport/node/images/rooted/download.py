@@ -70,25 +70,25 @@ def _opener() -> Any:
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     class Http(urllib.request.HTTPHandler):
-        def do_open(self, http_class: Any, req: Any, **given: Any) -> Any:
-            return super().do_open(functools.partial(_careful, http_class), req, **given)
+        def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+            return super().do_open(functools.partial(_careful, http_class), req, **options)
 
     class Https(urllib.request.HTTPSHandler):
-        def do_open(self, http_class: Any, req: Any, **given: Any) -> Any:
-            return super().do_open(functools.partial(_careful, http_class), req, **given)
+        def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+            return super().do_open(functools.partial(_careful, http_class), req, **options)
 
     return urllib.request.build_opener(Redirects, Http, Https)
 
 
-def _careful(kind: Any, host: str, **given: Any) -> Any:
+def _careful(kind: Any, host: str, **options: Any) -> Any:
     """Return a connection that asks no address of credentials, whatever its name resolves to."""
-    connection = kind(host, **given)
+    connection = kind(host, **options)
     connection._create_connection = _connected  # noqa: SLF001 - http.client has no other way
     return connection
 
 
-def _connected(address: Any, *given: Any) -> socket.socket:
-    connection = socket.create_connection(address, *given)
+def _connected(address: Any, *options: Any) -> socket.socket:
+    connection = socket.create_connection(address, *options)
     if holds_credentials(connection.getpeername()[0]):
         connection.close()
         raise OSError("clouds give a machine its credentials there")
