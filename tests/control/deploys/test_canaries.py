@@ -6,7 +6,7 @@ import pytest
 
 from homeport.contract.api.apps import CanaryState
 from homeport.contract.api.deploys import Canary
-from homeport.contract.errors import BadRequest, IngressError, NotFound, StartError
+from homeport.contract.errors import BadRequest, IngressError, NotFound, StartError, StorageError
 from homeport.contract.scope import MAIN
 from homeport.contract.traffic import Split
 from homeport.control.deploys import versions
@@ -328,6 +328,35 @@ async def test_an_ingress_that_fails_and_a_full_disk_do_not_stop_a_rollback(tmp_
         assert CanaryState.ROLLED_BACK is status(plane).state
         assert {} == plane.ingress.splits
         assert 1 == serving(plane)
+
+
+@virtual
+async def test_a_share_that_cannot_be_changed_stays_as_it_was(tmp_path):
+    """In the ingress, in the row and in lists: otherwise a canary without requests would be promoted in time."""
+    both = (function("f"), function("g"))
+    async with Plane(tmp_path) as plane:
+        await plane.deploy(manifest(*both, script="v1.py"))
+        await canary(plane, manifest(*both, script="v2.py"))
+        splits, before = dict(plane.ingress.splits), status(plane)
+        half = Canary(percent=50)
+        with (
+            plane.breaking("split", G, "before", IngressError("not now")),
+            pytest.raises(IngressError),
+        ):
+            await canary(plane, manifest(*both, script="v2.py"), half)
+
+        async def full(*_args):
+            raise DISK_FULL
+
+        assert {F, G} == set(splits)
+        assert (splits, before) == (plane.ingress.splits, status(plane))
+        row = plane.deployer.canaries.rows.last((MAIN, "shop"))
+        assert (100, before.ends_at) == (row.per_mille, row.ends_at)
+        put, plane.deployer.canaries.rows.put = plane.deployer.canaries.rows.put, full
+        with pytest.raises(StorageError):
+            await canary(plane, manifest(*both, script="v2.py"), half)
+        plane.deployer.canaries.rows.put = put
+        assert (splits, before) == (plane.ingress.splits, status(plane))
 
 
 @virtual

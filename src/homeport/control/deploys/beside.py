@@ -5,6 +5,7 @@ version answers them under its own endpoints (`versions`), so its records, metho
 schedules stay with the version that serves. A change here happens whole or not at all, as in `rollout`.
 """
 
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -89,10 +90,21 @@ class Beside:
                     undo.keep()
         self._trim(owner)
 
-    async def change(self, current: LiveApp, revision: Revision, per_mille: int) -> None:
-        """Send another share of the requests to the revision."""
+    async def change(
+        self,
+        current: LiveApp,
+        revision: Revision,
+        per_mille: int,
+        *,
+        before: int,
+        save: Callable[[], Awaitable[None]],
+        unsave: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Save, and send another share of the requests to the revision; after a failure it gets the share `before`."""
         async with Undo(f"`{current.name}`: another part of the requests") as undo:
-            await unbroken(self._split(undo, current, revision, per_mille))
+            undo.push(unsave)
+            await save()
+            await unbroken(self._split(undo, current, revision, per_mille, before=before))
 
     async def restore(self, current: LiveApp, revision: Revision, per_mille: int) -> None:
         """Split the requests again after a restart; `Versions.restore` has made the revision's pools and endpoints."""
@@ -165,15 +177,24 @@ class Beside:
         await self._split(undo, current, revision, per_mille)
 
     async def _split(
-        self, undo: Undo, current: LiveApp, revision: Revision, per_mille: int
+        self,
+        undo: Undo,
+        current: LiveApp,
+        revision: Revision,
+        per_mille: int,
+        *,
+        before: int | None = None,
     ) -> None:
+        """Send a part of the requests to the revision; `before`: the part that it had."""
         holder = Owner.version(revision.scope, revision.id)
         for name, other in self.shared(current, revision).items():
             if self._endpoints.holder(other) != holder:
                 log.warning("`%s` gets no canary: another app has the URL `%s`", name, other)
                 continue
-            undo.push(self._ingress.split, name, None)
-            await self._ingress.split(name, Split(endpoint=other, per_mille=per_mille))
+            part = Split(endpoint=other, per_mille=per_mille)
+            former = None if before is None else dataclasses.replace(part, per_mille=before)
+            undo.push(self._ingress.split, name, former)
+            await self._ingress.split(name, part)
 
     async def _withdraw(self, current: LiveApp, pools: list[Pool], drain_s: float) -> None:
         """End the splits, and retire these pools; if the ingress fails, try again until it works."""

@@ -112,13 +112,20 @@ class Canaries:
     async def change(self, owner: Owner, current: LiveApp, wanted: Canary) -> CanaryStatus:
         """Give the canary of an app another share, and start its time again; what was counted stays."""
         running = self._running[owner]
+        before = running.row
         row = dataclasses.replace(
-            running.row,
+            before,
             per_mille=per_mille(wanted),
             ends_at=self._now() + wanted.seconds,
         )
-        await self._beside.change(current, running.revision, row.per_mille)
-        await self.rows.put(owner.scope, row)
+        await self._beside.change(
+            current,
+            running.revision,
+            row.per_mille,
+            before=before.per_mille,
+            save=lambda: self.rows.put(owner.scope, row),
+            unsave=lambda: self.rows.put(owner.scope, before),
+        )
         running.row = row
         self.changed()
         return self.status_of(running)
