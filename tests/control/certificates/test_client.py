@@ -115,6 +115,17 @@ async def test_the_key_of_the_account_is_for_nobody_else_and_finds_the_account_a
     assert 0o600 == stat.S_IMODE(account.stat().st_mode)
 
 
+async def test_a_ca_that_has_lost_the_account_gets_another_one_with_the_next_order(client, port80):
+    """A private CA may be set up anew while the server runs."""
+    await client.issue("a", ("lost.example.test",), port80)
+    network = client._opening.result().net
+    network.account = network.account.update(uri=f"{network.account.uri}0000")
+    with pytest.raises(OrderFailed, match="accountDoesNotExist"):
+        await client.issue("b", ("lost.example.test",), port80)
+
+    assert b"CERTIFICATE" in await client.issue("b", ("lost.example.test",), port80)
+
+
 async def test_a_wildcard_and_its_domain_need_two_values_of_one_record(client, port80, ca):
     port80.records = server_of(ca)
     port80.kind = lambda _host: "dns-01"

@@ -37,7 +37,7 @@ HINTS = {
     "unsupportedContact": "set `email` to an address that exists",
     "userActionRequired": "open the URL that the message names, and agree to the new terms",
     "externalAccountRequired": "this certification authority needs an account made by hand, which homeport cannot use",
-    "accountDoesNotExist": "remove the account's key below `acme/` in the home, and homeport makes another",
+    "accountDoesNotExist": "homeport makes an account there with its next try",
     "serverInternal": "homeport tries again by itself",
     "compound": "see server.log in the home",
 }
