@@ -94,9 +94,8 @@ class Client:
             ) from None
         except (requests.RequestException, errors.Error, JoseError, ValueError) as error:
             if isinstance(error, messages.Error) and error.code == "accountDoesNotExist":
-                self._opening = (
-                    None  # the CA was set up anew: the next order makes an account there
-                )
+                # The CA was set up anew: the next order makes an account there.
+                self._opening = None
             raise _as_failure(error, self._directory) from None
         except OSError as error:
             raise OrderFailed(f"{error.filename or self._folder}: {error.strerror}") from None
