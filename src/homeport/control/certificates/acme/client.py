@@ -94,7 +94,7 @@ class Client:
             ) from None
         except (requests.RequestException, errors.Error, JoseError, ValueError) as error:
             if isinstance(error, messages.Error) and error.code == "accountDoesNotExist":
-                # The CA was set up anew: the next order makes an account there.
+                # The CA has a new database: the next order makes an account there.
                 self._opening = None
             raise _as_failure(error, self._directory) from None
         except OSError as error:
