@@ -57,7 +57,7 @@ _ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("find_links", "index_url", "extra_index_url"), _TEXTS),
     **dict.fromkeys(("extra_options", "tag", "image_id"), _TEXT),
     **dict.fromkeys(("python_version", "poetry_version", "source_sha256"), _TEXT),
-    **dict.fromkeys(("copy", "pre", "frozen", "force_build"), _FLAG),
+    **dict.fromkeys(("copy", "pre", "frozen", "force_build", "whole"), _FLAG),
     **dict.fromkeys(("vars", "env"), _VARIABLES),
     "files": _HASHES,
     "timeout": _SECONDS,

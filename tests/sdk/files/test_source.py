@@ -115,3 +115,27 @@ def test_the_files_of_a_module_go_into_a_layer_by_their_hashes(modules):
 
     assert [hashlib.sha256(b"x = 1").hexdigest()] == [file.sha256 for file in files]
     assert [str(modules / "zz_one.py")] == list(paths.values())
+
+
+@pytest.mark.parametrize(
+    ("ignore", "files"),
+    [
+        (None, {"__init__.py", "sub/__init__.py", "sub/leaf.py"}),
+        ([], {"__init__.py", "data.txt", "sub/__init__.py", "sub/leaf.py"}),
+        (["sub", "*.txt"], {"__init__.py"}),
+        (lambda path: path.name == "leaf.py", {"__init__.py", "data.txt", "sub/__init__.py"}),
+        (~modal.FilePatternMatcher("**/*.txt"), {"data.txt"}),
+    ],
+)
+@pytest.mark.parametrize("copy", [False, True])
+def test_files_of_a_package_are_left_out_as_its_step_says(modules, copy, ignore, files):
+    image = modal.Image.from_registry("debian:12").add_local_python_source(
+        "zz_one", "zz_pack", copy=copy, ignore=ignore
+    )
+    tree = source.Tree(modules)
+    tree.add_image(image.spec)
+    places = {file.path for file in tree.files()[0]}
+    for step in image.spec.steps:
+        places |= {*step.args.get("files", ())}
+
+    assert {"zz_one.py", *(f"zz_pack/{name}" for name in files)} == places

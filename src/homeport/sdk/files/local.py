@@ -101,7 +101,21 @@ def copied_directory(base: Path, remote_path: str, ignore: Sequence[str]) -> dic
     return _hashes((f, str(PurePosixPath(remote_path, f.relative_to(base)))) for f in files)
 
 
-def copied_modules(names: Sequence[str]) -> dict[str, str]:
+def ignored_of_modules(step: str, names: Sequence[str], ignore: Any) -> list[str]:
+    """Return the patterns of the files of modules that a step leaves out; see `ignored`."""
+    if not callable(ignore):
+        return ignored(step, Path(), () if ignore is None else ignore)
+    if not context.is_local():
+        return []
+    from homeport.sdk.files import source
+
+    folders = [folder for name in names for folder in source.package_folders(name)]
+    return [pattern for folder in folders for pattern in ignored(step, folder, ignore)]
+
+
+def copied_modules(
+    names: Sequence[str], ignore: Sequence[str], *, whole: "bool | None"
+) -> dict[str, str]:
     """Return each file's path in the source tree -> its SHA-256, for some modules."""
     if not context.is_local():
         return {}
@@ -109,7 +123,8 @@ def copied_modules(names: Sequence[str]) -> dict[str, str]:
     from homeport.sdk import location
     from homeport.sdk.files import source
 
-    step = Step(name="add_local_python_source", where=location.here())
+    args = {"ignore": list(ignore), "whole": whole}
+    step = Step(name="add_local_python_source", args=args, where=location.here())
     pairs = [pair for name in names for pair in source.module_files(name, step)]
     return _hashes((path, path.relative_to(base).as_posix()) for path, base in pairs)
 

@@ -195,6 +195,14 @@ def package_files(directory: Path) -> list[Path]:
     return [path for path in patterns.files_below(directory) if path.suffix == ".py"]
 
 
+def package_folders(name: str) -> list[Path]:
+    """Return the directories of a local package; none for a module that is a file, or does not exist."""
+    import importlib.util
+
+    spec = importlib.util.find_spec(name)
+    return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+
+
 def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
     """Return the files of a local module, each with the directory that it is imported from."""
     import importlib.util
@@ -208,7 +216,12 @@ def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
             base = Path(location)
             depth = name.count(".") + 1
             top = base.parents[depth - 1]
-            files += [(path, top) for path in package_files(base)]
+            inner = (
+                patterns.files_below(base, step.args.get("ignore", ()))
+                if step.args.get("whole")
+                else package_files(base)
+            )
+            files += [(path, top) for path in inner]
         return files
     assert spec.origin is not None
     path = Path(spec.origin)

@@ -329,19 +329,29 @@ class Image(metaclass=Old):
         )
 
     def add_local_python_source(
-        self, *modules: str, copy: bool = False, ignore: Any = ()
+        self, *modules: str, copy: bool = False, ignore: Any = None
     ) -> "Image":
-        """Add local modules, by name."""
+        """Add local modules, by name: their Python files. With `ignore`, all files of a package but those.
+
+        `ignore` takes `.dockerignore` patterns, or a function of a path; both from the package's directory.
+        """
         for module in modules:
             if not isinstance(module, str):
                 raise InvalidError("`add_local_python_source` takes the names of modules")
-        patterns = [] if callable(ignore) else list(ignore)
+        if callable(ignore) and len(modules) > 1:  # it is asked for each package's own files
+            image = self
+            for module in modules:
+                image = image.add_local_python_source(module, copy=copy, ignore=ignore)
+            return image
+        patterns = local.ignored_of_modules("add_local_python_source", modules, ignore)
+        whole = None if ignore is None else True
         return self.with_step(
             "add_local_python_source",
             modules=list(modules),
             copy=copy,
             ignore=patterns,
-            files=local.copied_modules(modules) if copy else None,
+            whole=whole,
+            files=local.copied_modules(modules, patterns, whole=whole) if copy else None,
         )
 
     def __getattr__(self, name: str) -> Any:
