@@ -178,6 +178,7 @@ def test_files_left_out_are_named_and_files_that_cannot_travel_are_refused(decla
         ('add_local_file("data", "/root/data")', "data cannot be read: Is a directory"),
         ('add_local_dir("a.txt", "/root/data")', "takes a directory, and"),
         ('add_local_dir("data", "/root/data", ignore="*.txt")', "takes `ignore` as a list"),
+        ('add_local_dir("data", "/root/data", ignore=[1])', "list of patterns, not [1]"),
     ],
 )
 def test_a_local_path_of_the_wrong_kind_is_refused(declare, step, text):

@@ -57,7 +57,10 @@ def ignored(step: str, base: Path, ignore: Any) -> list[str]:
     if not callable(ignore):
         if isinstance(ignore, str):
             raise InvalidError(f"`{step}` takes `ignore` as a list of patterns: `[{ignore!r}]`")
-        return list(ignore)
+        listed = list(ignore)
+        if not all(isinstance(pattern, str) for pattern in listed):
+            raise InvalidError(f"`{step}` takes `ignore` as a list of patterns, not {listed!r}")
+        return listed
     if not context.is_local():
         return []
     inner = [path.relative_to(base) for path in below(base)]
