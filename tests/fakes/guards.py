@@ -42,7 +42,8 @@ class FakeGuards:
             self.valid = dict(valid)
 
     async def tokens_used(self) -> dict[str, float]:
-        return dict(self.used)
+        async with self._call("tokens_used"):
+            return dict(self.used)
 
     async def rates(self, limits: Mapping[str, Rate]) -> None:
         async with self._call("rates"):

@@ -181,7 +181,6 @@ COVERED = {
     "control/api/routing": "control/api/test_answers.py",
     "control/api/secrets": "control/api/test_answers.py",
     "control/api/server": "control/api/test_answers.py",
-    "control/api/tokens": "control/api/test_answers.py",
     "control/deploys/apps": "control/deploys/test_deployer.py",
     "control/deploys/endpoints": "control/deploys/test_deployer.py",
     "control/deploys/parts": "control/deploys/test_rollout.py",

@@ -149,6 +149,20 @@ async def test_a_workspace_reaches_nothing_but_the_internet(secure, addresses):
     assert not all(map(is_public, addresses)) or not addresses
 
 
+async def test_a_webhook_without_a_port_has_that_of_https():
+    asked = []
+
+    async def resolve(host: str, port: int):
+        asked.append((host, port))
+        return ()
+
+    for netloc in ("hook.test", "hook.test:8443"):
+        with pytest.raises(Undelivered):
+            await Webhooks(resolve).send(f"https://{netloc}/", b"x", "s", trusted=False)
+
+    assert [("hook.test", 443), ("hook.test", 8443)] == asked
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0x7f000001", "2130706433", "127.1"])
 async def test_a_workspace_reaches_no_own_address_by_any_spelling(host):
     with receiving() as receiver, pytest.raises(Undelivered):
