@@ -96,6 +96,27 @@ async def test_a_work_that_raises_changes_nothing_and_harms_nobody(database):
     assert 2 == await count(database)
 
 
+async def test_a_number_of_more_than_64_bits_is_the_callers_fault(database):
+    queries = select(tables.deploys.c.app).where(tables.deploys.c.id > 2**63)
+
+    def ask(connection):
+        return connection.scalar(queries)
+
+    first, go = held_back(database)
+    await asyncio.sleep(0)
+    works = [database.together(keep("a")), database.together(ask), database.write(ask)]
+    ends = asyncio.gather(*works, database.read(ask), return_exceptions=True)
+    await asyncio.sleep(0)
+    go.set()
+    kept, *refused = await ends
+    await first
+
+    assert "a" == kept
+    if not database.postgres:  # which compares all numbers
+        assert [BadRequest] * 3 == [type(error) for error in refused]
+    assert 1 == await count(database)
+
+
 async def test_a_caller_that_is_cancelled_does_not_stop_the_others(database):
     first, go = held_back(database)
     await asyncio.sleep(0)

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from homeport.contract.errors import StorageError
 from homeport.state import urls
-from homeport.state.together import Together, unstorable
+from homeport.state.together import Together, too_large, unstorable
 
 BUSY_S = 5.0  # how long a transaction waits for another process's transaction
 ANSWER_S = 10.0  # how long PostgreSQL may take for one statement
@@ -207,6 +207,8 @@ class Database:
             UnicodeEncodeError,
         ):  # PostgreSQL cannot store NUL, and neither database a surrogate
             raise unstorable() from None
+        except OverflowError:  # of SQLite's driver
+            raise too_large() from None
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self.failure(done, error) from None
 

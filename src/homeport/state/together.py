@@ -101,6 +101,8 @@ class Together:
                 return _End(work, work.do(connection), None)
         except (DataError, UnicodeEncodeError):
             return _End(work, None, unstorable())
+        except OverflowError:
+            return _End(work, None, too_large())
         except IntegrityError as error:
             return _End(work, None, self._failure(error))
         except (SQLAlchemyError, sqlite3.Error):
@@ -128,6 +130,11 @@ class _End(NamedTuple):
 def unstorable() -> BadRequest:
     """Return the error for a text that no database can keep: with NUL, or with half a surrogate pair."""
     return BadRequest("a name or a text has a character that the database cannot keep")
+
+
+def too_large() -> BadRequest:
+    """Return the error for a whole number of more than 64 bits."""
+    return BadRequest("a number is larger than the database can keep")
 
 
 def _tell(ends: Sequence[_End]) -> None:
