@@ -74,15 +74,19 @@ async def test_a_place_where_no_file_can_be_is_an_error_that_names_it(typed, tmp
     (tmp_path / "tree/sub/a").write_text("a")
     (tmp_path / "file").touch()
     (odd := tmp_path / "tree/odd\udcff").touch()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/long").symlink_to("n" * 300)
     places = (tmp_path / "file", tmp_path / "file/x", tmp_path / ("n" * 300))
     async with volumes(typed) as (run, _):
         await run("create", "data")
         unnamed = await run("put", "data", tmp_path / "tree", code=1)
+        unread = await run("put", "data", tmp_path / "links", code=1)
         odd.unlink()
         await run("put", "data", tmp_path / "tree", "/in")
         told = [(await run("get", "data", "in", place, code=1)).stderr for place in places]
 
     assert "is not UTF-8 text" in unnamed.stderr
+    assert "links/long` cannot be read: File name too long" in unread.stderr
     assert ["cannot be written"] * 3 == [text[text.index("cannot") :][:17] for text in told]
 
 

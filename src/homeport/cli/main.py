@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from homeport import __version__
 from homeport.cli import output
+from homeport.contract import shape
 from homeport.contract.errors import Failure, StorageError
 
 OURS = 70  # EX_SOFTWARE of sysexits.h
@@ -185,6 +186,9 @@ def _fail(error: BaseException) -> int:
             error.hint = "make room on the disk, or name another directory in HOMEPORT_HOME"
         output.show_failure(error)
         return 1
+    if isinstance(error, UnicodeEncodeError) and (word := _odd_word()):
+        output.say(f"error: {word!a} is not UTF-8 text")
+        return 1
     if isinstance(error, OSError) and error.errno in FULL:
         output.say(f"error: {error.filename or 'the output'} cannot be written: {error.strerror}")
         return 1
@@ -193,6 +197,11 @@ def _fail(error: BaseException) -> int:
         return OURS
     output.say(f"error: this is a bug of homeport: {type(error).__name__}; {_written(error)}")
     return OURS
+
+
+def _odd_word() -> str:
+    """Return a word of the command line that no request can carry; empty if there is none."""
+    return next((word for word in sys.argv[1:] if not shape.is_text(word)), "")
 
 
 def _written(error: BaseException) -> str:

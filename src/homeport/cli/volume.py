@@ -203,10 +203,10 @@ def _local_files(local: Path, path: str) -> list[tuple[Path, str]]:
     """Return each file to upload and its path in the volume; devices and the like are refused or left out."""
     try:
         kind = local.stat().st_mode
+        below = sorted(f for f in local.rglob("*") if f.is_file()) if stat.S_ISDIR(kind) else []
     except OSError as error:
-        raise BadRequest(f"`{local}` cannot be read: {error.strerror}") from None
+        raise BadRequest(f"`{error.filename or local}` cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(kind):
-        below = sorted(file for file in local.rglob("*") if file.is_file())
         root = path.rstrip("/")
         for file in below:
             if not shape.is_text(str(file)):

@@ -135,9 +135,20 @@ def environment(raw: str) -> str:
 
 def server(raw: str) -> str:
     text = raw.strip().rstrip("/")
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[!-~]*)?", text):
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[!-~]*)?", text) or not _has_place(text):
         raise ValueError("a URL such as http://10.0.0.2:4670 is needed")
     return text
+
+
+def _has_place(url: str) -> bool:
+    """Return whether a URL's host and port are ones, such as no `[x]` and no 99999."""
+    from urllib.parse import urlsplit  # few commands have a URL
+
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def ray(raw: str) -> str:
