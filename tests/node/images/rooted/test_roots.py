@@ -53,6 +53,19 @@ async def test_a_registrys_image_has_its_files_its_variables_and_its_python(
     ]
 
 
+async def test_an_image_that_has_a_layer_twice_has_what_its_last_one_says(house, registry, system):
+    """A step that changes nothing makes the same empty layer each time; overlayfs takes no directory twice."""
+    empty, first = registries.layer({}), registries.layer({"srv/a": "first\n", "srv/.wh.b": ""})
+    second = registries.layer({"srv/a": "second", "srv/b": "second"})
+    tag = registry.push("twice:1", [system, empty, first, second, empty, first])
+    built = await house.make(
+        step("from_registry", tag=tag), commands("cat /srv/a", "test ! -e /srv/b")
+    )
+
+    assert "run_commands: first" in house.said
+    assert len(built.lowers) == len({*built.lowers})
+
+
 async def test_layers_are_unpacked_once_whichever_images_have_them(house, registry, system):
     shared = registries.layer({"srv/shared": "1"})
     tags = [

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from homeport.contract import codec, output
@@ -215,7 +215,18 @@ def _changed(below: Below, config: Config) -> Below:
 
 def _below(record: Record) -> Below:
     config = codec.decode(Config, record["config"])
-    return Below(lowers=tuple(record["lowers"]), config=config, python=_python(record, config))
+    return Below(lowers=_once(record["lowers"]), config=config, python=_python(record, config))
+
+
+def _once(lowers: Sequence[str]) -> tuple[str, ...]:
+    """Return layers without those that come again above: overlayfs takes no directory twice.
+
+    The upper one shows and hides all that the lower one does. Steps that change nothing make the same empty layer.
+
+    >>> _once(["a", "b", "c", "b"])
+    ('a', 'c', 'b')
+    """
+    return tuple(reversed(dict.fromkeys(reversed(lowers))))
 
 
 def _python(record: Record, config: Config) -> Inside | None:
