@@ -3,13 +3,14 @@
 The variables of that process are ours; what a step sees goes by the order, which only this user can read.
 """
 
+import contextlib
 import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ async def ask(
         before = (*OOM_FIRST, *before)
         storage = Path(order["cell"]["storage"])
         exceeded = functools.partial(_exceeded, storage, bounds)
-    argv = [*before, *words(order)]
-    done = await command.run(argv, environ=_environ(), cwd=Path("/"), say=say, exceeded=exceeded)
+    with _ordered(order) as argv:
+        done = await command.run(
+            [*before, *argv], environ=_environ(), cwd=Path("/"), say=say, exceeded=exceeded
+        )
     if done.code == within.FULL:
         raise _full()
     return done
@@ -70,15 +73,16 @@ def words(order: Mapping[str, Any]) -> list[str]:
 
 def empty(directory: Path) -> None:
     """Remove everything in a directory. Blocks."""
-    subprocess.run(
-        words({"do": "empty", "directory": str(directory)}),
-        env=_environ(),
-        cwd="/",
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with _ordered({"do": "empty", "directory": str(directory)}) as argv:
+        subprocess.run(
+            argv,
+            env=_environ(),
+            cwd="/",
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def mkdir(path: Path) -> None:
@@ -89,10 +93,24 @@ def mkdir(path: Path) -> None:
         os.chown(path, ids.users[0][1], ids.groups[0][1])
 
 
+@contextlib.contextmanager
+def _ordered(order: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Return the command line for an order. An order that was not read is deleted, because a step's variables are in it."""
+    argv = words(order)
+    try:
+        yield argv
+    finally:
+        Path(argv[-1]).unlink(missing_ok=True)
+
+
 def _written(order: Mapping[str, Any]) -> str:
     descriptor, path = tempfile.mkstemp(prefix="homeport-order-")
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(order, file)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(order, file)
+    except BaseException:
+        os.unlink(path)  # noqa: PTH108 - it is no Path
+        raise
     return path
 
 

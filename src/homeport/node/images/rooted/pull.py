@@ -33,8 +33,8 @@ async def fetch(tag: str, how: str, build: Path, secrets: Mapping[str, str], say
         result = await command.run(words, environ=_environ(), cwd=Path("/"), say=lambda _line: None)
     finally:
         telling.cancel()
-    if authfile is not None:
-        await asyncio.to_thread(authfile.unlink)
+        if authfile is not None:
+            authfile.unlink()
     if result.code:
         raise ImageError(
             f"`{tag}` cannot be fetched: {reason(result.lines)}", traceback=result.text
