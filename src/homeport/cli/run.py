@@ -209,6 +209,7 @@ class Run:
             token=settings.token if settings.server else "",
             detach=self._detach,
             urls=session.urls if session is not None else {},
+            local_urls=session.local_urls if session is not None else {},
         )
         code = await self._child.go(go)
         if code < 0 and not self._interrupts:

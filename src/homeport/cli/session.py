@@ -76,6 +76,7 @@ class Session:
     ) -> None:
         self.app, self.id, self.key = app, session, key
         self.urls: dict[str, str] = {}  # of its web functions, by tag
+        self.local_urls: dict[str, str] = {}  # the same by ports of their own
         self.showing: asyncio.Task[None] | None = None  # ends with the server
         self._show, self._detached = show, detached
         self._last = 0.0  # when the last event came
@@ -84,7 +85,9 @@ class Session:
         """Show an event."""
         self._last = asyncio.get_running_loop().time()
         if event.event == "serving":
-            self.urls = {endpoint.tag: endpoint.url for endpoint in event.endpoints if endpoint.url}
+            served = [endpoint for endpoint in event.endpoints if endpoint.url]
+            self.urls = {endpoint.tag: endpoint.url for endpoint in served}
+            self.local_urls = {endpoint.tag: endpoint.local_url for endpoint in served}
         self._show.tell(event)
 
     async def follow(self, events: "AsyncIterator[Event]") -> None:

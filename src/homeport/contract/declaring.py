@@ -41,6 +41,7 @@ class Go:
     token: str = field(default="", repr=False)  # of that other server
     detach: bool = False  # a function that is run continues if this process ends
     urls: dict[str, str] = field(default_factory=dict)  # of its web functions, by tag
+    local_urls: dict[str, str] = field(default_factory=dict)  # the same by ports of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

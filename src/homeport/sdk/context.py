@@ -48,6 +48,7 @@ class Reach:
     key: str = field(default="", repr=False)  # of the environment: see `calls.KEY`
     token: str = field(default="", repr=False)  # of the server, if `socket` is its URL
     urls: "dict[str, str]" = field(default_factory=dict)  # outside containers: as `_urls`
+    local_urls: "dict[str, str]" = field(default_factory=dict)  # the same by ports of their own
 
 
 def enter_container(
@@ -126,8 +127,14 @@ def mounts_of(volume: str | None) -> list[VolumeMount]:
 
 def url_of(tag: str) -> str | None:
     """Return the URL of a web function of this app; None if it is not known."""
-    urls = _urls if _urls is not None else _reach.urls if _reach is not None else {}
-    return urls.get(tag)
+    if _urls is not None:
+        return _urls.get(tag)  # the container knows their hosts
+    url = _reach.urls.get(tag) if _reach is not None else None
+    if _reach is None or url is None:
+        return None
+    from homeport.contract.urls import usable
+
+    return usable(url, _reach.local_urls.get(tag, ""))
 
 
 def current_input_id() -> str | None:

@@ -41,6 +41,7 @@ async def test_a_function_and_a_class_are_found_by_their_tags(functions):
     whole = await functions.one(MAIN, "shop", "Scale.*", FunctionQuery(parameters="size=7"))
 
     assert one.url
+    assert one.local_url.startswith("http://127.0.0.1:")
     assert ("Scale.times", "", "Scale.times") == (method.tag, method.url, whole.tag)
     for app, tag, session in (("shop", "g", ""), ("other", "f", ""), ("shop", "f", "nobody")):
         with pytest.raises(NotFound):

@@ -3,10 +3,12 @@
 import pytest
 
 import homeport as modal
+from homeport.contract import urls
 from homeport.contract.manifest import WebKind
 from homeport.sdk import context, experimental
 from homeport.sdk.declare import manifest
 from homeport.sdk.exception import ExecutionError, InvalidError, MisuseError, UnimplementedError
+from homeport.sdk.objects import urls as urls_of_targets
 
 
 class Plain:
@@ -215,3 +217,39 @@ def test_a_server_of_another_app_is_asked_for():
     assert "Server(Site)" == repr(named)
     assert ("other", "Site.*") == (named.target().app, named.target().tag)
     assert named is named.hydrate()
+
+
+def test_a_script_gets_a_url_that_its_machine_can_use(monkeypatch):
+    server = app().server()(Plain)
+    url = "http://unknown.localhost:4663"
+    reach = context.Reach(
+        socket="/s", app="servers", urls={"Plain": url}, local_urls={"Plain": "L"}
+    )
+    monkeypatch.setattr(context, "_reach", reach)
+    monkeypatch.setattr(urls, "_is_known", lambda _host: False)
+
+    assert "L" == server.get_url()
+
+
+@pytest.mark.parametrize(
+    ("answer", "url"),
+    [
+        (
+            b'{"url": "http://unknown.localhost", "local_url": "http://127.0.0.1:9"}',
+            "http://127.0.0.1:9",
+        ),
+        (
+            b'{"url": "http://unknown.localhost"}',
+            "http://unknown.localhost",
+        ),  # of an earlier server
+        (b'{"url": "", "local_url": ""}', None),
+    ],
+)
+def test_the_url_of_another_app_is_one_that_the_machine_can_use(monkeypatch, answer, url):
+    monkeypatch.setattr(urls, "_is_known", lambda _host: False)
+    steps = urls_of_targets.url_of(modal.Server.from_name("other", "Site").target())
+    next(steps)
+
+    with pytest.raises(StopIteration) as ended:
+        steps.send(answer)
+    assert url == ended.value.value

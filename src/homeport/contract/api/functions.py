@@ -32,6 +32,8 @@ class FunctionStats:
     running: int  # requests inside containers
     headroom: int  # requests that the containers could take in addition
     scaling: "Scaling"  # in force
+    #: The URL by a port of its own, for programs that do not know `*.localhost`.
+    local_url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

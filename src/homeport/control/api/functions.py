@@ -103,6 +103,7 @@ def _status(live: LiveEndpoint, pool: Pool) -> FunctionStats:
     return FunctionStats(
         tag=live.tag,
         url=live.url,
+        local_url=live.local_url,
         backlog=pool.load.queued + len(pool.parked),
         containers=ready + pool.count(Stage.STARTING, Stage.ATTACHING),
         running=pool.load.running,

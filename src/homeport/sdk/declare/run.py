@@ -121,6 +121,7 @@ def _enter(go: Go) -> None:
             environment=go.environment,
             key=go.key,
             urls=go.urls,
+            local_urls=go.local_urls,
         )
     )
     os.environ["HOMEPORT_CALLS_SOCKET"] = go.socket

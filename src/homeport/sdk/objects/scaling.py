@@ -5,6 +5,7 @@ import urllib.parse
 from typing import Any
 
 from homeport.contract.dataclass import dataclass
+from homeport.contract.urls import usable
 from homeport.sdk.objects import exchange
 from homeport.sdk.objects.exchange import Ask
 from homeport.sdk.objects.target import Target
@@ -52,7 +53,12 @@ class Scaled:
     @exchange.operation
     def url(self) -> exchange.Steps[str | None]:
         """Return its URL; None if it has none."""
-        return json.loads((yield self.request()))["url"] or None
+        return (yield from self.asked_url())
+
+    def asked_url(self) -> "exchange.Steps[str | None]":
+        """Make the steps of `url`."""
+        answer = json.loads((yield self.request()))
+        return usable(answer["url"], answer.get("local_url", "")) or None
 
     @exchange.operation
     def update(

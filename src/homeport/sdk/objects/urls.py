@@ -1,7 +1,5 @@
 """The URL of a server class: a container of its app knows it, and other processes ask the server."""
 
-import json
-
 from homeport.sdk import context
 from homeport.sdk.objects import exchange
 from homeport.sdk.objects.scaling import Scaled
@@ -12,7 +10,7 @@ def url_of(target: Target) -> "exchange.Steps[str | None]":
     """Return a server's URL: a container knows those of its own app; other processes ask the server."""
     if not target.is_named and (url := context.url_of(target.tag.removesuffix(".*"))):
         return url
-    return json.loads((yield Scaled(target).request()))["url"] or None
+    return (yield from Scaled(target).asked_url())
 
 
 def flash_urls(target: Target) -> "exchange.Operation[[], list[str]]":
