@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from homeport.cli import backup
 from homeport.settings import Settings
@@ -104,3 +105,14 @@ async def test_both_commands_name_the_volumes_whose_files_a_backup_lacks(typed, 
     assert lacks not in every.stderr
     assert "0 apps and 0 secrets are back, as of " in restored.stderr
     assert f"{lacks} {other / 'volumes'}; put your copy of them there" in restored.stderr
+
+
+def test_a_new_passphrase_is_asked_for_twice_without_showing_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda _: True})())
+    monkeypatch.setattr(typer, "prompt", lambda _, **how: asked.append(how) or "typed")
+
+    assert ["typed", "typed"] == [backup._passphrase("", new=new) for new in (True, False)]
+    assert [(True, True), (True, False)] == [
+        (how["hide_input"], how["confirmation_prompt"]) for how in asked
+    ]

@@ -13,7 +13,7 @@ from homeport.settings import Settings
 @pytest.fixture
 def settings(tmp_path):
     """Those of an empty home."""
-    return all_settings.load({"HOMEPORT_HOME": str(tmp_path / "home")})
+    return all_settings.load({"HOMEPORT_HOME": str(tmp_path / "new/home")})
 
 
 def test_the_control_plane_waits_for_its_orders_and_ends_silently_if_none_come(settings):
@@ -22,6 +22,7 @@ def test_the_control_plane_waits_for_its_orders_and_ends_silently_if_none_come(s
 
     assert (0, "") == (process.returncode, told)
     assert "" == (settings.home / "server.log").read_text()
+    assert 0o700 == settings.home.stat().st_mode & 0o777
 
 
 def test_a_server_listens_as_long_as_its_socket_takes_connections(settings):

@@ -241,6 +241,13 @@ def test_the_process_is_as_it_was_after_a_module_was_preloaded(box):
     assert box.run([], script) == box.run(["a"], script)
 
 
+def test_a_variable_that_an_import_changes_keeps_its_value_until_the_script_imports_the_module(box):
+    box.install(a="import os; os.environ['OLD'] = 'new'")
+    script = "before = os.environ['OLD']; import a; say([before, os.environ['OLD']])"
+
+    assert ["old", "new"] == box.run(["a"], script, OLD="old")
+
+
 def test_functions_that_watch_an_import_do_not_stay_in_its_modules(box):
     box.install(
         a="from os import getpid, getcwd, urandom\nfrom warnings import warn\nfrom atexit import register"
