@@ -117,6 +117,16 @@ def test_a_receiver_that_is_down_may_come_back(free_tcp_port):
         Otlp(f"http://127.0.0.1:{free_tcp_port}").send([span()])
 
 
+def test_a_span_that_cannot_be_sent_is_not_kept_for_later(server):
+    """Otherwise the same spans would be tried for ever, and all later ones would wait."""
+    sender = Otlp(server.url)
+    with pytest.raises(ValueError, match="invalid literal"):
+        sender.send([span(id="no number")])
+
+    sender.send([span()])
+    assert 1 == len(server.spans)
+
+
 def test_nothing_is_logged_by_others(server, caplog):
     server.answers = [(503, {}), (400, {})]
     sender = Otlp(server.url, "api-key=secret")
