@@ -49,6 +49,33 @@ def test_a_keeper_that_ends_at_once_is_an_error(account):
     assert "the keeper has ended" in done.stderr
 
 
+KILLED = """
+import os, sys
+from homeport.cell.keeper import Opener
+
+opener = Opener()
+for _ in range(2):
+    if os.geteuid():
+        opener._process.kill()
+        opener._process.wait()
+    os.close(opener.open(sys.argv[1]))
+opener.close()
+if os.geteuid():
+    try:
+        opener.open(sys.argv[1])
+    except OSError as error:
+        print(error.args[1])
+else:
+    print("the keeper has ended")
+"""
+
+
+def test_a_keeper_that_was_killed_is_started_again_until_it_is_closed(account):
+    done = account.run(["-c", KILLED, str(account.mkdir("tree"))])
+
+    assert ("the keeper has ended\n", "") == (done.stdout, done.stderr)
+
+
 def test_files_are_added_at_their_places_beside_what_is_there(account):
     tree = account.mkdir("tree")
     for name in ("assets/css/a.css", "usr/share/own/b", "etc/mine/c", "d", "opt/e/f"):

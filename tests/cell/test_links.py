@@ -1,5 +1,8 @@
 """Links in a root file system, in place of what is there. tests/node/cells/test_gpus.py makes them in cells."""
 
+import os
+from pathlib import Path
+
 from homeport.cell import links
 
 
@@ -41,3 +44,9 @@ def test_a_link_replaces_a_file_and_a_link_and_no_directory(tmp_path):
 def test_a_request_without_links_changes_nothing():
     assert links.of({}) is None
     assert links.of({"links": {}}) is None
+
+
+def test_the_c_library_of_this_machine_is_in_a_folder_that_is_looked_at():
+    folders = [folder for folder in links.FOLDERS if (Path(folder) / links.LIBC).exists()]
+
+    assert folders or "glibc" not in os.confstr("CS_GNU_LIBC_VERSION")

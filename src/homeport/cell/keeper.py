@@ -35,20 +35,24 @@ class Opener:
     def __init__(self, python: str = sys.executable) -> None:
         """Start the keeper; `OSError` if user namespaces are refused. Root starts none."""
         self._lock = threading.Lock()
+        self._python = python
         self._socket: socket.socket | None = None
-        if os.geteuid() == 0:
-            return
+        self._is_closed = False
+        if os.geteuid() != 0:
+            self._start()
+
+    def _start(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [python, "-P", "-m", "homeport.cell.keeper", str(theirs.fileno())],
+                [self._python, "-P", "-m", "homeport.cell.keeper", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
         try:
             _answer(*socket.recv_fds(self._socket, MAX_MESSAGE, 1)[:2])
         except OSError:
-            self.close()
+            self._end()
             raise
 
     def open(
@@ -91,18 +95,36 @@ class Opener:
             return answer.read()
 
     def _ask(self, order: dict[str, object], descriptors: list[int]) -> list[int]:
-        assert self._socket is not None
         with self._lock:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
-            message, received, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 1)
+            message, received = self._exchanged(order, descriptors)
+            if not message and not self._is_closed:  # it was killed, as where memory runs out
+                self._end()
+                self._start()
+                message, received = self._exchanged(order, descriptors)
         _answer(message, received)
         return received
 
+    def _exchanged(
+        self, order: dict[str, object], descriptors: list[int]
+    ) -> tuple[bytes, list[int]]:
+        """Return the keeper's answer and its descriptors; no bytes if it has ended."""
+        assert self._socket is not None
+        try:
+            socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
+            return socket.recv_fds(self._socket, MAX_MESSAGE, 1)[:2]
+        except OSError:
+            return b"", []
+
     def close(self) -> None:
         """End the keeper; mounts that it has opened stay."""
+        self._is_closed = True
         if self._socket is not None:
-            self._socket.close()
-            self._process.wait()
+            self._end()
+
+    def _end(self) -> None:
+        assert self._socket is not None
+        self._socket.close()
+        self._process.wait()
 
 
 def serve(control: socket.socket) -> None:
