@@ -135,6 +135,7 @@ async def test_the_work_at_a_scripts_exit_is_done_and_no_command_waits_for_it(tm
     [
         ("os._exit(3)", "ended with exit code 3"),
         ("os.kill(os.getpid(), 9)", "was ended by SIGKILL"),
+        ("os.kill(os.getpid(), 40)", "was ended by signal 40"),
     ],
 )
 async def test_a_script_that_ends_its_process_is_told_so(tmp_path, end, how):

@@ -213,7 +213,7 @@ class Run:
         )
         code = await self._child.go(go)
         if code < 0 and not self._interrupts:
-            raise ScriptError(f"the script was ended by {signal.Signals(-code).name}")
+            raise ScriptError(f"the script was ended by {signals.name(-code)}")
         if code == 0 and not self._interrupts:
             self._show.say("✓ App completed.")
         return max(code, 0)

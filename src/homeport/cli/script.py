@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from homeport.cli import ahead
+from homeport.cli import ahead, signals
 from homeport.contract import codec
 from homeport.contract.declaring import Answer, Declared, Load, Warm
 from homeport.contract.errors import BadRequest, Failure, ScriptError
@@ -280,11 +280,7 @@ def _declared(ref: str, answer: Answer, code: int) -> Declared:
     if answer.error is not None:
         raise answer.error.failure()
     if answer.declared is None:
-        by = (
-            f"was ended by {signal.Signals(-code).name}"
-            if code < 0
-            else f"ended with exit code {code}"
-        )
+        by = f"was ended by {signals.name(-code)}" if code < 0 else f"ended with exit code {code}"
         raise ScriptError(
             f"the process that loads `{ref}` {by}, so what the script declares is not known",
             hint="does the script end its process (`os._exit`), or need more memory than there is?",
