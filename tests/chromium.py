@@ -47,9 +47,8 @@ class Browser:
         self._do("Page.setLifecycleEventsEnabled", enabled=True)
         begun = self._do("Page.navigate", url=url)
         error: str = begun.get("errorText", "")
-        while (
-            not error and begun["loaderId"] not in self._loaded
-        ):  # that may come before the answer
+        while not error and begun["loaderId"] not in self._loaded:
+            # That may come before the answer.
             self._next()
         return error
 

@@ -147,9 +147,8 @@ def prepare() -> None:
             importlib.import_module(module.name)
     for name in LATER:
         importlib.import_module(name)
-    with contextlib.suppress(
-        ImportError
-    ):  # only some versions of typer have it: it imports pydantic
+    with contextlib.suppress(ImportError):
+        # Only some versions of typer have it: it imports pydantic.
         importlib.import_module("typer._adapters")
 
 

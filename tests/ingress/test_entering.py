@@ -279,9 +279,8 @@ async def test_a_machine_answers_as_long_as_its_kernel_does(entered):
         socket.create_server(("127.0.0.1", 0), backlog=0) as full,
         contextlib.ExitStack() as waiting,
     ):
-        for _ in range(
-            3
-        ):  # the kernel answers no further one, as nobody does for a machine that is gone
+        for _ in range(3):
+            # The kernel answers no further one, as nobody does for a machine that is gone.
             one = waiting.enter_context(socket.socket())
             one.setblocking(False)
             one.connect_ex(full.getsockname())

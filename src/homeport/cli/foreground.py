@@ -199,9 +199,8 @@ class Foreground:
         if self._is_ready:
             self._wait_s = 0.0
             child.send_signal(HAND_OVER)
-        if (
-            self._is_ready or self._is_standby
-        ):  # a standby begins with the code of that moment anyway
+        if self._is_ready or self._is_standby:
+            # A standby begins with the code of that moment anyway.
             self._forget(signal.SIGHUP)
 
     def _end(self, child: "subprocess.Popen[bytes]") -> None:

@@ -63,9 +63,8 @@ class Peers(Containers):
                 log.warning(
                     "port %d is taken, so containers of other machines connect at %d", port, number
                 )
-            with contextlib.suppress(
-                OSError
-            ):  # a full disk: the next server listens at another port
+            with contextlib.suppress(OSError):
+                # A full disk: the next server listens at another port.
                 (self._supervisor.directory / PORT_FILE).write_text(f"{host} {number}")
             self._admits = True
             await self._supervisor.reload()

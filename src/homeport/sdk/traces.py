@@ -30,7 +30,6 @@ def _of_opentelemetry() -> "tuple[str, str] | None":
         trace, own = f"{span.trace_id:032x}", f"{span.span_id:016x}"
         parent = tracing.header(trace, own, sampled=bool(span.trace_flags & 1))
         return parent, span.trace_state.to_header()
-    except (
-        Exception
-    ):  # another thread imports it at this moment, or it is another library of that name
+    except Exception:
+        # Another thread imports it at this moment, or it is another library of that name.
         return None

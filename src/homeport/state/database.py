@@ -202,10 +202,8 @@ class Database:
                 if not self.postgres:
                     _begin(connection, writes=writes)
                 yield connection
-        except (
-            DataError,
-            UnicodeEncodeError,
-        ):  # PostgreSQL cannot store NUL, and neither database a surrogate
+        except (DataError, UnicodeEncodeError):
+            # PostgreSQL cannot store NUL, and neither database a surrogate.
             raise unstorable() from None
         except OverflowError:  # of SQLite's driver
             raise too_large() from None

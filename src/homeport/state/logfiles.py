@@ -53,9 +53,8 @@ class Files:
         )  # app -> descriptor, the last used at the end
         self._lost: Counter[AppKey] = Counter()
         self._why: dict[AppKey, str] = {}
-        for path in root.glob(
-            "*.1.jsonl"
-        ):  # as they were called once: another app may have that name
+        for path in root.glob("*.1.jsonl"):
+            # As they were called once: another app may have that name.
             app = path.name.removesuffix(".1.jsonl")
             with contextlib.suppress(OSError, ValueError, TypeError), path.open("rb") as file:
                 if codec.loads(LogLine, file.readline()).app == app:

@@ -341,9 +341,8 @@ async def test_a_hash_opens_no_file_of_another_workspace(server):
 
     assert {ACME: [SHA256], MAIN: [SHA256], GLOBEX: []} == answers
 
-    async with client(
-        OwnSocket(server.api.app())
-    ) as http:  # a later workspace of the name is another one
+    async with client(OwnSocket(server.api.app())) as http:
+        # A later workspace of the name is another one.
         assert 200 == (await http.delete("/v1/workspaces/globex")).status_code
         assert 200 == (await http.post("/v1/workspaces", json={"name": "globex"})).status_code
     async with of(server, GLOBEX) as http:

@@ -121,9 +121,8 @@ class Bearer(Guard):
 
     def _end(self, token: str) -> None:
         for task in self._open.get(token, ()):
-            if (
-                task is not asyncio.current_task()
-            ):  # the request that deletes its own token has an answer
+            if task is not asyncio.current_task():
+                # The request that deletes its own token has an answer.
                 task.cancel()
 
 

@@ -14,8 +14,7 @@ PAUSE_S = 0.05
 async def copy_lines(lines: AsyncIterator[LogLine], queue: "asyncio.Queue[Any]") -> None:
     """Put each line into a stream's queue, no faster than the stream is read."""
     async for line in lines:
-        while (
-            queue.qsize() > AT_ONCE
-        ):  # the reader is slow: `lines` counts the lines that are lost meanwhile
+        while queue.qsize() > AT_ONCE:
+            # The reader is slow: `lines` counts the lines that are lost meanwhile.
             await asyncio.sleep(PAUSE_S)
         queue.put_nowait(events.Log(line=line))

@@ -211,9 +211,8 @@ class Variants:
             async with Undo("forgetting a variant") as undo:
                 for variant in variants_made:
                     for endpoint_id, endpoint in variant.endpoints.items():
-                        if (
-                            self._endpoints.endpoint(endpoint_id) is endpoint
-                        ):  # it was not made again meanwhile
+                        if self._endpoints.endpoint(endpoint_id) is endpoint:
+                            # It was not made again meanwhile.
                             await self._endpoints.unroute(undo, variant.holder, endpoint_id)
                 undo.keep()
 

@@ -314,9 +314,8 @@ class Nodes:
                 self._elsewhere.popitem(last=False)
         try:
             self._hear(container)
-        except (
-            Exception
-        ):  # an error here must not end the reports of containers; each pass compares again
+        except Exception:
+            # An error here must not end the reports of containers; each pass compares again.
             log.exception("a change of %s was not taken in", container.id)
 
     def _has_moved(self, mirror: Mirror) -> None:

@@ -92,9 +92,8 @@ async def file(visit: Visit) -> Response:
 
     saved = quote(posixpath.basename(path), safe="")
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{saved}"}
-    if length := answer.headers.get(
-        "content-length"
-    ):  # else the browser does not see a file that was cut off
+    if length := answer.headers.get("content-length"):
+        # Else the browser does not see a file that was cut off.
         headers["Content-Length"] = length
     return Passing(answer, reading, headers=headers, media_type="application/octet-stream")
 

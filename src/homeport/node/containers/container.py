@@ -214,9 +214,8 @@ class Life:
             forked, why_fresh = await beginning.begin(
                 shared, launch, self.process, image, environ, descriptors, say=self._say_once
             )
-        if (
-            forked is not None and forked.storage
-        ):  # what it writes, so that it is measured and removed
+        if forked is not None and forked.storage:
+            # What it writes, so that it is measured and removed.
             self.launch = dataclasses.replace(launch, tmp_dir=forked.storage)
         self._start.exists(forked.snapshot if forked else None)
         self.container = dataclasses.replace(

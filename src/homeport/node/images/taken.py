@@ -47,9 +47,8 @@ def _take(source: int, target: int, place: str, whole: bool, depth: int) -> None
             _make_directory(target, name, path)
             with _opened(name, source) as inner, _opened(name, target) as below:
                 _take(inner, below, f"{path}/", whole, depth + 1)
-        elif (
-            stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-        ):  # overlayfs's mark of what is deleted
+        elif stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            # Overlayfs's mark of what is deleted.
             _remove(target, name, path)
         elif not _is_same(source, target, name, status):
             _check(path, status)

@@ -116,9 +116,8 @@ class Dialer:
             return str(lost)
         except (OSError, EOFError, TimeoutError, Broken, NodeLost, ssl.SSLError) as error:
             return _in_words(error)
-        except (
-            Exception
-        ) as error:  # a damaged certificate, or a bug of ours: the containers must not end for it
+        except Exception as error:
+            # A damaged certificate, or a bug of ours: the containers must not end for it.
             log.exception("the connection has failed")
             return f"{type(error).__name__}: {error}"
         return "the connection is closed"

@@ -108,10 +108,8 @@ def _tell(descriptor: int, load: Load, unlike: Sequence[str] = ()) -> int:
     try:
         with os.fdopen(descriptor, "wb") as out:
             out.write(codec.line(answer))
-    except (
-        KeyboardInterrupt,
-        BrokenPipeError,
-    ):  # the command has ended before its script was loaded
+    except (KeyboardInterrupt, BrokenPipeError):
+        # The command has ended before its script was loaded.
         return 130
     return 1 if answer.error is not None else 0
 

@@ -179,9 +179,8 @@ def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
 def digest(path: Path) -> str:
     """Return a file's SHA-256 in hex; reads the file in parts, so it need not fit into memory."""
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(
-        mode
-    ):  # a pipe or a device, which may have no end
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        # A pipe or a device, which may have no end.
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     digest_of_file = hashlib.sha256()
     with path.open("rb") as file:

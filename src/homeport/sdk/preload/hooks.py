@@ -137,9 +137,8 @@ class Hooks:
 
         @functools.wraps(original)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if (
-                hooks._originals
-            ):  # otherwise the import has ended, and a module has stored the replacement
+            if hooks._originals:
+                # Otherwise the import has ended, and a module has stored the replacement.
                 tell()
             return original(*args, **kwargs)
 
@@ -260,9 +259,8 @@ class Hooks:
         @functools.wraps(add)
         def adding(*item: Any, append: bool) -> None:
             add(*item, append=append)
-            if (
-                warnings.filters is filters_of_process
-            ):  # otherwise the filters belong to a `catch_warnings`
+            if warnings.filters is filters_of_process:
+                # Otherwise the filters belong to a `catch_warnings`.
                 tell.filtered(item, append=append)
 
         @functools.wraps(warn)

@@ -134,9 +134,8 @@ class Client:
         )
         try:
             client.new_account(registration)
-        except (
-            errors.ConflictError
-        ) as existing:  # the key has an account: its URL is all that is needed
+        except errors.ConflictError as existing:
+            # The key has an account: its URL is all that is needed.
             network.account = messages.RegistrationResource(
                 body=messages.Registration(), uri=existing.location
             )
