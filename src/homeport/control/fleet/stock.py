@@ -16,7 +16,7 @@ class Stock:
     def __init__(self) -> None:
         self._images: set[str] = set()  # the keys of the images that were built there
         self._building: Counter[str] = Counter()  # those that are being built
-        #: The bases of the pools that ran there, the oldest first.
+        #: The bases of the pools that ran there; the one that became ready last is last.
         self._warm: dict[PoolKey, None] = {}
 
     def has_image(self, image: Image) -> bool:
@@ -51,7 +51,8 @@ class Stock:
         return pool.base in self._warm
 
     def warm(self, pool: PoolKey) -> None:
-        """A container of the pool is ready there; the oldest function beyond MOST_WARM is forgotten."""
+        """A container of the pool is ready there; beyond MOST_WARM, the function that was so longest ago is forgotten."""
+        self._warm.pop(pool.base, None)
         self._warm[pool.base] = None
         if len(self._warm) > MOST_WARM:
             del self._warm[next(iter(self._warm))]

@@ -20,6 +20,8 @@ LIMITS = {
 }
 #: The kinds that are about the whole server.
 OF_SERVER = ("disk", "certificate", "machine")
+#: The kinds whose values the server's loop holds and changes: no thread may read them.
+OF_LOOP = ("canary", "certificate", "machine")
 #: The kinds that look back for a time.
 WITH_WINDOW = ("errors", "latency", "starts")
 CALM_S = 60.0  # for the other kinds

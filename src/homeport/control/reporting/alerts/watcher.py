@@ -112,7 +112,10 @@ class Watcher:
         """Measure once the value that an alert watches, and record a change."""
         now = self._now()
         self._looked[row.key] = now
-        measured = await asyncio.to_thread(self._measured, row, now)
+        if row.kind in rules.OF_LOOP:
+            measured = self._measured(row, now)
+        else:
+            measured = await asyncio.to_thread(self._measured, row, now)
         before = rules.State(state=row.state, since=row.since, good_since=row.good_since)
         after = rules.after(
             before,
@@ -138,7 +141,7 @@ class Watcher:
     # the watched values
 
     def _measured(self, row: AlertRow, now: float) -> Measured | None:
-        """Return the worst number; None if there is none. It blocks."""
+        """Return the worst number; None if there is none. It blocks, but for the kinds of `rules.OF_LOOP`."""
         if row.kind == "disk":
             usage = shutil.disk_usage(self._home)
             # As df(1) counts: what only root may use is used.
