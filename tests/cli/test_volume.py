@@ -5,6 +5,10 @@ import functools
 import json
 import os
 
+import pytest
+
+from homeport.cli.volume import _local_files
+from homeport.contract.errors import BadRequest
 from homeport.contract.manifest import VolumeMount
 from tests.control.plane import function, manifest
 
@@ -123,3 +127,19 @@ async def test_a_hostile_name_is_not_obeyed_by_the_terminal(typed):
     assert "red" in shown
     assert "leads out of the volume" in refused.stderr
     assert "" == refused.stdout
+
+
+def test_a_directory_that_cannot_be_read_is_refused_and_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "file").touch()
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("inner"):  # root may read all
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    assert [(tmp_path / "inner" / "file", "/inner/file")] == _local_files(tmp_path, "/")
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(BadRequest, match="inner` cannot be read: Permission denied"):
+        _local_files(tmp_path, "/")

@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -203,7 +203,7 @@ def _local_files(local: Path, path: str) -> list[tuple[Path, str]]:
     """Return each file to upload and its path in the volume; devices and the like are refused or left out."""
     try:
         kind = local.stat().st_mode
-        below = sorted(f for f in local.rglob("*") if f.is_file()) if stat.S_ISDIR(kind) else []
+        below = sorted(_below(local)) if stat.S_ISDIR(kind) else []
     except OSError as error:
         raise BadRequest(f"`{error.filename or local}` cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(kind):
@@ -215,6 +215,16 @@ def _local_files(local: Path, path: str) -> list[tuple[Path, str]]:
     if not stat.S_ISREG(kind):
         raise BadRequest(f"`{local}` is not a file or a directory")
     return [(local, f"{path}{local.name}" if path.endswith("/") else path)]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it; `OSError` for one that cannot be read."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (file for name in names if (file := Path(place, name)).is_file())
 
 
 class _Went:

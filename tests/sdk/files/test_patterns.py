@@ -1,10 +1,15 @@
 """Which files of a directory are left out."""
 
+import contextlib
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from homeport.sdk.exception import InvalidError
 from homeport.sdk.files import patterns
 from homeport.sdk.files.patterns import FilePatternMatcher
 
@@ -100,3 +105,15 @@ def test_an_ignored_directory_is_not_even_looked_at(tree, monkeypatch):
     below(tree, "b")
 
     assert [tree] == looked_at
+
+
+@pytest.mark.parametrize("pattern", ["[!]", "a/[^]", "[z-a].txt"])
+def test_a_pattern_whose_set_of_characters_has_no_meaning_is_refused_by_name(pattern):
+    with pytest.raises(InvalidError, match=re.escape(repr(pattern))):
+        FilePatternMatcher(pattern)
+
+
+@given(st.text(st.sampled_from("[]!^-\\*?/.ab(){}|+$"), max_size=12))
+def test_every_text_is_a_pattern_or_refused(text):
+    with contextlib.suppress(InvalidError):
+        FilePatternMatcher(text).says(PurePosixPath("a/b"))

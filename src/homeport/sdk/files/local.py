@@ -60,6 +60,7 @@ def ignored(step: str, base: Path, ignore: Any) -> list[str]:
         listed = list(ignore)
         if not all(isinstance(pattern, str) for pattern in listed):
             raise InvalidError(f"`{step}` takes `ignore` as a list of patterns, not {listed!r}")
+        patterns.FilePatternMatcher(*listed)  # raises for one that is no pattern
         return listed
     if not context.is_local():
         return []

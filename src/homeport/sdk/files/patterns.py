@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from homeport.sdk import watched
+from homeport.sdk.exception import InvalidError
 
 #: Left out of every app, without a notice.
 CACHES = frozenset(
@@ -39,9 +40,7 @@ class FilePatternMatcher:
         self._take(patterns)
 
     def _take(self, patterns: Sequence[str]) -> None:
-        self._rules = [
-            (not p.startswith("!"), re.compile(_regex(p.removeprefix("!")))) for p in patterns
-        ]
+        self._rules = [(not p.startswith("!"), _rule(p.removeprefix("!"))) for p in patterns]
         #: True if a directory that matches may have files that do not.
         self.takes_back = any(p.startswith("!") for p in patterns)
 
@@ -147,6 +146,13 @@ def literal(path: PurePath) -> str:
 
 #: `**/`, `**`, `*`, `?`, a set of characters, an escaped character, any other character
 _WORDS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]|\\.|.", re.DOTALL)
+
+
+def _rule(pattern: str) -> "re.Pattern[str]":
+    try:
+        return re.compile(_regex(pattern))
+    except (re.error, OverflowError) as error:  # a set of characters without an end, such as `[!]`
+        raise InvalidError(f"the pattern {pattern!r} cannot be read: {error}") from None
 
 
 def _regex(pattern: str) -> str:
