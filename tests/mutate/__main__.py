@@ -123,12 +123,13 @@ def _tests_of(path: Path, root: Path) -> Iterator[list[str]]:
     every = root / "tests"
     module = path.with_suffix("").as_posix()
     own, other = twin(module), COVERED.get(module)
-    nearest = {every / name for name in (own, other) if name and (every / name).exists()}
+    room = twin(module.removesuffix("/__init__"))  # a package's own module has the package's test
+    nearest = {every / name for name in (own, other, room) if name and (every / name).exists()}
     folder = (every / own).parent
     beside = {*folder.glob("test_*.py")} - nearest
-    room = {*(every / path.parts[0]).rglob("test_*.py")} - nearest - beside
+    others = {*(every / path.parts[0]).rglob("test_*.py")} - nearest - beside
     source = (root / "src/homeport" / path).read_text()
-    for tests in (nearest, beside, room):
+    for tests in (nearest, beside, others):
         if tests and (folder != every or tests is nearest):
             yield [test.relative_to(root).as_posix() for test in sorted(tests)]
         if tests is nearest and re.search("^ *>{3} ", source, re.MULTILINE):
