@@ -1,10 +1,14 @@
 """How a command asks `python -m homeport.state`, and what it asks its user."""
 
+import asyncio
+import contextlib
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import types
 
 import pytest
 import typer
@@ -116,3 +120,40 @@ def test_a_new_passphrase_is_asked_for_twice_without_showing_it(monkeypatch):
     assert [(True, True), (True, False)] == [
         (how["hide_input"], how["confirmation_prompt"]) for how in asked
     ]
+
+
+@pytest.mark.parametrize("moment", ["down", "restore", "start"])
+def test_ctrl_c_during_a_restore_leaves_no_home_without_its_server(home, monkeypatch, moment):
+    steps = []
+
+    def step(name):
+        steps.append(name)
+        if name == moment:
+            signal.raise_signal(signal.SIGINT)
+
+    async def status(_settings):
+        return types.SimpleNamespace(keeper=None)
+
+    async def down(_settings):
+        step("down")
+
+    def ask(_settings, what, **_more):
+        step(what)
+        if what == moment:  # Ctrl-C reaches that process, too
+            raise RuntimeError("no answer")
+        return {}
+
+    @contextlib.asynccontextmanager
+    async def background(_settings):
+        step("start")
+        yield
+
+    monkeypatch.setattr(backup, "_status", status)
+    monkeypatch.setattr(backup, "ask", ask)
+    monkeypatch.setattr(backup.server, "down", down)
+    monkeypatch.setattr(backup.server, "background", background)
+    expected = pytest.raises(KeyboardInterrupt) if moment == "restore" else contextlib.nullcontext()
+
+    with expected:
+        asyncio.run(backup._restore(Settings(home=home), home / "a.backup", "", force=True))
+    assert ["check", "down", "restore", "start"] == steps

@@ -1,11 +1,14 @@
 """`homeport backup` and `homeport restore`."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json as jsonlib
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -204,12 +207,32 @@ async def _restore(settings: Settings, file: Path, passphrase: str, *, force: bo
             "`systemctl start homeport`",
         )
     ask(settings, "check", file=file, passphrase=passphrase)  # before anything ends
-    await server.down(settings)
+    with _interrupts_noted() as interrupts:
+        await server.down(settings)
+        try:
+            return ask(settings, "restore", file=file, force=True, passphrase=passphrase)
+        except Exception:
+            if not interrupts:
+                raise
+            # The process that restores was interrupted, too; it changes all or nothing.
+            output.say(
+                "interrupted: the server starts again; `homeport app list` shows whether it has the backup's apps"
+            )
+            raise KeyboardInterrupt from None
+        finally:
+            async with server.background(settings):
+                pass
+
+
+@contextlib.contextmanager
+def _interrupts_noted() -> Iterator[list[int]]:
+    """Let Ctrl-C end nothing inside the block, where no server runs; yields the list of those that came."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
     try:
-        return ask(settings, "restore", file=file, force=True, passphrase=passphrase)
+        yield came
     finally:
-        async with server.background(settings):
-            pass
+        signal.signal(signal.SIGINT, before)
 
 
 async def _status(settings: Settings) -> "Status | None":
