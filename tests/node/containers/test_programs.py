@@ -4,6 +4,8 @@ import asyncio
 import os
 import socket
 import subprocess
+import threading
+import types
 
 import pytest
 
@@ -59,3 +61,32 @@ async def test_a_program_that_does_not_begin_leaves_no_file_open_and_no_process(
 
     assert before == open_files()
     assert process.returncode is not None
+
+
+@pytest.mark.parametrize("error", [None, OSError(24, "Too many open files")])
+async def test_a_user_who_gives_up_while_a_program_is_started_leaves_nothing_behind(
+    monkeypatch, error
+):
+    begun, may_end, processes = threading.Event(), threading.Event(), []
+
+    def enter(_order, _runner, control):
+        begun.set()
+        may_end.wait()
+        if error is not None:
+            raise error
+        descriptor = control.fileno()
+        processes.append(subprocess.Popen(["cat"], stdin=descriptor, stdout=subprocess.DEVNULL))
+        return processes[0], dict(enumerate((*os.pipe(), os.memfd_create("err"))))
+
+    monkeypatch.setattr(programs, "_enter", enter)
+    before = open_files()
+    starting = asyncio.create_task(programs._entered({}, types.SimpleNamespace(pidfd=-1)))
+    await asyncio.to_thread(begun.wait)
+    starting.cancel()
+    await turns(2)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    assert before == open_files()
+    assert all(process.returncode is not None for process in processes)

@@ -24,6 +24,7 @@ from homeport.contract.programs import ERR, OUT, Order
 from homeport.node.containers.shared import Shared
 from homeport.node.held import Held
 from homeport.node.launch import environ_for
+from homeport.undo import unbroken
 
 READ_BYTES = 64 * 1024
 HANG_UP_S = 2.0  # a program whose terminal is gone may take that long to end
@@ -49,10 +50,10 @@ class Entered:
         try:
             answer, descriptors = await self._receive()
         except BaseException:
-            await self._give_up(pipes.values())
+            await self.give_up(pipes.values())
             raise
         if "started" not in answer:
-            await self._give_up((*pipes.values(), *descriptors))
+            await self.give_up((*pipes.values(), *descriptors))
             raise StartError(f"no program can be started in the container: {answer.get('error')}")
         if descriptors:
             self._input = self._master = descriptors[0]
@@ -64,7 +65,7 @@ class Entered:
             os.set_blocking(descriptor, False)
         self._listening = asyncio.create_task(self._listen(outputs))
 
-    async def _give_up(self, descriptors: Iterable[int]) -> None:
+    async def give_up(self, descriptors: Iterable[int]) -> None:
         """Close everything: without its other end of the socket, the process that entered kills the program and ends."""
         self._control.close()
         for descriptor in descriptors:
@@ -227,18 +228,32 @@ async def run(
         "cgroup": launch.cgroup,
         "cores": list(launch.cores),
     }
-    ours, theirs = socket.socketpair()
-    with theirs:
-        try:
-            process, pipes = await asyncio.to_thread(_enter, order_to_enter, runner.pidfd, theirs)
-        except BaseException as error:
-            ours.close()
-            if isinstance(error, OSError):
-                raise StartError(f"no program can be started: {error.strerror}") from None
-            raise
-    entered = Entered(ours, process)
+    entered, pipes = await _entered(order_to_enter, runner)
     await entered.start(pipes)
     return entered
+
+
+async def _entered(order: Mapping[str, object], runner: Held) -> tuple[Entered, dict[int, int]]:
+    """Start the process that enters; with its thread's end, also if the user gives up meanwhile."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        starting = asyncio.create_task(asyncio.to_thread(_enter, order, runner.pidfd, theirs))
+        try:
+            await unbroken(asyncio.wait([starting]))
+        except asyncio.CancelledError:
+            if starting.exception() is None:
+                process, pipes = starting.result()
+                await Entered(ours, process).give_up(pipes.values())
+            ours.close()
+            raise
+    try:
+        process, pipes = starting.result()
+    except BaseException as error:
+        ours.close()
+        if isinstance(error, OSError):
+            raise StartError(f"no program can be started: {error.strerror}") from None
+        raise
+    return Entered(ours, process), pipes
 
 
 def _is_isolated(pid: int) -> bool:
