@@ -9,7 +9,7 @@ import asyncio
 import importlib
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from homeport.contract import errors
@@ -82,14 +82,28 @@ def _client(environment: str) -> Any:
     return importlib.import_module("homeport.client").Client(settings(environment))
 
 
-def _run(work: Any) -> Any:
-    future = asyncio.run_coroutine_threadsafe(work, loop())
+def _run(work: "Coroutine[Any, Any, Any]") -> Any:
+    """Return the work's result. Ctrl-C ends the work too, at whatever moment it comes."""
+    given_up = threading.Event()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def run() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        if given_up.is_set():
+            work.close()
+            return None
+        return await work
+
     try:
-        return future.result()
+        return asyncio.run_coroutine_threadsafe(run(), loop()).result()
     except errors.Failure as failure:
         translate(failure)
     except BaseException:
-        future.cancel()  # Ctrl-C: the work does not continue without the script
+        given_up.set()
+        for task in tasks:
+            loop().call_soon_threadsafe(task.cancel)
         raise
 
 
