@@ -88,6 +88,8 @@ async def test_a_canary_is_promoted_by_hand(tmp_path):
         assert demoted == {(await plane.store.revision("shop", 1)).id}
         with pytest.raises(NotFound, match="no canary"):
             await plane.deployer.promote(MAIN, "shop", "hand")
+        with pytest.raises(NotFound, match="No App with name 'none'"):
+            await plane.deployer.promote(MAIN, "none", "hand")
 
 
 @virtual
