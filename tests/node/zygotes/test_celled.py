@@ -83,6 +83,27 @@ async def test_a_functions_zygote_forks_containers_in_cells_and_versions_share_i
     assert pid < second.pid, "a process id of its own cell"
 
 
+async def test_a_forked_container_has_none_of_its_zygotes_signals_and_events(house):
+    house.write(
+        "import heavy, os, signal\n"
+        "def links():\n"
+        "    for name in os.listdir('/proc/self/fd'):\n"
+        "        try: yield os.readlink(f'/proc/self/fd/{name}')\n"
+        "        except OSError: pass\n"
+        "def say():\n"
+        "    usual = signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL\n"
+        "    return [usual, sum('eventpoll' in link for link in links())]\n"
+    )
+    first = await house.start()
+    of_first = await told(house, first)
+    await house.learned("heavy")
+    second = await house.start()
+    of_second = await told(house, second)
+
+    assert ["forked"] * 2 == [first.origin, second.origin]
+    assert [[True, 1]] * 2 == [of_first, of_second], "one for its own loop"
+
+
 async def test_an_agent_that_closes_waits_for_the_end_of_its_cells(house):
     """Else the command that ends it is over while a process of it still runs."""
     house.write(TOLD)
