@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, func, select
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from homeport.contract.errors import StorageError
 from homeport.state import urls
-from homeport.state.together import Together, too_large, unstorable
+from homeport.state.together import UNSTORABLE, Together, unstorable
 
 BUSY_S = 5.0  # how long a transaction waits for another process's transaction
 ANSWER_S = 10.0  # how long PostgreSQL may take for one statement
@@ -202,11 +202,8 @@ class Database:
                 if not self.postgres:
                     _begin(connection, writes=writes)
                 yield connection
-        except (DataError, UnicodeEncodeError):
-            # PostgreSQL cannot store NUL, and neither database a surrogate.
-            raise unstorable() from None
-        except OverflowError:  # of SQLite's driver
-            raise too_large() from None
+        except UNSTORABLE as error:
+            raise unstorable(error) from None
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self.failure(done, error) from None
 

@@ -20,6 +20,8 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from homeport.contract.errors import BadRequest, StorageError
 
 T = TypeVar("T")
+#: What a driver raises for a value that the database cannot keep: NUL in PostgreSQL, half a surrogate pair, more than 64 bits.
+UNSTORABLE = (DataError, UnicodeEncodeError, OverflowError)
 
 
 class Together:
@@ -99,10 +101,8 @@ class Together:
         try:
             with connection.begin_nested():
                 return _End(work, work.do(connection), None)
-        except (DataError, UnicodeEncodeError):
-            return _End(work, None, unstorable())
-        except OverflowError:
-            return _End(work, None, too_large())
+        except UNSTORABLE as error:
+            return _End(work, None, unstorable(error))
         except IntegrityError as error:
             return _End(work, None, self._failure(error))
         except (SQLAlchemyError, sqlite3.Error):
@@ -127,14 +127,11 @@ class _End(NamedTuple):
     failure: BaseException | None
 
 
-def unstorable() -> BadRequest:
-    """Return the error for a text that no database can keep: with NUL, or with half a surrogate pair."""
+def unstorable(error: BaseException) -> BadRequest:
+    """Return the error for one of `UNSTORABLE`."""
+    if isinstance(error, OverflowError):
+        return BadRequest("a number is larger than the database can keep")
     return BadRequest("a name or a text has a character that the database cannot keep")
-
-
-def too_large() -> BadRequest:
-    """Return the error for a whole number of more than 64 bits."""
-    return BadRequest("a number is larger than the database can keep")
 
 
 def _tell(ends: Sequence[_End]) -> None:
