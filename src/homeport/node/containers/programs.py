@@ -119,11 +119,9 @@ class Entered:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        for descriptor in {self._input, self._master} - {-1}:
-            os.close(descriptor)
+        descriptors = {self._input, self._master} - {-1}
         self._input = self._master = -1
-        self._control.close()
-        await asyncio.to_thread(self._process.wait)
+        await self.give_up(descriptors)
 
     async def _listen(self, outputs: Mapping[int, int]) -> None:
         """Read its output until its end, then what is left of it."""
