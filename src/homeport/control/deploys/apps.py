@@ -100,6 +100,8 @@ class Live:
         """
         current = self._apps.get(owner)
         fresh = _hosts(plan) - (_hosts(current.endpoints) if current else set())
+        if not fresh:
+            return
         theirs = self.hosts_of_others(owner.scope.workspace, attached)
         for domain in sorted(fresh):
             if hosts.overlaps(domain, theirs):
