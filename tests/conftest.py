@@ -15,7 +15,7 @@ import httpx
 import hypothesis
 import pytest
 
-from tests import isolation, litter
+from tests import isolation, litter, rebound
 from tests import postgres as postgres_server
 
 gc.disable()  # until all tests are collected: nearly all that is imported stays
@@ -129,9 +129,12 @@ def _of_process() -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _process_as_before():
-    before = _of_process()
+    before, held = _of_process(), rebound.held()
     yield
     assert before == _of_process(), "the test has changed its process: use `monkeypatch`"
+    after = rebound.held()
+    changed = [name for name, value in held.items() if after[name] != value]
+    assert not changed, f"the test has changed {', '.join(changed)}: use `monkeypatch`"
 
 
 @pytest.fixture(autouse=True)

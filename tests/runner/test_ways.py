@@ -12,6 +12,12 @@ from tests.orders import launch
 from tests.ports import free_port
 
 
+@pytest.fixture(autouse=True)
+def _process_without_target(monkeypatch):
+    """`begin` gives the whole process its target."""
+    monkeypatch.setattr(ways, "_target", "")
+
+
 @pytest.fixture
 def free() -> int:
     return free_port()

@@ -37,6 +37,16 @@ from homeport.sdk.files.patterns import FilePatternMatcher
         ("[ab].txt", "a.txt", True),
         ("[!a].txt", "a.txt", False),
         ("[^a-c].txt", "d.txt", True),
+        ("[[]", "[", True),
+        ("[a&&b]", "&", True),
+        ("[a||b]", "a", True),
+        ("[a~~b]", "b", True),
+        ("[+--]", ",", True),
+        ("[+--]", ".", False),
+        ("[a-]", "-", True),
+        (r"[\]a]", "]", True),
+        (r"[a\-c]", "b", False),
+        (r"[\a]", "\\", False),
         (r"\*.txt", "*.txt", True),
         (r"\*.txt", "a.txt", False),
         ("a.b", "axb", False),
@@ -107,13 +117,13 @@ def test_an_ignored_directory_is_not_even_looked_at(tree, monkeypatch):
     assert [tree] == looked_at
 
 
-@pytest.mark.parametrize("pattern", ["[!]", "a/[^]", "[z-a].txt"])
+@pytest.mark.parametrize("pattern", ["[!]", "a/[^]", "[z-a].txt", "[a--b]"])
 def test_a_pattern_whose_set_of_characters_has_no_meaning_is_refused_by_name(pattern):
     with pytest.raises(InvalidError, match=re.escape(repr(pattern))):
         FilePatternMatcher(pattern)
 
 
-@given(st.text(st.sampled_from("[]!^-\\*?/.ab(){}|+$"), max_size=12))
+@given(st.text(st.sampled_from("[]!^-\\*?/.ab(){}|+$&~"), max_size=12))
 def test_every_text_is_a_pattern_or_refused(text):
     with contextlib.suppress(InvalidError):
         FilePatternMatcher(text).says(PurePosixPath("a/b"))

@@ -145,7 +145,9 @@ def literal(path: PurePath) -> str:
 
 
 #: `**/`, `**`, `*`, `?`, a set of characters, an escaped character, any other character
-_WORDS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]|\\.|.", re.DOTALL)
+_WORDS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?(?:\\.|[^]\\])+\]|\\.|.", re.DOTALL)
+#: the members of a set: a character, or the first and the last one of a range
+_MEMBERS = re.compile(r"\\?(.)(?:-\\?(.))?", re.DOTALL)
 
 
 def _rule(pattern: str) -> "re.Pattern[str]":
@@ -165,6 +167,10 @@ def _translated(word: str) -> str:
     if word in wildcards:
         return wildcards[word]
     if word.startswith("[") and word.endswith("]"):
-        inner = word[1:-1].replace("\\", r"\\")
-        return f"[^{inner[1:]}]" if inner[0] in "!^" else f"[{inner}]"
+        excluded = word[1] in "!^"
+        members = [
+            "-".join(re.escape(end) for end in ends if end)
+            for ends in _MEMBERS.findall(word[1 + excluded : -1])
+        ]
+        return f"[{'^' if excluded else ''}{''.join(members)}]"
     return re.escape(word[1:] if word.startswith("\\") and len(word) > 1 else word)
