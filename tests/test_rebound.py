@@ -9,4 +9,6 @@ def test_a_value_that_a_function_puts_into_its_module_shows(monkeypatch):
     monkeypatch.setattr(ways, "_target", "/run/urls.sock")
     after = rebound.held()
 
-    assert ["homeport.runner.ways._target"] == [name for name in before if before[name] != after[name]]
+    assert ["homeport.runner.ways._target"] == [
+        name for name in before if before[name] != after[name]
+    ]
