@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,21 @@ def test_a_file_is_replaced_whole_and_only_its_owner_can_read_it(tmp_path):
     assert b"second" == path.read_bytes()
     assert [0o700, 0o600] == [stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path)]
     assert [path] == list(path.parent.iterdir())
+
+
+def test_a_power_cut_takes_neither_the_file_nor_its_name(tmp_path, monkeypatch):
+    """The content is on the disk before the file has its name, and the name when `write` returns."""
+    path, synced = tmp_path / "key.pem", []
+
+    def recorded(descriptor: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    private.write(path, b"first")
+
+    (part, named), *folder = synced
+    assert (tmp_path, False) == (part.parent, named)
+    assert [(tmp_path, True)] == folder
 
 
 def test_after_an_error_the_earlier_file_stays_and_nothing_beside_it(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from homeport.contract.errors import StorageError
+from homeport.durable import sync
 
 
 def directory(path: Path) -> None:
@@ -32,6 +33,7 @@ def write(path: Path, content: bytes) -> None:
         with created(part) as file:
             file.write(content)
         part.replace(path)
+        sync(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

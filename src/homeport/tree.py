@@ -16,7 +16,7 @@ import stat
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from homeport import beneath, removing
+from homeport import beneath, durable, removing
 from homeport.beneath import closing, parts
 
 MAX_DEPTH = 200  # directories below each other: each is an open descriptor while they are walked
@@ -185,13 +185,9 @@ class Tree:
         return size, files
 
     def sync(self) -> None:
-        """Write everything through to the disk (man 2 syncfs)."""
-        import ctypes
-
+        """Write everything through to the disk."""
         with self._opened_root() as root:
-            if ctypes.CDLL(None, use_errno=True).syncfs(root):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), "syncfs")
+            durable.sync_all(root)
 
     @contextlib.contextmanager
     def opened_staging(self) -> Iterator[int]:

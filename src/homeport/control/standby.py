@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
+from homeport import durable
 from homeport.contract.errors import AlreadyExists, StorageError
 from homeport.contract.starting import LOCK, WAITING, leader
 from homeport.settings import Settings
@@ -38,7 +39,6 @@ LIVES_S = 0.5  # for the ingress of another machine to take a connection
 PATIENCE_S = 6.0  # for a leader without its database to hand over; it looks every 3 s
 HAND_OVER_S = 5.0  # how long the next server of a leader that has handed over may take to begin
 LEADS, HANDS_OVER = "leads", "hands over"
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _line(what: str) -> str:
 def _machine() -> str:
     """Return which machine this is, since it was started: on another one a pid means another process."""
     try:
-        boot = BOOT.read_text().strip()
+        boot = durable.boot()
     except OSError:
         boot = ""
     return f"{os.uname().nodename} {boot}"

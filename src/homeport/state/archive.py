@@ -31,10 +31,10 @@ from typing import IO, Any
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound
 from homeport.contract.sizes import MIB
+from homeport.durable import sync
 from homeport.private import created
 from homeport.state.passphrase import Keys, Lock
 from homeport.state.volume_files import Add, Restored
-from homeport.state.workplace import sync
 
 FORMAT = 2
 CONTENTS, PRIVATE, ROWS, END = "backup.json", "private", "state.db", "end.json"

@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from homeport import durable
 from homeport.contract import validate
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 from homeport.contract.image import outside
@@ -133,11 +134,7 @@ class Blobs:
     def _sync(self, paths: set[Path]) -> None:
         fresh = paths - self._synced
         for path in (*fresh, *{path.parent for path in fresh}):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            durable.sync(path)
         self._synced |= fresh
 
     async def sweep(self, needed: Collection[str], kept_s: float) -> None:

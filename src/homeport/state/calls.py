@@ -10,8 +10,6 @@ report changes nothing. Inputs and outcomes above 16 KiB are files in the home's
 
 import asyncio
 import contextlib
-import os
-import secrets
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from homeport import private
 from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import NotFound, StorageError
 from homeport.state import call_statements as statements
@@ -312,17 +311,10 @@ class Calls:
 
     def _write(self, path: Path, body: bytes) -> None:
         """Write a file whole, and through to the disk."""
-        # A container may send the same outcome twice at once.
-        part = path.with_suffix(f"{path.suffix}.{secrets.token_hex(6)}.part")
+        # A container may send the same outcome twice at once: each writes a part of its own.
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with part.open("wb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            private.write(path, body)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise StorageError(f"a call's values cannot be stored: {error.strerror}") from error
 
     def _remove_unknown(self, known_files: set[str]) -> None:

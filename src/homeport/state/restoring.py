@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import StorageError
+from homeport.durable import sync
 from homeport.private import write
 from homeport.state import archive
-from homeport.state.workplace import sync
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from homeport import private
 from homeport.contract.errors import StorageError
-from homeport.state.workplace import sync
+from homeport.durable import sync
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

@@ -27,14 +27,14 @@ async def compiler(tmp_path):
 
 
 @pytest.fixture
-def made(tmp_path) -> Made:
+async def made(tmp_path) -> Made:
     """An environment with one package, which would tell if it ran."""
     directory = tmp_path / "key"
     packages = directory / "venv" / "lib" / "python3" / "site-packages"
     (packages / "pack").mkdir(parents=True)
     (packages / "pack" / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     (packages / "startup.pth").write_text(f"import os; os.mkdir({str(tmp_path / 'ran')!r})\n")
-    store.finish(directory, steps=["debian_slim"], parent="")
+    await store.finish(directory, steps=["debian_slim"], parent="")
     return Made(key="key", python=sys.executable, directory=directory, runner_path=str(tmp_path))
 
 

@@ -1,10 +1,13 @@
 """Records of a home's layers, when several builds end at once."""
 
 import asyncio
+import errno
 import os
 
 import pytest
 
+from homeport import durable
+from homeport.contract.errors import StorageError
 from homeport.node.images import store
 from homeport.node.images.store import Store
 
@@ -13,7 +16,7 @@ async def test_builds_that_end_at_once_lose_no_note(tmp_path):
     layers = Store(tmp_path)
     directory = tmp_path / "layer"
     directory.mkdir()
-    store.finish(directory, steps=["debian_slim"], parent="")
+    await store.finish(directory, steps=["debian_slim"], parent="")
 
     images = [f"image-{number}" for number in range(20)]
     fields = {f"field_{number}": str(number) for number in range(20)}
@@ -31,7 +34,7 @@ async def test_builds_that_end_at_once_lose_no_note(tmp_path):
 async def test_a_note_keeps_the_date_of_the_last_use(tmp_path):
     directory = tmp_path / "layer"
     directory.mkdir()
-    store.finish(directory, steps=["debian_slim"], parent="")
+    await store.finish(directory, steps=["debian_slim"], parent="")
     os.utime(directory / store.RECORD, (1_000_000, 1_000_000))
 
     await Store(tmp_path).note(directory, runner="runner-3.11")
@@ -46,6 +49,26 @@ async def test_a_note_makes_no_directory_complete(tmp_path):
     assert not Store(tmp_path).has("layer")
 
 
+async def test_a_directory_is_complete_once_its_files_are_on_the_disk(tmp_path, monkeypatch):
+    """Else a power cut could leave its record and take its files."""
+    layers = store.Store(tmp_path / "environments")
+
+    def cut(_folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def build(_say):
+        await store.finish(layers.root / "layer", steps=[], parent="")
+
+    monkeypatch.setattr(durable, "sync_all", cut)
+    with pytest.raises(StorageError, match="Input/output error"):
+        await layers.once("layer", build, lambda _text: None)
+    assert not layers.has("layer")
+    monkeypatch.undo()
+    await layers.once("layer", build, lambda _text: None)
+
+    assert layers.has("layer")
+
+
 async def test_a_layer_keeps_what_its_build_told_until_it_is_pruned(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "LOG_LINE", 20)
     layers = Store(tmp_path / "environments")
@@ -55,7 +78,7 @@ async def test_a_layer_keeps_what_its_build_told_until_it_is_pruned(tmp_path, mo
             say(f"line {number}")
         say("\r12 MiB fetched")
         say("x" * 100)
-        store.finish(layers.root / "layer", steps=["pip_install flask"], parent="")
+        await store.finish(layers.root / "layer", steps=["pip_install flask"], parent="")
 
     async def fail(say):
         say("no fuel")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from homeport import durable
 from homeport.contract.errors import Failure, StorageError
 from homeport.link.calls import Entry, Piece
 from homeport.link.offered import Offered
@@ -69,6 +70,23 @@ async def test_a_tree_is_fetched_once_with_all_its_files_and_modes(trees, contro
     } == files
     assert 0o755 == (trees.directory / "rv-1" / "script.py").stat().st_mode & 0o777
     assert asked == len(control.asked)
+
+
+async def test_a_tree_of_before_the_machine_has_started_is_fetched_again(
+    trees, control, tmp_path, monkeypatch
+):
+    """A power cut may have emptied its files; after another start of the agent alone, it is as it was."""
+    script = Path(trees.place("rv-1")) / "script.py"
+    await trees.fetched(trees.place("rv-1"))
+    trees.open()
+    assert "name = 'rv-1'" == script.read_text()
+    script.write_bytes(b"")
+    monkeypatch.setattr(durable, "boot", lambda: "another")
+    trees.open()
+    await trees.fetched(trees.place("rv-1"))
+    trees.open()
+
+    assert "name = 'rv-1'" == script.read_text()
 
 
 async def test_a_file_that_an_earlier_tree_had_is_not_fetched_again(trees, control):
@@ -168,7 +186,7 @@ async def test_trees_that_no_container_had_for_long_and_the_oldest_cached_files_
         await trees.fetched(trees.place(name))
     trees.sweep({trees.place("rv-1")}, time.time() + module.UNUSED_S + 60)
 
-    assert {"rv-1", "rv-1.outside"} == {path.name for path in trees.directory.iterdir()}
+    assert {"rv-1", "rv-1.outside"} == {path.name for path in trees.directory.glob("[!.]*")}
     sizes = [path.stat().st_size for path in (tmp_path / "node" / "files").iterdir()]
     assert 0 < sum(sizes) <= 300_010
 
@@ -197,4 +215,4 @@ async def test_a_tree_whose_deletion_is_cut_off_is_fetched_again(trees, monkeypa
     await later.fetched(later.place("rv-1"))
 
     assert files.keys() == tree_files(trees.directory / "rv-1").keys()
-    assert [] == list(trees.directory.glob(".*"))
+    assert [] == list(trees.directory.glob(".*.part"))

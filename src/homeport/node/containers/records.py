@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from homeport import removing
+from homeport import durable, removing
 from homeport.contract import codec
 from homeport.contract.container import Container, Launch, State
 from homeport.contract.dataclass import dataclass
@@ -24,7 +24,6 @@ from homeport.node.cells import networks
 from homeport.node.containers import leftovers
 from homeport.node.held import Held
 
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 PATIENCE_S = 10.0  # init gives up after half of that
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def write(directory: Path, container: Container, launch: Launch, leader: int) ->
     fresh = directory / "record.new"
     try:
         record = {
-            "boot": BOOT.read_text().strip(),
+            "boot": durable.boot(),
             "init": leader,
             "ticks": _ticks(leader),
             # Its tunnels end with this server: a later one does not hear when they are closed.
@@ -85,7 +84,7 @@ def _running_record(path: Path) -> dict[str, Any] | None:
     """Return the record of a container that still runs; None if another process has its pid now."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         record: dict[str, Any] = json.loads(path.read_text())
-        if record["boot"] == BOOT.read_text().strip() and record["ticks"] == _ticks(record["init"]):
+        if record["boot"] == durable.boot() and record["ticks"] == _ticks(record["init"]):
             return record
     return None
 

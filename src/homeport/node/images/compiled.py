@@ -18,6 +18,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from homeport import durable
 from homeport.cell import identity, kernel
 from homeport.cell.description import Bind, Cell, Network
 from homeport.contract import codec
@@ -122,7 +123,7 @@ class Compiler:
             step = await _run_in_cell(image, directory, ["-c", CODE, "image", ""])
             (step / within.STORAGE / "root" / "files").rename(directory / "files")
             await asyncio.to_thread(store.discard, directory / "step")
-            store.write(directory, {"compiled_for": image.directory.name})
+            await store.complete(directory, {"compiled_for": image.directory.name})
 
         async with self._store.needed([image.directory.name, name]):
             await self._store.once(name, build, lambda _line: None)
@@ -181,6 +182,7 @@ async def _packages(image: Made) -> None:
         return
     packages = image.directory.glob("venv/lib/python*/site-packages")
     await _run(image, "", "", *map(str, packages), *filter(None, [image.runner_path]))
+    await asyncio.to_thread(durable.sync_all, image.directory)
     (image.directory / DONE).touch()
 
 

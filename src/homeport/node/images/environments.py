@@ -214,7 +214,7 @@ class Environments:
                 sealed=sealed if self.is_rooted else None,
             ).run()
             parent_root = self._root / layer.parent if layer.parent else None
-            store.finish(
+            await store.finish(
                 directory,
                 parent=layer.parent,
                 steps=layer.steps,
@@ -262,7 +262,7 @@ class Environments:
                     f"{uv.in_one_line(result.lines)}",
                     traceback=result.text,
                 )
-            store.write(target, {"runner_for": minor})
+            await store.complete(target, {"runner_for": minor})
 
         await self._store.once(name, build, say)
         return name

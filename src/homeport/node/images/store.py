@@ -19,7 +19,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from homeport import removing
+from homeport import durable, removing
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import StorageError
 from homeport.contract.output import PASSING, STEP
@@ -254,6 +254,7 @@ def write(directory: Path, record: Mapping[str, Any], *, keep_date: bool = False
     path, fresh = directory / RECORD, directory / "record.new"
     before = path.stat() if keep_date else None
     fresh.write_text(json.dumps(record))
+    durable.sync(fresh)
     if before is not None:
         os.utime(fresh, ns=(before.st_atime_ns, before.st_mtime_ns))
     fresh.replace(path)
@@ -265,6 +266,15 @@ def _note(directory: Path, fields: Mapping[str, Any]) -> None:
         write(directory, changed, keep_date=True)
 
 
-def finish(directory: Path, **record: Any) -> None:
-    """Write the record of a step's directory, which marks the directory as complete."""
-    write(directory, {**record, "created_at": time.time(), "images": []})
+async def complete(directory: Path, record: Mapping[str, Any]) -> None:
+    """Write a directory's first record, which marks it as complete; its files are on the disk before.
+
+    Else a power cut could leave the record and take the files, and the image would stay broken.
+    """
+    await asyncio.to_thread(durable.sync_all, directory)
+    await asyncio.to_thread(write, directory, record)
+
+
+async def finish(directory: Path, **record: Any) -> None:
+    """Complete the directory of an image's step."""
+    await complete(directory, {**record, "created_at": time.time(), "images": []})

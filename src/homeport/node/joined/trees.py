@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from weakref import WeakValueDictionary
 
-from homeport import removing
+from homeport import durable, removing
 from homeport.contract.errors import StorageError
 from homeport.contract.image import OUTSIDE
 from homeport.link import trust
@@ -39,11 +39,19 @@ class Trees:
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def open(self) -> None:
-        """Make the directories, and delete what an earlier process left half done. Blocks."""
+        """Make the directories, and delete what an earlier process left half done, or what was there before the machine started. Blocks."""
         for folder in (self.directory, self._cache):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for left in folder.glob(".*.part"):
                 removing.discard(str(left))
+        # A power cut may have taken what the files of a tree had; the cached ones are checked when they are used.
+        mark, boot = self.directory / ".boot", durable.boot().encode()
+        with contextlib.suppress(OSError):  # a full disk: the next start deletes them again
+            if mark.exists() and mark.read_bytes() == boot:
+                return
+            for tree in self.directory.iterdir():
+                removing.discard(str(tree))
+            mark.write_bytes(boot)
 
     def place(self, tree: str) -> str:
         """Return where a tree is, or will be; empty for no tree."""

@@ -54,7 +54,8 @@ def unpacking(directory: Path, archive: Path) -> Callable[[Say], Awaitable[None]
         files = directory / "files"
         hands.mkdir(files)
         counted = await hands.counts({"do": "unpack", "archive": str(archive), "into": str(files)})
-        store.write(directory, {"layer": directory.name, "size_bytes": counted["bytes"]})
+        record = {"layer": directory.name, "size_bytes": counted["bytes"]}
+        await store.complete(directory, record)
         await asyncio.to_thread(archive.unlink, missing_ok=True)
 
     return build

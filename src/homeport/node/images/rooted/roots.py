@@ -168,7 +168,7 @@ class Roots:
                 supplied=supplied,
                 say=tell,
             ).run()
-            store.finish(
+            await store.finish(
                 directory,
                 parent=parent,
                 steps=steps,
