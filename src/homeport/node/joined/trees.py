@@ -45,7 +45,7 @@ class Trees:
             for left in folder.glob(".*.part"):
                 removing.discard(str(left))
         # A power cut may have taken what the files of a tree had; the cached ones are checked when they are used.
-        mark, boot = self.directory / ".boot", durable.boot().encode()
+        mark, boot = self.directory.with_name("boot"), durable.boot().encode()
         with contextlib.suppress(OSError):  # a full disk: the next start deletes them again
             if mark.exists() and mark.read_bytes() == boot:
                 return
