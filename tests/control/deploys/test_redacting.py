@@ -2,7 +2,7 @@
 
 import pytest
 
-from homeport.contract.captured import Captured, Message
+from homeport.contract.captured import HEAD_BYTES, Captured, Message
 from homeport.control.deploys.redacting import redacted
 
 
@@ -74,6 +74,37 @@ def test_a_parameter_of_the_url_that_tells_of_a_credential_is_hidden():
     result = redacted(captured(target="/a?page=1&access_token=x&sig=2&api_key=y"), (), ())
 
     assert "/a?page=1&access_token=***&sig=2&api_key=***" == result.target
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("https://a.test/?token=x", "https://a.test/?token=***"),
+        ("https://a.test/?page=1&api-key=x&b=2", "https://a.test/?page=1&api-key=***&b=2"),
+        ("https://a.test/#access_token=x&state=1", "https://a.test/#access_token=***&state=1"),
+        ("/a;jsessionid=x", "/a;jsessionid=***"),
+        ("/in?next=/a?token=x", "/in?next=/a?token=***"),
+        ("/in?next=%2Fa%3Ftoken%3Dx%26b%3D1&c=2", "/in?next=%2Fa%3Ftoken%3D***&c=2"),
+        ("/?token=a=b?c;d&e=1", "/?token=***&e=1"),
+        ("/token=x", "/token=x"),
+        ("text/html;q=0.9, */*", "text/html;q=0.9, */*"),
+    ],
+)
+def test_a_parameter_is_hidden_in_a_url_of_a_field_too(before, after):
+    fields = [("Referer", before), ("Location", before)]
+    result = redacted(captured(target=before, fields=fields, answer=fields), (), ())
+
+    assert after == result.target
+    assert (("Referer", after), ("Location", after)) == result.request.fields
+    assert result.request.fields == result.response.fields
+
+
+def test_a_url_as_long_as_a_head_is_read_in_one_pass():
+    before = captured(
+        "/?" + HEAD_BYTES * "a"
+    )  # for each character to the end, it would take an hour
+
+    assert before == redacted(before, (), ())
 
 
 def test_a_compressed_body_is_not_kept():

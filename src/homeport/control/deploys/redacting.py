@@ -1,8 +1,8 @@
 """Removes credentials and secrets from a captured request, before it is stored. A pure function.
 
 Fields with credentials go altogether; the values of the function's secrets are hidden as in the logs of builds
-(`hidden.py`), and so is the value of a parameter of the URL whose name tells that it is secret. A body that is compressed
-is not kept, because nothing can be found in it.
+(`hidden.py`), and so is the value of a parameter whose name tells that it is secret: of the request's URL, and of URLs in
+fields, such as `Referer` and `Location`. A body that is compressed is not kept, because nothing can be found in it.
 """
 
 import dataclasses
@@ -23,7 +23,10 @@ TELLING = re.compile(
 )
 #: Of the ingress and of this hop; a request that is sent again gets new ones.
 PASSING = frozenset(("x-homeport-method", "x-homeport-hops", "connection", "transfer-encoding"))
-_PARAMETER = re.compile(r"([^&=?]+)=([^&]*)")
+#: Where the parameters of a URL begin; `%3F` begins those of a URL that is a parameter itself.
+_BEGIN = re.compile(r"[?#;]|%3F", re.IGNORECASE)
+#: What stands between names and values. Splitting takes linear time, also for a long text without any of these.
+_BETWEEN = re.compile(r"([&=?#;]|%3D|%3F|%26)", re.IGNORECASE)
 
 
 def redacted(captured: Captured, values: Collection[str], names: Collection[str]) -> Captured:
@@ -31,7 +34,7 @@ def redacted(captured: Captured, values: Collection[str], names: Collection[str]
     removed: list[str] = []
     return dataclasses.replace(
         captured,
-        target=_hidden(_target(captured.target), values),
+        target=_hidden(_without_parameters(captured.target), values),
         request=_message(captured.request, values, names, removed),
         response=_message(captured.response, values, names, removed),
         removed=tuple(sorted(set(removed))),
@@ -47,7 +50,7 @@ def _message(
         if low in EXACT or low in names or TELLING.search(low):
             removed.append(low)
         elif low not in PASSING:
-            fields.append((name, _hidden(value, values)))
+            fields.append((name, _hidden(_without_parameters(value), values)))
     body, cut = message.body, message.cut
     if _is_encoded(message.fields) and body:
         body, cut = b"", True
@@ -67,13 +70,22 @@ def _is_encoded(fields: Fields) -> bool:
     )
 
 
-def _target(target: str) -> str:
-    path, mark, query = target.partition("?")
-
-    def redacted(match: re.Match[str]) -> str:
-        return f"{match[1]}={HIDDEN}" if TELLING.search(match[1]) else match[0]
-
-    return path + mark + _PARAMETER.sub(redacted, query)
+def _without_parameters(text: str) -> str:
+    """Return a URL, or a field with URLs, without the values of parameters whose names tell that they are secret."""
+    begin = _BEGIN.search(text)
+    if begin is None:
+        return text
+    shown, is_secret = [text[: begin.start()]], False
+    parts = _BETWEEN.split(text[begin.start() :])
+    for before, part in zip(["", *parts], parts, strict=False):
+        is_secret = is_secret and part != "&"
+        if is_secret:
+            continue
+        shown.append(part)
+        if part.upper() in ("=", "%3D") and TELLING.search(before):
+            shown.append(HIDDEN)
+            is_secret = True
+    return "".join(shown)
 
 
 def _hidden(text: str, values: Collection[str]) -> str:
