@@ -120,6 +120,32 @@ def test_a_domain_that_another_app_got_meanwhile_is_not_attached(tmp_path):
     tried(tmp_path, story)
 
 
+def test_a_domain_that_another_app_got_meanwhile_is_not_removed(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        await plane.deploy(manifest(function("f"), app="blog"))
+        await domains.add("blog.example.org", APP, "")
+        blog, given = Owner.app(MAIN, "blog"), asyncio.Event()
+
+        async def change():
+            while plane.domains.all():
+                await asyncio.sleep(0)
+            await domains.add("blog.example.org", blog, "")
+            given.set()
+
+        first = asyncio.ensure_future(domains.remove(MAIN, "blog.example.org"))
+        await asyncio.sleep(0)
+        between = asyncio.ensure_future(plane.deployer.in_turn("deploy", APP, change()))
+        second = asyncio.ensure_future(domains.remove(MAIN, "blog.example.org"))
+        await asyncio.gather(first, between)
+        with pytest.raises(NotFound):
+            await second
+        assert given.is_set()
+        assert ["blog"] == [row.app for row in plane.domains.all()]
+
+    tried(tmp_path, story)
+
+
 def test_a_domain_is_removed_by_the_name_by_which_it_was_added(tmp_path):
     async def story(plane, domains):
         await plane.deploy(SHOP)

@@ -112,12 +112,7 @@ class Domains:
                 )
             raise NotFound(f"there is no domain `{domain}`")
         owner = Owner.app(scope, row.app)
-        work = self._changed(
-            owner,
-            save=lambda: self._rows.remove(row.domain),
-            unsave=lambda: self._rows.add(row),
-        )
-        await self._deployer.in_turn("domain", owner, work)
+        await self._deployer.in_turn("domain", owner, self._removed(owner, row))
 
     def _has(self, owner: Owner, tag: str, domain: str) -> bool:
         """Return whether the endpoint has the domain; `LabelTaken` if another one has it, or some of its hosts."""
@@ -142,6 +137,16 @@ class Domains:
                 save=lambda: self._rows.add(new),
                 unsave=lambda: self._rows.remove(new.domain),
             )
+
+    async def _removed(self, owner: Owner, row: DomainRow) -> None:
+        # It may have been removed, and given to another app, while this change waited for its turn.
+        if self._rows.get(row.domain) != row:
+            raise NotFound(f"there is no domain `{row.domain}`")
+        await self._changed(
+            owner,
+            save=lambda: self._rows.remove(row.domain),
+            unsave=lambda: self._rows.add(row),
+        )
 
     async def _changed(self, owner: Owner, save: Step, unsave: Step) -> None:
         """Save a change of an app's domains, and route its endpoints by it; both or none."""
