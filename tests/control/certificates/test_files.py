@@ -232,3 +232,18 @@ async def test_a_refusal_of_the_ingress_is_tried_again(tmp_path, house):
     await house.look()
 
     assert ([], [("a.test",)]) == (before, house.hosts())
+
+
+async def test_a_clock_that_was_ahead_delays_no_damaged_file(tmp_path, house):
+    async def refuse(call: str, _what: str, _when: str) -> None:
+        if call == "certificate":
+            raise IngressError("no")
+
+    (tmp_path / "a.pem").write_bytes(AUTHORITY.pem("a.test"))
+    house.ingress.fault, usual = refuse, house.ingress.fault
+    await house.look()
+    house.ingress.fault = usual
+    house.now -= 30 * 24 * 3600
+    await house.look()
+
+    assert [("a.test",)] == house.hosts()

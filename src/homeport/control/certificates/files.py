@@ -16,6 +16,7 @@ from pathlib import Path
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.hosts import covers
+from homeport.control.certificates.orders import next_try
 from homeport.control.certificates.problems import OrderFailed
 from homeport.control.certificates.situation import Decision, Order, Situation
 
@@ -123,7 +124,7 @@ class Files:
     def _is_due(self, file: Found, situation: Situation) -> bool:
         tried = situation.tried.get(file.name)
         if self._read.get(file.name) == file.stamp:
-            return tried is not None and situation.now >= tried.next_at
+            return tried is not None and situation.now >= next_try(tried, situation.now)
         self._read[file.name] = file.stamp
         return True
 
