@@ -278,3 +278,14 @@ async def test_the_scheduler_looks_by_itself(plane):
     await asyncio.wait_for(seen.wait(), 60)
     await plane.scheduler.close()
     assert [60.0] == await plane.runs()
+
+
+async def test_a_time_zone_that_the_machine_does_not_know_any_more_stops_no_other_schedule(plane):
+    lost = Schedule(cron="* * * * *", timezone="US/Lost")
+    plane.deploy("rv-1", f=lost, g=MINUTE)
+
+    assert [] == await plane.at(NOON)
+    assert [60.0] == await plane.at(NOON + 60)
+    assert ["g"] == [row.tag for row in plane.sent]
+    (said,) = plane.said
+    assert 'this machine cannot follow Cron("* * * * *", timezone="US/Lost")' in said

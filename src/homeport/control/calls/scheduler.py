@@ -146,7 +146,12 @@ class Scheduler:
             goes_on = existing is not None and (
                 schedule.cron or existing.revision == app.revision.id
             )
-            next_at = timing.after(schedule, now, now)
+            try:
+                next_at = timing.after(schedule, now, now)
+            except timing.UNREADABLE:  # the other schedules continue
+                why = f"is not run: this machine cannot follow {schedule.text}"
+                self._log(app.owner, spec.name, why)
+                continue
             if existing is not None and existing.schedule == text and goes_on:
                 rows[spec.name] = dataclasses.replace(existing, revision=app.revision.id)
             elif next_at is not None:
@@ -180,7 +185,11 @@ class Scheduler:
         since = max(now - LATE_S, row.next_at - 0.001)
         due_at = timing.last(schedule, row.anchored_at, since, now)
         if due_at is None or due_at > row.next_at:
-            self._log(row, f"was not run at {_utc(row.next_at)}: the server did not run then")
+            self._log(
+                _owner(row),
+                row.function,
+                f"was not run at {_utc(row.next_at)}: the server did not run then",
+            )
         if due_at is None:
             self._keep(row, await self._rows.move(row, next_at))
             return
@@ -206,7 +215,11 @@ class Scheduler:
             self._spawned.sender.added([(call, NO_ARGUMENTS)])
         elif saved.last_call != call.id and function not in self._waiting:
             self._waiting.add(function)  # logged once, and not at each time
-            self._log(row, f"was not run at {_utc(due_at)}: the run before has not begun yet")
+            self._log(
+                _owner(row),
+                row.function,
+                f"was not run at {_utc(due_at)}: the run before has not begun yet",
+            )
 
     async def _went_back(self, row: ScheduleRow, now: float) -> None:
         """The machine's clock was ahead: a time that it has seen is in the future again.
@@ -226,19 +239,19 @@ class Scheduler:
         self._is_stale = True
         self._soon.set()
 
-    def _log(self, row: ScheduleRow, what: str) -> None:
+    def _log(self, app: Owner, function: str, what: str) -> None:
         text = f"the scheduled function {what}"
         line = LogLine(
             at=self._clock(),
-            app=row.app,
-            function=row.function,
+            app=app.name,
+            function=function,
             container="",
             text=text,
             source="system",
-            within=row.scope,
+            within=app.scope,
         )
         self._say(line)
-        log.warning("`%s` of `%s`: %s", row.function, row.app, text)
+        log.warning("`%s` of `%s`: %s", function, app.name, text)
 
 
 def _owner(row: ScheduleRow) -> Owner:

@@ -19,6 +19,8 @@ from homeport.contract.schedules import Schedule
 
 DAY_S = 86400.0
 LONGEST_MONTH_DAYS = 31
+#: The errors of `after`, for a schedule that this machine cannot follow: it may not know the time zone.
+UNREADABLE = (CronSimError, zoneinfo.ZoneInfoNotFoundError, ValueError, OSError)
 
 
 def check(manifest: Manifest, now: float) -> None:
