@@ -1,6 +1,7 @@
-"""Programs in containers, where they cannot be started. `tests/journeys/test_programs.py` has those that run."""
+"""Programs in containers: their start, and what they write. `tests/journeys/test_programs.py` has the rest."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import types
 import pytest
 
 from homeport.contract.errors import StartError
+from homeport.contract.programs import ERR, OUT
 from homeport.node.containers import programs
 from tests.waiting import turns
 
@@ -90,3 +92,86 @@ async def test_a_user_who_gives_up_while_a_program_is_started_leaves_nothing_beh
 
     assert before == open_files()
     assert all(process.returncode is not None for process in processes)
+
+
+@pytest.fixture
+async def running():
+    """Return a program with pipes, as if it ran: its ends of these and of the socket, and the socket."""
+    opened = contextlib.ExitStack()
+
+    async def running():
+        ours, theirs = socket.socketpair()
+        opened.enter_context(theirs)
+        process = subprocess.Popen(["cat"], stdin=theirs, stdout=subprocess.DEVNULL)
+        (stdin, into), (out, stdout), (err, stderr) = (os.pipe() for _ in range(3))
+        for descriptor in (stdin, stdout, stderr):
+            opened.callback(os.close, descriptor)
+        entered = programs.Entered(ours, process)
+        theirs.sendall(b'{"started": true}\n')
+        await entered.start({0: into, 1: out, 2: err})
+        return entered, (stdin, stdout, stderr, theirs.fileno()), theirs
+
+    with opened:
+        yield running
+
+
+async def all_of(entered: programs.Entered) -> dict[int, bytes]:
+    """Return everything that a program writes, by its stream."""
+    written = {OUT: b"", ERR: b""}
+    while (piece := await entered.read())[1]:
+        written[piece[0]] += piece[1]
+    return written
+
+
+async def test_all_that_a_program_wrote_before_its_end_arrives_at_a_slow_reader(running):
+    entered, (_, stdout, stderr, _), theirs = await running()
+    pieces = [bytes([ord("a") + number]) * 10_000 for number in range(8)]
+    for piece in pieces:  # more than waits for a reader
+        os.write(stdout, piece)
+        await turns(3)
+    os.write(stderr, b"an error")
+    theirs.sendall(b'{"code": 3}\n')
+    await turns(5)
+    written = await all_of(entered)
+    code = await entered.ended()
+    await entered.close()
+
+    assert {OUT: b"".join(pieces), ERR: b"an error"} == written
+    assert 3 == code
+
+
+async def test_a_program_ends_although_a_process_that_it_left_behind_writes_without_a_pause(running):
+    entered, (_, stdout, *_), theirs = await running()
+    over = threading.Event()
+
+    def write():
+        with contextlib.suppress(BrokenPipeError):
+            while not over.is_set():
+                with contextlib.suppress(BlockingIOError):
+                    os.write(stdout, b"y" * 65536)
+
+    os.set_blocking(stdout, False)
+    writing = asyncio.create_task(asyncio.to_thread(write))
+    try:
+        assert (await entered.read())[1]
+        theirs.sendall(b'{"code": 0}\n')
+        async with asyncio.timeout(60):
+            await all_of(entered)
+        assert 0 == await entered.ended()
+        await entered.close()
+    finally:
+        over.set()
+        await writing
+
+
+async def test_a_program_whose_user_has_left_and_that_does_not_end_leaves_no_file_open(
+    running, monkeypatch
+):
+    monkeypatch.setattr(programs, "HANG_UP_S", 0)
+    before = open_files()
+    entered, ends, _ = await running()
+    os.write(ends[1], b"text that nobody reads")
+    await turns(3)
+    await entered.close()
+
+    assert before | {str(end) for end in ends} == open_files()

@@ -21,6 +21,7 @@ from homeport.contract.container import CALLS, Launch
 from homeport.contract.errors import StartError
 from homeport.contract.image import HOME
 from homeport.contract.programs import ERR, OUT, Order
+from homeport.contract.sizes import MIB
 from homeport.node.containers.shared import Shared
 from homeport.node.held import Held
 from homeport.node.launch import environ_for
@@ -28,6 +29,7 @@ from homeport.undo import unbroken
 
 READ_BYTES = 64 * 1024
 HANG_UP_S = 2.0  # a program whose terminal is gone may take that long to end
+MAX_LEFT = MIB  # no pipe of a user holds more (man 7 pipe, pipe-max-size), and no terminal
 
 
 class Entered:
@@ -40,10 +42,13 @@ class Entered:
         self._rest = b""
         self._master = -1
         self._input = -1  # where its input goes: the terminal's, or a pipe's
+        self._outputs: dict[int, int] = {}  # the descriptors of OUT and ERR
         self._output: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(maxsize=4)
         self._readers: set[asyncio.Task[None]] = set()
         self._code: asyncio.Future[int] = self._loop.create_future()
         self._listening: asyncio.Task[None] | None = None
+        self._waits: set[asyncio.Event] = set()  # of those that wait for a descriptor
+        self._has_ended = False
 
     async def start(self, pipes: Mapping[int, int]) -> None:
         """Wait until it runs. `pipes` are our ends of its streams 0, 1 and 2, without a terminal."""
@@ -57,13 +62,13 @@ class Entered:
             raise StartError(f"no program can be started in the container: {answer.get('error')}")
         if descriptors:
             self._input = self._master = descriptors[0]
-            outputs = {OUT: descriptors[0]}
+            self._outputs = {OUT: descriptors[0]}
         else:
             self._input = pipes[0]
-            outputs = {OUT: pipes[1], ERR: pipes[2]}
-        for descriptor in (self._input, *outputs.values()):
+            self._outputs = {OUT: pipes[1], ERR: pipes[2]}
+        for descriptor in (self._input, *self._outputs.values()):
             os.set_blocking(descriptor, False)
-        self._listening = asyncio.create_task(self._listen(outputs))
+        self._listening = asyncio.create_task(self._listen())
 
     async def give_up(self, descriptors: Iterable[int]) -> None:
         """Close everything: without its other end of the socket, the process that entered kills the program and ends."""
@@ -119,42 +124,46 @@ class Entered:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        descriptors = {self._input, self._master} - {-1}
+        descriptors = {self._input, self._master, *self._outputs.values()} - {-1}
         self._input = self._master = -1
+        self._outputs = {}
         await self.give_up(descriptors)
 
-    async def _listen(self, outputs: Mapping[int, int]) -> None:
+    async def _listen(self) -> None:
         """Read its output until its end, then what is left of it."""
         self._readers = {
             asyncio.create_task(self._copy(where, descriptor))
-            for where, descriptor in outputs.items()
+            for where, descriptor in self._outputs.items()
         }
         ending, _ = await self._receive()
-        code = int(ending.get("code", 255))
-        # A process that it has left behind may keep its streams open: what is in them now is all that counts.
-        for task in self._readers:
-            task.cancel()
+        self._has_ended = True
+        for wait in self._waits:
+            wait.set()
         await asyncio.wait(self._readers)
-        for where, descriptor in outputs.items():
-            while data := _left(descriptor):
-                await self._output.put((where, data))
-            if descriptor != self._master:
-                os.close(descriptor)
         if not self._code.done():
-            self._code.set_result(code)
+            self._code.set_result(int(ending.get("code", 255)))
         await self._output.put((OUT, b""))
 
     async def _copy(self, where: int, descriptor: int) -> None:
-        while True:
+        """Read a stream until its end, or until it has nothing more after the program's end.
+
+        A process that the program has left behind may keep the stream open, and write without a pause.
+        """
+        left_bytes = MAX_LEFT
+        while left_bytes > 0:
             try:
                 data = os.read(descriptor, READ_BYTES)
             except BlockingIOError:
+                if self._has_ended:
+                    return
                 await self._ready(descriptor, self._loop.add_reader, self._loop.remove_reader)
                 continue
             except OSError:  # EIO: the terminal's other end is closed
                 return
             if not data:
                 return
+            if self._has_ended:
+                left_bytes -= len(data)
             await self._output.put((where, data))
 
     async def _receive(self) -> "tuple[dict[str, Any], list[int]]":
@@ -179,20 +188,15 @@ class Entered:
     async def _ready(
         self, descriptor: int, add: Callable[..., object], remove: Callable[[int], object]
     ) -> None:
-        """Wait until a descriptor can be read, or written."""
+        """Wait until a descriptor can be read, or written, or until the program has ended."""
         woken = asyncio.Event()
+        self._waits.add(woken)
         add(descriptor, woken.set)
         try:
             await woken.wait()
         finally:
+            self._waits.discard(woken)
             remove(descriptor)
-
-
-def _left(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, READ_BYTES)
-    except OSError:
-        return b""
 
 
 async def run(
