@@ -102,7 +102,7 @@ async def test_a_container_is_ready_and_gone_and_leaves_nothing(start, settings)
     assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.states
     assert not processes.lives(gone.pid)
     assert () == (await agent.list()).containers
-    assert [] == list((settings.run_dir / "containers").iterdir())
+    await until(lambda: not list((settings.run_dir / "containers").iterdir()), "no files")
 
 
 async def test_nothing_of_the_server_gets_in_but_what_was_meant_to(start, monkeypatch):

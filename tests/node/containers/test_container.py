@@ -1,7 +1,10 @@
 """A container whose start breaks off. `tests/node/test_agent.py` has its life otherwise."""
 
+import threading
+
 import pytest
 
+from homeport import removing
 from homeport.contract.container import State
 from homeport.node.containers import container as containers
 from homeport.node.containers import records
@@ -44,3 +47,25 @@ async def test_a_container_that_says_again_and_again_that_modules_differ_fills_n
 
     lines = [line for line in watched.lines if "preloaded modules differ" in line.text]
     assert containers.MOST_EVENTS["unlike"] == len(lines)
+
+
+async def test_a_node_goes_on_while_the_many_files_of_a_container_are_deleted(
+    start, monkeypatch, settings
+):
+    may_end, usual = threading.Event(), removing.discard
+
+    def slow(path):
+        assert may_end.wait(30)
+        usual(path)
+
+    agent, watched = await start("say(kind='ready')\ntime.sleep(60)")
+    await watched.until(State.READY)
+    monkeypatch.setattr(removing, "discard", slow)
+    await agent.stop("ta-1", grace_s=0)
+    await watched.until(State.GONE)
+    files_left = [path.name for path in (settings.run_dir / "containers").iterdir()]
+    may_end.set()
+    await agent.close()
+
+    assert ["ta-1"] == files_left
+    assert not (settings.run_dir / "containers").exists()

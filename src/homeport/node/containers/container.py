@@ -361,14 +361,14 @@ class Life:
             self._pulse = None
         self._shared.limits.release(self.launch)
         networks.end(self.directory)
-        removing.discard(str(self.directory))
         if self._address:
             doors.remove(self._address)
         self._tunnels.close_all()
         self._gone(self)
 
     async def _remove_files(self) -> None:
-        """Delete the files that it has written in a cell, in the background."""
+        """Delete its files in a thread: there may be very many."""
+        await asyncio.to_thread(removing.discard, str(self.directory))
         written = self.launch.tmp_dir
         if self._shared.cells is not None and not Path(written).is_relative_to(self.directory):
             await asyncio.to_thread(self._shared.cells.remove, written)
