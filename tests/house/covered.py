@@ -251,7 +251,6 @@ COVERED = {
     "runner/servers/batches": "runner/servers/test_calls.py",
     "runner/servers/ending": "runner/test_kinds.py",
     "runner/servers/library_log": "runner/servers/test_as_under_uvicorn.py",
-    "runner/servers/lifespan": "runner/test_kinds.py",
     "runner/servers/port": "runner/servers/test_relay.py",
     "runner/servers/replies": "runner/servers/test_calls.py",
     "runner/servers/slots": "runner/servers/test_admission.py",

@@ -23,7 +23,7 @@ class Lifespan:
         """Return once the app has started; an app without lifespan has started at once."""
         self._task = asyncio.create_task(self._run())
         message = await self._exchange("startup")
-        if message is None and self._asked and self._failure() is not None:
+        if message is None and self._failure() is not None and self._asked:
             raise LifespanFailed("ASGI lifespan task exited startup") from self._failure()
         if message is not None and message["type"] == "lifespan.startup.failed":
             await self._fail("startup", message)
@@ -79,4 +79,9 @@ class Lifespan:
 
     def _failure(self) -> BaseException | None:
         assert self._task is not None
-        return self._task.exception() if self._task.done() else None
+        if not self._task.done():
+            return None
+        try:
+            return self._task.exception()
+        except asyncio.CancelledError as error:  # the app awaits a task that was cancelled
+            return error
