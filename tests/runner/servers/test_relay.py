@@ -1,11 +1,18 @@
 """A `web_server`'s program, reached through the container's door."""
 
+import asyncio
 import contextlib
 import socket
+from types import SimpleNamespace
 
 import pytest
 
+from homeport.contract.sizes import MIB
+from homeport.runner.servers.relay import Relay
+from homeport.runner.servers.slots import Slots
+from tests.orders import order
 from tests.ports import free_port
+from tests.waiting import until
 
 SCRIPT = """
     import subprocess, sys
@@ -184,3 +191,26 @@ def test_a_connection_without_a_request_takes_no_slot(program):
     runner = program(max_inputs=1, timeout_s=60.0)
     with connect(runner, b""):
         assert answer(connect(runner, b"GET /x HTTP/1.1\r\n\r\n")).startswith(b"GET /x")
+
+
+async def test_a_visitor_is_not_read_while_the_program_takes_nothing_of_the_first_part():
+    """Else a body of 4 GiB would be in memory."""
+    orders = order()
+    serving = SimpleNamespace(
+        order=orders,
+        slots=Slots(orders.function, None, lambda: None),
+        turns=SimpleNamespace(add=lambda _work: None),
+    )
+    here, there = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as program, there:
+        relay = Relay(program.getsockname()[1], serving, lambda: True)
+        transport, visit = await asyncio.get_running_loop().connect_accepted_socket(
+            relay.visit, here
+        )
+        head = b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n"
+        visit.data_received(head + bytes(64 * MIB))
+        await until(lambda: visit.other is not None, "a connection to the program")
+        is_reading = transport.is_reading()
+        visit.cut()
+
+        assert not is_reading

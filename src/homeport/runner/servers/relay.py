@@ -273,8 +273,9 @@ class Visit(Side, Stay):
                 self.other = program
                 early, self._early = self._early, b""
                 if early:
-                    self.data_received(early)
+                    # First, because the program may take so little that `pause_writing` is called.
                     self.transport.resume_reading()
+                    self.data_received(early)
                 if self._ended:
                     program.transport.write_eof()
             return
