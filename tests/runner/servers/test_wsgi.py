@@ -1,5 +1,8 @@
 """WSGI threads: when they end, when they hold a slot, and what happens if an app raises."""
 
+import asyncio
+import contextlib
+import math
 import socket
 import threading
 import time
@@ -9,8 +12,10 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from homeport.runner.servers import wsgi_inside
-from tests.waiting import PATIENCE_S
+from homeport.runner.servers import wsgi_inside, wsgi_server
+from homeport.runner.servers.held import Held
+from tests.orders import order
+from tests.waiting import PATIENCE_S, until
 
 SCRIPT = """
     import sys, threading, time
@@ -185,3 +190,37 @@ def test_the_pulse_knows_how_many_requests_are_inside_and_the_first_deadline():
     entered = ["began", (1, one.deadline), "began", (2, one.deadline)]
     assert [*entered, (1, other.deadline), (0, None)] == told
     assert one.deadline <= other.deadline
+
+
+async def test_the_last_bytes_of_a_slow_close_wait_for_a_visitor_who_does_not_read():
+    """The loop has other requests, and a container whose loop stands still is killed."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(PATIENCE_S)
+        conn = SimpleNamespace(
+            socket=ours, rfile=SimpleNamespace(incoming=SimpleNamespace(waits_since=math.inf))
+        )
+        conn.wfile = wsgi_server.Writer(ours, 8192)
+        asked = SimpleNamespace(conn=conn, chunked_write=False, sent_headers=True, has_begun=True)
+        orders = order(timeout_s=60)
+        serving = SimpleNamespace(order=orders, held=Held(lambda _count: None), pulse=None)
+        inside = wsgi_inside.Inside(serving)
+        entered = inside.enter(asked, None)
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(65536))
+        ours.settimeout(PATIENCE_S)
+        conn.wfile.held = True
+        conn.wfile.write(b"the end")
+        entered.closing_since = 0.0
+        inside._release(entered)
+        await until(lambda: entered.request.close_connection and not serving.held._waiting, "hold")
+        received = b""
+        theirs.setblocking(False)
+        while not received.endswith(b"the end"):
+            await asyncio.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):
+                received = received[-7:] + theirs.recv(65536)
+
+        assert b"" == theirs.recv(1)

@@ -133,6 +133,9 @@ class Inside:
 
         def send(_confirmed: object) -> None:
             if request.closing_since < math.inf:
+                if not _can_take(request.request.conn.socket):  # the loop must not wait for a reader
+                    self._loop.call_later(LOOK_S, send, None)
+                    return
                 with contextlib.suppress(OSError):
                     if request.request.chunked_write and request.request.sent_headers:
                         request.request.conn.wfile.write(b"0\r\n\r\n")
@@ -232,6 +235,16 @@ def _answer(status: str, text: str) -> bytes:
 def _say(request: One, text: str) -> None:
     mark = f"\x1e{request.name}\x1f" if request.name else ""
     print(f"{mark}{text}", file=sys.stderr)  # noqa: T201 - the container's log
+
+
+def _can_take(connection: socket.socket) -> bool:
+    """Return whether the last bytes can be sent without waiting: they are few (wsgi_server.Writer)."""
+    number = connection.fileno()
+    if number < 0:
+        return True
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _has_left(connection: socket.socket) -> bool:
