@@ -157,7 +157,8 @@ async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(
         return not (await house.agent.list()).containers
 
     await until(none_left, "the containers to end")
-    assert [] == list((tmp_path / "home" / "run" / "containers").iterdir())
+    files = tmp_path / "home" / "run" / "containers"
+    await until(lambda: not list(files.iterdir()), "their files to be deleted")
 
 
 async def test_a_container_has_each_thing_once_even_if_no_child_was_forked_ahead(house):
