@@ -140,7 +140,9 @@ async def test_all_that_a_program_wrote_before_its_end_arrives_at_a_slow_reader(
     assert 3 == code
 
 
-async def test_a_program_ends_although_a_process_that_it_left_behind_writes_without_a_pause(running):
+async def test_a_program_ends_although_a_process_that_it_left_behind_writes_without_a_pause(
+    running,
+):
     entered, (_, stdout, *_), theirs = await running()
     over = threading.Event()
 
