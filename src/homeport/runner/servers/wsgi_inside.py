@@ -133,9 +133,8 @@ class Inside:
 
         def send(_confirmed: object) -> None:
             if request.closing_since < math.inf:
-                if not _can_take(
-                    request.request.conn.socket
-                ):  # the loop must not wait for a reader
+                # The loop must not wait for a reader.
+                if not _can_take(request.request.conn.socket):
                     if not request.is_last:  # else `watch` comes here again
                         self._loop.call_later(LOOK_S, send, None)
                     return
