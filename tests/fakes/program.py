@@ -6,12 +6,13 @@ from homeport.contract.programs import OUT, Order
 
 
 class FakeProgram:
-    """`cat`: it writes what it gets, and ends with its input; `exit N` ends at once, with N."""
+    """`cat`: it writes what it gets, and ends with its input; `exit N` ends at once, with N; `sleep` reads no input."""
 
     def __init__(self, order: Order) -> None:
         self.sizes = [order.terminal]
         self.signals: list[int] = []
         self.is_closed = False
+        self._reads = order.argv[0] != "sleep"
         self._code = int(order.argv[1]) if order.argv[0] == "exit" else 0
         self._output: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
         self._ended = asyncio.Event()
@@ -22,7 +23,9 @@ class FakeProgram:
         return await self._output.get()
 
     async def write(self, data: bytes) -> None:
-        if data:
+        if not self._reads:
+            await self._ended.wait()
+        elif data:
             self._output.put_nowait((OUT, data))
         else:
             self._end()

@@ -72,6 +72,22 @@ async def test_a_program_gets_input_sizes_and_signals_in_a_container_that_is_sta
     assert [2] == program.signals, "a signal that the terminal cannot send is ignored"
 
 
+async def test_a_program_that_reads_no_input_gets_signals_and_ends_with_its_socket(plane, connect):
+    """Else Ctrl-C would have no effect, and its container would stay."""
+    async with connect("app=shop&function=f") as socket:
+        await socket.send(json.dumps({**ORDER, "argv": ["sleep"], "terminal": None}))
+        name = (await told(socket))["started"]
+        for _ in range(3):
+            await socket.send(b"not read")
+        await socket.send(json.dumps({"signal": 2}))
+        (program,) = plane.node.programs
+        await until(lambda: program.signals == [2], "the signal")
+        assert not program.is_closed
+    await until(lambda: program.is_closed, "the program's end")
+    pool = plane.pools.of_container(name)
+    await until(lambda: not pool.members[name].programs, "the container to be free")
+
+
 async def test_the_audit_log_says_which_program_ran_where_and_not_its_arguments(connect):
     with_password = {**ORDER, "argv": ["psql", "postgres://ada:s3cret@db"]}
     async with connect("app=shop&function=f") as socket:

@@ -39,6 +39,7 @@ PATH = "/v1/programs"
 NEEDS = Permission.DEPLOY
 ALLOWED = ("socket", "token")  # the callers: the user, and never a container
 MAX_SIZE = 10_000  # rows or columns of a terminal
+AHEAD = 32  # messages with input that a program has not taken yet: 1 MiB, as the command sends them
 SIGNALS = range(1, 32)
 
 
@@ -146,19 +147,23 @@ class Programs:
 
 async def _both_ways(socket: WebSocket, program: Program) -> int | None:
     """Carry input and output until the program has ended; None if the socket has ended first."""
+    ahead = asyncio.Queue[bytes](maxsize=AHEAD)
     out = asyncio.create_task(_carry_out(socket, program))
-    into = asyncio.create_task(_carry_in(socket, program))
+    into = asyncio.create_task(_carry_in(socket, program, ahead))
+    feeding = asyncio.create_task(_feed(program, ahead))
+    tasks = {out, into, feeding}
     try:
-        await asyncio.wait({out, into}, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not out.done():
-            into.result()
+            for task in ended:
+                task.result()
             return None
         out.result()
         return await program.ended()
     finally:
-        for task in (out, into):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait({out, into})
+        await asyncio.wait(tasks)
 
 
 async def _carry_out(socket: WebSocket, program: Program) -> None:
@@ -169,16 +174,23 @@ async def _carry_out(socket: WebSocket, program: Program) -> None:
         await socket.send_bytes(bytes([where]) + data)
 
 
-async def _carry_in(socket: WebSocket, program: Program) -> None:
+async def _carry_in(socket: WebSocket, program: Program, ahead: asyncio.Queue[bytes]) -> None:
+    """Receive until the socket ends. Signals and its end do not wait for a program that reads no input."""
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             if (data := message.get("bytes")) is not None:
-                await program.write(data)
+                await ahead.put(data)
             elif (text := message.get("text")) is not None:
                 await _obey(program, _object(text))
+
+
+async def _feed(program: Program, ahead: asyncio.Queue[bytes]) -> None:
+    """Give the program its input, as fast as it takes it."""
+    while True:
+        await program.write(await ahead.get())
 
 
 async def _obey(program: Program, message: dict[str, Any]) -> None:
