@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import resource
 import stat
 import sys
 import tarfile
@@ -63,6 +64,17 @@ def opaque(path) -> bool:
 def hidden(path) -> bool:
     status = path.lstat()
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def test_a_file_that_the_disk_takes_only_in_part_is_an_error(into):
+    """A layer is shared by images, so none may have half of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            into(entry("half", content=b"x" * 1500))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress, zstd.compress], ids=["tar", "gz", "zstd"])

@@ -181,7 +181,7 @@ class _Unpacking:
         descriptor = os.open(name, flags, 0o600, dir_fd=parent)
         content = tar.extractfile(member)
         assert content is not None
-        with os.fdopen(descriptor, "wb", buffering=0) as file, content:
+        with os.fdopen(descriptor, "wb") as file, content:
             while chunk := content.read(archives.CHUNK_BYTES):
                 file.write(chunk)
                 self._wrote(len(chunk))
