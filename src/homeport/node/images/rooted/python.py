@@ -3,6 +3,7 @@
 import asyncio
 import json
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,8 +64,7 @@ def judged(code: int, lines: Sequence[str], where: str) -> Inside:
         else:
             reason = "the image's Python does not run"
         raise ImageError(reason, where=where, hint=hint, traceback="\n".join(lines)) from None
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    if numbers < OLDEST:
+    if _numbers(version, where) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise ImageError(
             f"the image's Python is {version}, and {oldest} is the oldest that the runner runs on",
@@ -84,8 +84,7 @@ def check_libc(libc: str, where: str) -> None:
             where=where,
             hint="take a tag that is made from Debian or Ubuntu, such as `python:3.12-slim`",
         )
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    if numbers < OLDEST_GLIBC:
+    if _numbers(version, where) < OLDEST_GLIBC:
         oldest = ".".join(map(str, OLDEST_GLIBC))
         raise ImageError(
             f"the image's glibc is {version}, and {oldest} is the oldest that the runner runs on",
@@ -116,3 +115,10 @@ async def standalone(version: str, keep: Path, where: str) -> tuple[Path | None,
 
 def _home(python: Path) -> Path:
     return python.resolve().parents[1]
+
+
+def _numbers(version: str, where: str) -> tuple[int, int]:
+    """Return the first two numbers of a version, which the image says itself; `ImageError` if it has none."""
+    if (match := re.match(r"(\d{1,9})\.(\d{1,9})", version, re.ASCII)) is None:
+        raise ImageError(f"the image's Python says that a version is {version[:40]!r}", where=where)
+    return int(match[1]), int(match[2])
