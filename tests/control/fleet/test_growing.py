@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from homeport.contract import codec, node_types
+from homeport.contract.errors import StorageError
 from homeport.contract.growth import Bundle, RayMachine, Seen
 from homeport.control.api import findings
 from homeport.control.fleet.addable import Addable
@@ -88,6 +89,25 @@ async def test_a_machine_that_ray_has_removed_is_forgotten_once_it_does_not_answ
     await growing.wanted(ALONE)
     assert [NAME] == [row.name for row in machines.every()]
     nodes.mirrors[NAME].give_up()
+    await growing.wanted(ALONE)
+
+    assert [] == machines.every()
+
+
+async def test_a_removed_machine_that_cannot_be_forgotten_is_tried_again(
+    growing, machines, nodes, tmp_path, monkeypatch
+):
+    await joined(growing, machines, tmp_path)
+    await growing.wanted(ALONE)
+    nodes.mirrors[NAME].give_up()
+
+    async def fail(_name: str) -> None:
+        raise StorageError("the database does not answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(machines, "remove", fail)
+        with pytest.raises(StorageError):
+            await growing.wanted(ALONE)
     await growing.wanted(ALONE)
 
     assert [] == machines.every()

@@ -178,8 +178,8 @@ class Growing:
             mirror = self._nodes.mirrors.get(name)
             if mirror is not None and mirror.health is not Health.GONE:
                 continue
-            self._ours.discard(name)
-            self._begun.pop(name, None)
             if mirror is not None:
                 log.info("Ray has removed the machine `%s`", name)
-                await self._machines.remove(name)
+                await self._machines.remove(name)  # if that fails, the next look tries again
+            self._ours.discard(name)
+            self._begun.pop(name, None)
