@@ -217,7 +217,9 @@ async def test_lists_show_the_certificates_the_damaged_file_and_the_host_without
     assert ["a.test", "b.test"] == [state.host for state in house.keeper.states()]
 
 
-async def test_a_refusal_of_the_ingress_is_tried_again(tmp_path, house):
+async def refused(tmp_path, house) -> None:
+    """Look at a new certificate that the ingress refuses this once."""
+
     async def refuse(call: str, _what: str, _when: str) -> None:
         if call == "certificate":
             raise IngressError("no")
@@ -226,6 +228,10 @@ async def test_a_refusal_of_the_ingress_is_tried_again(tmp_path, house):
     house.ingress.fault, usual = refuse, house.ingress.fault
     await house.look()
     house.ingress.fault = usual
+
+
+async def test_a_refusal_of_the_ingress_is_tried_again(tmp_path, house):
+    await refused(tmp_path, house)
     await house.look()
     before = house.hosts()
     house.now += 3600
@@ -235,14 +241,7 @@ async def test_a_refusal_of_the_ingress_is_tried_again(tmp_path, house):
 
 
 async def test_a_clock_that_was_ahead_delays_no_damaged_file(tmp_path, house):
-    async def refuse(call: str, _what: str, _when: str) -> None:
-        if call == "certificate":
-            raise IngressError("no")
-
-    (tmp_path / "a.pem").write_bytes(AUTHORITY.pem("a.test"))
-    house.ingress.fault, usual = refuse, house.ingress.fault
-    await house.look()
-    house.ingress.fault = usual
+    await refused(tmp_path, house)
     house.now -= 30 * 24 * 3600
     await house.look()
 
