@@ -12,6 +12,7 @@ from homeport.contract.container import Container, LogLine, State
 from homeport.contract.image import Image, Step
 from homeport.contract.listing import Change, Mark
 from homeport.node.agent import Agent
+from homeport.node.containers import pulses
 from tests import processes
 from tests.orders import order
 from tests.waiting import until
@@ -356,6 +357,21 @@ time.sleep(60)
     await until(given_back, "the slot to be given back")
 
     assert 1 == container.held
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), KeyError("held")])
+async def test_a_container_that_cannot_be_taken_over_is_ended_and_reported(
+    crash, monkeypatch, error
+):
+    def fail(_leader):
+        raise error
+
+    monkeypatch.setattr(pulses, "of_init", fail)
+    pid, agent, watched = await crash(READY, State.READY)
+    await watched.until(State.GONE)
+    await until(lambda: not processes.lives(pid), "the end")
+
+    assert () == (await agent.list()).containers
 
 
 async def test_a_container_that_was_not_ready_is_ended(crash):

@@ -1,5 +1,6 @@
 """What is left of a container whose init was killed is ended, and has ended when that returns."""
 
+import resource
 import subprocess
 import sys
 
@@ -36,3 +37,14 @@ def test_every_process_with_the_containers_tmpdir_has_ended_afterwards(tmp_path)
 
     assert CHILDREN + 1 == len(family)
     assert [] == running
+
+
+def test_without_a_descriptor_the_log_says_that_processes_may_be_left(tmp_path, caplog):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        leftovers.end(leftovers.NOBODY, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert "Too many open files" in caplog.text

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,36 @@ class Life:
         self._tunnels = Tunnels(container.id, shared.doors if shared.cells else None)
         self._pulse: pulse.Reader | None = None
         self._patient: Patient | None = None
-        self._address = ""  # of its door, for the ingress: the node says it, never the container
+        self._address = container.address  # of its door: the node says it, never the container
 
     async def live(self, secrets: Mapping[str, str]) -> None:
         """Run the container from its turn to its end."""
+        await self._until_gone(self._lived(secrets))
+
+    async def go_on(self, leader: int) -> None:
+        """Run a ready container of an earlier server to its end."""
+        await self._until_gone(self._gone_on(leader))
+
+    async def _until_gone(self, life: Coroutine[None, None, None]) -> None:
+        """Run the container's life; whatever fails, report its end, and leave nothing of it."""
+        try:
+            await life
+        except Exception:  # perhaps the machine has no descriptor or thread left
+            log.exception("%s cannot be ended as usual, and is killed", self.container.id)
+            self.kill("it could not be ended")
+        finally:
+            self._clear_up()
+        if self.container.state is not State.FAILED:
+            self._become(State.GONE)
+        self._shared.changed(self.container)
+        await self._remove_files()
+
+    async def _lived(self, secrets: Mapping[str, str]) -> None:
+        is_ready = False
         try:
             if self._shared.fetch is not None:
                 await self._shared.fetch(self.launch.order.source)
-            await self._started(secrets)
+            is_ready = await self._started(secrets)
         except StartError as failure:
             self._become(State.FAILED, reason=failure.message)
         except OSError as error:
@@ -92,37 +114,27 @@ class Life:
             why = f"{type(error).__name__}, a bug of homeport; its log says more"
             self._become(State.FAILED, reason=f"cannot be started: {why}")
             await self._end()
-        finally:
-            self._clear_up()
         self._time()
-        if self.container.state is not State.FAILED:
-            self._become(State.GONE)
-        self._shared.changed(self.container)
-        await self._remove_files()
+        if is_ready:
+            await self._serve()
 
-    async def go_on(self, leader: int) -> None:
-        """Run a ready container of an earlier server to its end."""
-        self._shared.limits.watch(self.launch)
+    async def _gone_on(self, leader: int) -> None:
         self.process = Process(self.launch, lambda _event: None)
-        looking: asyncio.Task[None] | None = None
+        self._shared.limits.watch(self.launch)
         try:
             self.process.adopt(leader, self.container.pid)
             self._follow(outputs.of_init(leader))
             self._pulse = pulses.of_init(leader)
             self._holds(self._pulse.read().held)
             looking = asyncio.create_task(pulses.follow_held(self._pulse, self._holds))
-            await self._serve()
+            try:
+                await self._serve()
+            finally:
+                looking.cancel()
         except (OSError, ValueError) as error:  # it has just ended, or cannot be watched
             log.warning("%s cannot be taken over and ends: %s", self.container.id, error)
             self.stop(0)
             await self._end()
-        finally:
-            if looking is not None:
-                looking.cancel()
-            self._clear_up()
-        self._become(State.GONE)
-        self._shared.changed(self.container)
-        await self._remove_files()
 
     def stop(self, grace_s: float | None) -> None:
         """Ask the container to end; kill it after its grace time."""
@@ -150,14 +162,14 @@ class Life:
         self._shared.changed(self.container)
         self.stop(None)
 
-    async def _started(self, secrets: Mapping[str, str]) -> None:
+    async def _started(self, secrets: Mapping[str, str]) -> bool:
         began = time.monotonic()
         await self._shared.turns.acquire()
         turn = Turn(self._shared.turns)
         self._start.turn_came()
         try:
             if self._stopping.is_set():
-                return
+                return False
             try:
                 await self._spawn(secrets)
             except Unstartable as failed:
@@ -177,11 +189,11 @@ class Life:
             if self._shared.cells is not None:  # else containers compile for themselves
                 order = self.launch.order
                 self._shared.environments.compile(order.function.image, order.source)
-            await self._serve()
-            return
+            return True
         if event is not None:
             self._become(State.FAILED, reason=event.reason, traceback=event.traceback)
         await self._end()
+        return False
 
     async def _spawn(self, secrets: Mapping[str, str]) -> None:
         shared = self._shared
@@ -290,17 +302,14 @@ class Life:
         try:
             words: set[asyncio.Future[Any]] = {self._word, ended, stopping}
             await asyncio.wait(
-                words,
-                timeout=timeout_s + SLACK_S,
-                return_when=asyncio.FIRST_COMPLETED,
+                words, timeout=timeout_s + SLACK_S, return_when=asyncio.FIRST_COMPLETED
             )
             if self._word.done():
                 return self._word.result()
             if stopping.done():
                 return None
             if not ended.done():
-                reason = f"did not become ready within {timeout_s:g} s"
-                return Event(kind="failed", reason=reason)
+                return Event(kind="failed", reason=f"did not become ready within {timeout_s:g} s")
             self.process.close()  # its last report may still be in the socket
             if self._word.done():
                 return self._word.result()
@@ -348,23 +357,25 @@ class Life:
                 await self.process.ended()
         await self.process.killed()
         if await self.process.ended() in (None, -signal.SIGKILL):  # or init was killed from outside
-            tmp = self.directory / "tmp"
-            await asyncio.to_thread(leftovers.end, self.process.leader, tmp)
+            await asyncio.to_thread(leftovers.end, self.process.leader, self.directory / "tmp")
         await self._finish_output()
 
     def _clear_up(self) -> None:
-        if self.process is not None:
-            self.process.close()
-        if self._pulse is not None:
-            self._patient = None
-            self._pulse.close()
-            self._pulse = None
-        self._shared.limits.release(self.launch)
-        networks.end(self.directory)
-        if self._address:
-            doors.remove(self._address)
-        self._tunnels.close_all()
-        self._gone(self)
+        try:
+            # The last one comes first; if one fails, the others follow.
+            with contextlib.ExitStack() as steps:
+                steps.callback(self._gone, self)
+                steps.callback(self._tunnels.close_all)
+                steps.callback(doors.remove, self._address)
+                steps.callback(networks.end, self.directory)
+                steps.callback(self._shared.limits.release, self.launch)
+                if self._pulse is not None:
+                    steps.callback(self._pulse.close)
+                if self.process is not None:
+                    steps.callback(self.process.close)
+                self._patient = self._pulse = None
+        except Exception:
+            log.exception("a part of %s stays", self.container.id)
 
     async def _remove_files(self) -> None:
         """Delete its files in a thread: there may be very many."""

@@ -5,6 +5,7 @@ parent that belongs to it. No other process is killed.
 """
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ PASSES = 20  # passes over all processes, because they may fork meanwhile
 END_S = 10.0  # how long killed processes may take to end
 NOBODY = -1  # not the leader of any session
 
+log = logging.getLogger(__name__)
+
 
 def end(leader: int, tmp: Path) -> None:
     """Kill all processes that are left of a container, and wait until they have ended; blocks.
@@ -27,7 +30,11 @@ def end(leader: int, tmp: Path) -> None:
     marks = Marks(leader, tmp)
     deadline = time.monotonic() + END_S
     for _ in range(PASSES):
-        pids = marks.left()
+        try:
+            pids = marks.left()
+        except OSError as error:  # this process has no descriptor left
+            log.warning("processes of an ended container may be left: %s", error)
+            return
         killed = [held for pid in pids if (held := marks.kill(pid)) is not None]
         for held in killed:
             _wait(held, deadline)
