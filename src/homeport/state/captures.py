@@ -38,14 +38,22 @@ class Captures:
         self._clock = clock
         self._turn = threading.Lock()  # one change after the other
 
-    def add(self, scope: Scope, captured: Captured) -> bool:
-        """Keep a request; False if its id is not one, or is known already. `StorageError` if the disk takes none."""
+    def add(
+        self,
+        scope: Scope,
+        captured: Captured,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Keep a request; False if its id is not one, or is known already. `StorageError` if the disk takes none.
+
+        `is_wanted` is asked once no `remove` can come between: its app may have been stopped.
+        """
         if not _ID.fullmatch(captured.id):
             return False
         data = codec.line(captured)
         path = self._path(scope, captured.id)
         with self._turn:
-            if path.exists() or len(data) > self._cap_bytes:
+            if not is_wanted() or path.exists() or len(data) > self._cap_bytes:
                 return False
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -9,7 +9,7 @@ import pytest
 
 from homeport.contract import codec
 from homeport.contract.captured import Captured, Message
-from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.errors import BadRequest, IngressError, NotFound
 from homeport.contract.scope import MAIN, Scope
 from homeport.control.deploys import capturing
 from homeport.control.deploys.capturing import Captor
@@ -241,5 +241,84 @@ def test_a_mirror_ends_with_its_reader_its_endpoint_or_by_a_command(tmp_path):
         await captor.start(MAIN, "shop", "f", **LIMITS)
         with pytest.raises(BadRequest, match="captured"):
             await read()
+
+    story_of(tmp_path, tell)
+
+
+def failing_at(plane: Plane, is_broken: list[bool]) -> None:
+    """Let the ingress fail to change captures, as long as the list says so."""
+
+    async def fault(call: str, _what: str, _when: str) -> None:
+        if call == "capture" and is_broken[0]:
+            raise IngressError("HAProxy does not answer")
+
+    plane.ingress.fault = fault
+
+
+def test_nothing_captured_stays_of_a_stopped_app_if_the_ingress_fails(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        await captor.take(MAIN, token := token_of(plane), request())
+        failing_at(plane, is_broken := [True])
+        await plane.deployer.stop(Owner.app(MAIN, "shop"))
+
+        assert [] == await captor.every(MAIN)
+        with pytest.raises(NotFound):
+            await captor.take(MAIN, token, request())
+        is_broken[0] = False
+        await until(lambda: not captor.running(MAIN), "the end")
+
+    story_of(tmp_path, tell)
+
+
+def test_a_capture_that_is_over_takes_nothing_while_the_ingress_fails(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        underway = await captor.start(MAIN, "shop", "f", **LIMITS)
+        token = token_of(plane)
+        failing_at(plane, is_broken := [True])
+        underway.until = 0.0
+        with pytest.raises(NotFound):
+            await captor.take(MAIN, token, request())
+
+        is_broken[0] = False
+        await until(lambda: not plane.ingress.captures, "the end")
+        async with captor.mirror(MAIN, "shop", "f", 500):
+            is_broken[0], count = True, len(plane.ingress.calls)
+        await until(lambda: len(plane.ingress.calls) > count, "the try")
+        is_broken[0] = False
+        await until(lambda: not plane.ingress.captures, "the end of the mirror")
+
+    story_of(tmp_path, tell)
+
+
+def test_a_request_that_is_written_while_its_app_is_stopped_is_not_kept(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        loop, add = asyncio.get_running_loop(), captor.kept.add
+
+        def stopped_before(*args, **options) -> bool:
+            stop = plane.deployer.stop(Owner.app(MAIN, "shop"))
+            asyncio.run_coroutine_threadsafe(stop, loop).result(60)
+            return add(*args, **options)
+
+        captor.kept.add = stopped_before
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        await captor.take(MAIN, token_of(plane), request())
+
+        assert [] == await captor.every(MAIN)
+
+    story_of(tmp_path, tell)
+
+
+def test_the_secrets_of_an_earlier_version_whose_containers_run_are_not_kept(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        await plane.deploy(manifest(function("f", secret="an-old-one"), function("g")))
+        (endpoint,) = (name for name in plane.ingress.endpoints if name.endswith("shop-f"))
+        await plane.visit(endpoint)
+        await plane.deploy(manifest(function("f", secret="a-new-one"), function("g")))
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        await captor.take(MAIN, token_of(plane), request(b"an-old-one, a-new-one"))
+        (capture,) = await captor.every(MAIN)
+
+        assert b"***, ***" == capture.request.body
 
     story_of(tmp_path, tell)

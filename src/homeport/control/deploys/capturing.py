@@ -26,8 +26,9 @@ from homeport.contract.captured import (
     Captured,
 )
 from homeport.contract.dataclass import dataclass
-from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import Scope
+from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.domains import endpoint_of
 from homeport.control.deploys.parts import Parts
@@ -66,6 +67,7 @@ class Capturing:
     copies: "asyncio.Queue[Captured]" = field(default_factory=lambda: asyncio.Queue(COPIES))
     lost: int = 0  # copies for which there was no room
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    is_forgotten: bool = False  # its app was stopped: what is still being written is not wanted
 
     @property
     def order(self) -> str:
@@ -111,8 +113,7 @@ class Captor:
         """End every capture."""
         await self._tasks.close()
         for capturing in list(self._running.values()):
-            with contextlib.suppress(Failure):
-                await self._end(capturing)
+            await self._try_to_end(capturing)
 
     async def every(self, scope: Scope) -> list[Captured]:
         """Return the captured requests of an environment, the oldest first."""
@@ -152,7 +153,8 @@ class Captor:
         try:
             yield new
         finally:  # the caller may be cancelled already, so this continues without it
-            self._tasks.start("the end of a mirror", self._end(new))
+            new.left = 0
+            self._tasks.start("the end of a mirror", self._try_to_end(new))
 
     def _new(self, scope: Scope, app: str, tag: str, body_bytes: int) -> Capturing:
         live = self._parts.live.get(Owner.app(scope, app))
@@ -236,22 +238,24 @@ class Captor:
         if head_bytes > HEAD_BYTES or any(len(part) > capturing.body_bytes for part in bodies):
             raise BadRequest("the captured request is larger than it may be")
         live = self._parts.live.get(Owner.app(scope, capturing.app))
-        version = live.revision.version if live is not None else 0
+        if live is None:  # then its secrets are not known, and could not be hidden
+            raise NotFound("this capture is over")
         captured = dataclasses.replace(
             captured,
             app=capturing.app,
             tag=capturing.tag,
-            version=version,
+            version=live.revision.version,
             at=min(max(captured.at, 0.0), time.time()),
         )
-        values = self._secrets(capturing)
+        values = self._secrets(live, capturing)
 
         if capturing.share is not None:
             _copy(capturing, redacted(captured, values, self._names))
             return
 
         def keep() -> bool:
-            return self.kept.add(scope, redacted(captured, values, self._names))
+            hidden = redacted(captured, values, self._names)
+            return self.kept.add(scope, hidden, is_wanted=lambda: not capturing.is_forgotten)
 
         capturing.left -= 1  # before the disk is asked, so that no more come than may
         if await asyncio.to_thread(keep):
@@ -260,24 +264,31 @@ class Captor:
             await self._end(capturing)
 
     async def forget(self, scope: Scope, app: str) -> None:
-        """Delete the captured requests of an app that was stopped."""
-        with contextlib.suppress(NotFound):
-            await self.stop(scope, app, "")
+        """Delete the captured requests of an app that was stopped, and take no more, whatever the ingress does."""
+        matching = [capturing for capturing in self.running(scope) if capturing.app == app]
+        for capturing in matching:
+            capturing.left, capturing.is_forgotten = 0, True
         await asyncio.to_thread(self.kept.remove_app, scope, app)
+        for capturing in matching:
+            await self._try_to_end(capturing)
 
     def _of(self, scope: Scope, token: str) -> Capturing:
         capturing = self._running.get(token)
-        if capturing is None or capturing.scope != scope or capturing.left <= 0:
+        if capturing is None or capturing.scope != scope or self._is_over(capturing):
             raise NotFound("this capture is over")
         return capturing
 
-    def _secrets(self, capturing: Capturing) -> list[str]:
-        """Return the values of the secrets that the function has."""
-        live = self._parts.live.get(Owner.app(capturing.scope, capturing.app))
-        if live is None:
-            return []
+    def _is_over(self, capturing: Capturing) -> bool:
+        return capturing.left <= 0 or time.time() >= capturing.until
+
+    def _secrets(self, live: LiveApp, capturing: Capturing) -> list[str]:
+        """Return the values of the secrets that the function has, in each version of which containers run."""
         box = self._parts.secrets.of(capturing.scope)
         specs = [s for s in live.revision.manifest.functions if s.name == capturing.function]
+        for pool in self._parts.pools:
+            is_the_function = pool.key.function == capturing.function
+            if pool.owner == live.owner and is_the_function and pool.members:
+                specs.append(pool.function)
         return [value for spec in specs for value in box.environ(spec).values()]
 
     async def _end(self, capturing: Capturing) -> None:
@@ -288,17 +299,23 @@ class Captor:
             del self._running[capturing.token]
             capturing.is_over.set()
 
+    async def _try_to_end(self, capturing: Capturing) -> None:
+        """End a capture; if the ingress fails, `_look` tries again."""
+        try:
+            await self._end(capturing)
+        except Exception as error:
+            log.warning("the capture of `%s` does not end yet: %s", capturing.endpoint, error)
+
     async def _look(self) -> None:
         while True:
             if not self._running:
                 self._news.clear()
                 await self._news.wait()
             await asyncio.sleep(LOOK_S)
-            now = time.time()
             for capturing in list(self._running.values()):
                 is_removed = self._parts.endpoints.endpoint(capturing.endpoint) is None
-                if now >= capturing.until or capturing.left <= 0 or is_removed:
-                    await self._end(capturing)
+                if self._is_over(capturing) or is_removed:
+                    await self._try_to_end(capturing)
 
     async def _sweep(self) -> None:
         while True:
