@@ -58,6 +58,37 @@ async def test_nothing_is_asked_where_a_cloud_gives_a_machine_its_credentials(si
     assert not (tmp_path / "file").exists()
 
 
+class Breaking(http.server.BaseHTTPRequestHandler):
+    """Sends half of a file, or something that is no answer at all, and closes the connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/nonsense":
+            self.wfile.write(b"nonsense\r\n\r\n")
+            self.close_connection = True
+            return
+        self.send_response(200)
+        if self.path == "/chunks":
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", "12")
+        self.end_headers()
+        self.wfile.write(b"c\r\na half" if self.path == "/chunks" else b"a half")
+        self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("path", ["length", "chunks", "nonsense"])
+async def test_a_download_that_breaks_off_or_is_no_http_is_an_error(path, tmp_path):
+    with web.served(Breaking) as server:
+        url = "http://{}:{}/{}".format(*server.server_address, path)
+        with pytest.raises(ImageError, match="cannot be downloaded"):
+            await download.fetch(url, tmp_path / "file", "")
+
+
 @pytest.mark.parametrize(
     ("host", "holds"),
     [

@@ -2,6 +2,7 @@
 
 import base64
 import http.server
+import ipaddress
 import json
 import re
 import stat
@@ -9,7 +10,7 @@ import stat
 import pytest
 
 from homeport.contract.errors import ImageError
-from homeport.node.images.rooted import registry
+from homeport.node.images.rooted import download, registry
 from tests import registries, web
 from tests.node.images.rooted.conftest import step
 
@@ -53,6 +54,43 @@ def test_amazons_registry_gives_a_token_for_a_signed_request(aws):
     signature = r"AWS4-HMAC-SHA256 Credential=AKID/\d{8}/eu-west-1/ecr/aws4_request, SignedHeaders="
     assert re.match(signature, headers["authorization"])
     assert "very-secret" not in str(headers)
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Answers each request with the server's text."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("form", ["file://{}", "http://127.0.0.2:{}/keys", "nonsense"])
+def test_a_secrets_address_of_amazon_reads_no_file_and_no_credentials_of_this_machine(
+    form, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(download, "CREDENTIALS", (ipaddress.ip_network("127.0.0.2/32"),))
+    token = base64.b64encode(b"AWS:taken").decode()
+    text = json.dumps({"authorizationData": [{"authorizationToken": token}]})
+    (tmp_path / "file").write_text(text)
+    with web.serving(http.server.HTTPServer(("127.0.0.2", 0), Answering)) as server:
+        server.text = text
+        url = form.format(tmp_path / "file" if "file" in form else server.server_port)
+        with pytest.raises(ImageError, match="AWS gives no token"):
+            registry.credentials("aws", ECR, {**KEYS, "AWS_ENDPOINT_URL_ECR": url})
+
+
+@pytest.mark.parametrize("text", ["[]", '{"authorizationData": [3]}', '{"authorizationData": {}}'])
+def test_an_answer_that_has_no_token_is_an_error_of_the_image(text):
+    with web.served(Answering) as server:
+        server.text = text
+        url = f"http://127.0.0.1:{server.server_port}/"
+        with pytest.raises(ImageError, match="AWS gives no token"):
+            registry.credentials("aws", ECR, {**KEYS, "AWS_ENDPOINT_URL_ECR": url})
 
 
 def test_an_error_names_the_refusal_of_amazon_or_the_key_that_the_secret_lacks(aws):

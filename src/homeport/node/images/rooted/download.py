@@ -26,12 +26,13 @@ CREDENTIALS = tuple(ipaddress.ip_network(text) for text in (*METADATA, *METADATA
 
 async def fetch(url: str, path: Path, checksum: str, *, max_bytes: int = MAX_BYTES) -> None:
     """Write the content of a URL to a file; `checksum` is `sha256:…`, or empty. Raises `ImageError`."""
-    import urllib.error  # 2 MiB with `urllib.request`, which a server needs for ADD alone
+    import http.client  # 2 MiB with `urllib.request`, which a server needs for ADD alone
+    import urllib.error
 
     ended = threading.Event()
     try:
         digest = await asyncio.to_thread(_fetch, url, path, ended, max_bytes)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
         raise ImageError(f"`{url}` cannot be downloaded: {error}") from None
@@ -42,18 +43,28 @@ async def fetch(url: str, path: Path, checksum: str, *, max_bytes: int = MAX_BYT
 
 
 def _fetch(url: str, path: Path, ended: threading.Event, max_bytes: int) -> str:
-    if urllib.parse.urlsplit(url).scheme not in SCHEMES:
-        raise ValueError("it is not an HTTP address")
-    opener = _opener()
     hashed, total = hashlib.sha256(), 0
-    with opener.open(url, timeout=SILENT_S) as answer, path.open("xb") as file:
+    with opened(url, SILENT_S) as answer, path.open("xb") as file:
         while (chunk := answer.read(CHUNK_BYTES)) and not ended.is_set():
             total += len(chunk)
             if total > max_bytes:
                 raise ValueError(f"it is larger than {max_bytes} bytes")
             hashed.update(chunk)
             file.write(chunk)
+        if answer.length and not ended.is_set():  # Python says nothing about bytes that are missing
+            raise ValueError(f"it ended {answer.length} bytes too early")
     return hashed.hexdigest()
+
+
+def opened(request: Any, timeout_s: float) -> Any:
+    """Send a request, or get a URL, by HTTP(S) alone; return the response. Blocks.
+
+    Raises `OSError`, `ValueError` or `http.client.HTTPException`.
+    """
+    url = request if isinstance(request, str) else request.full_url
+    if urllib.parse.urlsplit(url).scheme not in SCHEMES:
+        raise ValueError("it is not an HTTP address")
+    return _opener().open(request, timeout=timeout_s)
 
 
 def _opener() -> Any:

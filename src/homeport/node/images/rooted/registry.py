@@ -19,7 +19,7 @@ from typing import Any
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
-from homeport.node.images.rooted import tools
+from homeport.node.images.rooted import download, tools
 
 POLICIES = ("/etc/containers/policy.json", "~/.config/containers/policy.json")
 MAX_LAYERS = 200  # that one mount can name, in a page of memory
@@ -151,12 +151,13 @@ def _ecr_token(registry: str, secrets: Mapping[str, str]) -> tuple[str, str]:
     url = secrets.get("AWS_ENDPOINT_URL_ECR") or f"https://api.ecr.{region}.amazonaws.com{dots}/"
     body = b"{}"
     headers = signed(url, body, secrets, region, dt.datetime.now(dt.UTC))
+    import http.client
     import urllib.error
     import urllib.request  # 2 MiB, which a server needs for such an image alone
 
-    request = urllib.request.Request(url, body, headers)  # noqa: S310 - the address is ours or the secret's
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - `opened` looks at the address
+        with download.opened(request, 30) as answer:
             data = json.loads(answer.read(LONGEST_ANSWER))
         token = base64.b64decode(data["authorizationData"][0]["authorizationToken"]).decode()
     except urllib.error.HTTPError as error:
@@ -164,7 +165,7 @@ def _ecr_token(registry: str, secrets: Mapping[str, str]) -> tuple[str, str]:
         reason = re.search(r'"(?:message|__type)"\s*:\s*"([^"]*)"', text)
         why = reason[1] if reason else error.reason
         raise ImageError(f"AWS gives no token for {registry}: {error.code} {why}") from None
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException) as error:
         raise ImageError(f"AWS gives no token for {registry}: {error}") from None
     user, _, password = token.partition(":")
     return user, password
