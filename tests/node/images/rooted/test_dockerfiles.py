@@ -156,12 +156,14 @@ async def test_a_copy_keeps_the_rights_of_directories_and_the_links_of_the_image
     text = (
         "RUN mkdir -m 1777 /shared && mkdir /real && ln -s /real /linked\n"
         "COPY f /shared/f\nCOPY f /linked/\nCOPY f /usr/../real/g\nCOPY f /bin/copied\n"
-        "COPY --chown=7:8 f /owned\n"
+        "COPY --chown=7:8 f /owned\nCOPY f /bin\nWORKDIR /real\nRUN mkdir own\nCOPY f own\n"
+        "RUN cat /usr/bin/f /real/own/f && echo\n"
         "RUN test -k /shared && cat /real/f /real/g /bin/copied && test -L /linked && echo\n"
         "RUN stat -c %u:%g /owned"
     )
     await house.make(dockerfile(base, text, files={"f": "aa"}))
 
+    assert "from_dockerfile: copiedcopied" in house.said
     assert "from_dockerfile: copiedcopiedcopied" in house.said
     assert "from_dockerfile: 7:8" in house.said or os.geteuid() != 0
 

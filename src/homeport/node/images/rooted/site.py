@@ -22,13 +22,14 @@ from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
 from homeport.contract.output import PASSING
 from homeport.hidden import Hider
-from homeport.node.images import store
+from homeport.node.images import command, store
 from homeport.node.images.bounds import Bounds
 from homeport.node.images.command import Done
 from homeport.node.images.equipment import proxies
 from homeport.node.images.owned import hands, within
 from homeport.node.images.rooted import (
     given,
+    merged,
     registry,
 )
 from homeport.node.images.rooted.given import Given
@@ -146,13 +147,9 @@ class Site:
         await asyncio.to_thread(hands.empty, step)
         step.rmdir()
 
-    def _is_directory(self, place: str) -> bool:
-        """Return whether the layers have a directory there; links are not followed."""
-        for name in reversed(self._below.lowers):
-            path = self._store.root / name / "files" / place.lstrip("/")
-            if os.path.lexists(path):
-                return path.is_dir() and not path.is_symlink()
-        return False
+    async def _is_directory(self, place: str) -> bool:
+        layers = [str(self._store.root / name / "files") for name in self._below.lowers]
+        return await asyncio.to_thread(merged.is_directory, layers, place)
 
     async def _keep(self) -> None:
         """Turn the files that the step's cell has written into the layer."""

@@ -268,7 +268,7 @@ class Work(Site):
         await self._lay([await self._archive({p: (d, None) for p, d in files.items()})])
 
     async def _COPY(self) -> None:  # noqa: N802 - the operation's name
-        is_directory = await asyncio.to_thread(self._is_directory, self._target())
+        is_directory = await self._is_directory(self._config.place(self._target()))
         chosen_files = instructions.chosen(self._op, self._config, is_directory=is_directory)
         executables, files = {*self._args["executables"]}, self._args["files"]
         mode = self._mode()
@@ -280,7 +280,7 @@ class Work(Site):
 
     async def _COPY_FROM(self) -> None:  # noqa: N802
         archive = self._build / "taken.tar"
-        is_directory = await asyncio.to_thread(self._is_directory, self._target())
+        is_directory = await self._is_directory(self._config.place(self._target()))
         sources = [dockerfile.expand(s, self._config.variables) for s in self._args["sources"]]
         target = self._config.place(self._target())
         target += "/" if self._target().endswith("/") else ""
@@ -299,7 +299,7 @@ class Work(Site):
         await download.fetch(url, fetched, self._args["checksum"])
         place = self._config.place(self._target())
         name = posixpath.basename(urllib.parse.urlsplit(url).path)
-        if self._target().endswith("/") or self._is_directory(place):
+        if self._target().endswith("/") or await self._is_directory(place):
             if not name:
                 raise ImageError(f"`{self._op.title}`: the URL has no name for the file")
             place = posixpath.join(place, name)
@@ -307,7 +307,8 @@ class Work(Site):
 
     async def _WRITE(self) -> None:  # noqa: N802
         target, files_to_lay = self._config.place(self._target()), {}
-        into = self._args["several"] or self._target().endswith("/") or self._is_directory(target)
+        into = self._args["several"] or self._target().endswith("/")
+        into = into or await self._is_directory(target)
         for number, (name, text) in enumerate(self._args["texts"].items()):
             path = self._build / f"document-{number}"
             path.write_text(dockerfile.expand(text, self._config.variables))
