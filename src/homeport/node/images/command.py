@@ -83,10 +83,18 @@ async def run(
     return Done(code=code, lines=lines, stopped=stopped)
 
 
+def shown(line: str) -> str:
+    """Return a line as a terminal shows it in the end: a progress bar rewrites its line.
+
+    >>> shown("10 %\\r99 % ")
+    '99 %'
+    """
+    return line.rstrip().rpartition("\r")[2]
+
+
 async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[str], None]) -> None:
     async for line in _split(stream):
-        # A progress bar rewrites its line; keep its last state.
-        text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
+        text = shown(line.decode(errors="replace"))
         del lines[: -KEPT_LINES + 1]
         lines.append(text)
         say(text)

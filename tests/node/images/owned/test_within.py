@@ -63,3 +63,23 @@ def test_a_layer_is_unpacked_worked_on_measured_and_removed(account, do):
     assert [0, 0] == emptied
     assert [] == [*files.iterdir(), *storage.iterdir()]
     assert not (account.directory / "order.json").exists()
+
+
+def test_a_tree_of_which_a_part_cannot_be_read_is_not_copied_without_it(account, do):
+    source, files = account.mkdir("source"), account.mkdir("files")
+    (source / "module.py").write_text("")
+    account.directory.chmod(0o755)
+    source.chmod(0o755)
+    closed = source / "package"
+    closed.mkdir(mode=0o700)  # root's, and the cells' ids are not root's
+    os.chown(files, identity.FIRST_ID if account.user == 0 else account.user, -1)
+
+    copied = do(do="tree", source=str(source), place="usr/local", into=str(files))
+    closed.chmod(0o755)
+    again = do(do="tree", source=str(source), place="usr/again", into=str(files))
+
+    if os.geteuid() == 0:
+        assert within.FAILED == copied.returncode
+        assert "Permission denied" in copied.stderr
+    assert 0 == again.returncode, again.stderr
+    assert (files / "usr/again/package").is_dir()

@@ -12,6 +12,7 @@ from homeport.contract.errors import ImageError
 from homeport.contract.image import Image
 from homeport.node.images import store
 from homeport.node.images.environments import Environments
+from homeport.node.images.owned import within
 from tests import registries
 from tests.waiting import until
 
@@ -164,6 +165,22 @@ async def test_a_failing_commands_last_lines_are_told_and_none_of_its_secrets(ho
     assert failure.traceback.endswith("went wrong")
     assert "-line" not in failure.traceback + "".join(house.said)
     assert [] == house.half()
+
+
+@pytest.mark.parametrize("code", [124, 125, within.FAILED, within.FULL])
+async def test_a_commands_own_exit_code_is_never_taken_for_a_fault_of_the_cell(house, base, code):
+    failure = await house.fails(base, commands(f"exit {code}"))
+
+    assert "run_commands" in failure.message
+    told = 255 if code in (within.FAILED, within.FULL) else code
+    assert f"ended with exit code {told}" in failure.message
+
+
+async def test_the_command_that_failed_is_named_after_one_of_many_lines(house, base):
+    lines = ("if true\nthen printf unended; fi ", "echo two ", "exit 3", "true")
+    failure = await house.fails(base, commands(*lines))
+
+    assert "`run_commands` failed: `exit 3` ended with exit code 3" == failure.message
 
 
 async def test_a_build_that_nobody_waits_for_any_more_ends_and_leaves_nothing(house, base):

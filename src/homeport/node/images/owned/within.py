@@ -17,7 +17,8 @@ it was read, because a step's variables are in it:
 are in
 `1/over0/files` of the cell's storage, and the directory itself does not change.
 
-`run` prints each command's title, if it has one, and ends with the first that fails; its exit code is that one's. Otherwise 0; FAILED, with the reason as the last line; or FULL.
+`run` prints each command's title, if it has one, and ends with the first that fails; its exit code is that one's (255
+instead of FAILED or FULL). Otherwise 0; FAILED, with the reason as the last line; or FULL.
 """
 
 import errno
@@ -30,14 +31,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from homeport.cell import base, identity, kernel, mounts, namespaces, private, seal
 from homeport.cell.description import Cell, Network
 from homeport.contract import codec
 from homeport.node.images.owned import archives, laying, unpack
 
-FAILED, FULL, NOT_FOUND = 125, 124, 127
+#: Exit codes of this process's own failures. `timeout` and `xargs` end with 123 to 127, and signals become 129 to 192.
+FAILED, FULL = 253, 254
+NOT_FOUND = 127
 MEMORY_BYTES = 2 * 1024**3  # of addresses, for work with archives
 STORAGE = "1"  # in a step's storage: `1/root/files` is what it wrote
 OVER = "over"
@@ -119,7 +122,7 @@ def _tree(source: int, root: int, place: str, without: str) -> dict[str, int]:
     """Copy a directory with everything below it but files of one name, links as links; root owns the copies."""
     into = _make_directories(root, place)
     total = 0
-    for folder, directories, files, directory in os.fwalk(".", dir_fd=source):
+    for folder, directories, files, directory in os.fwalk(".", onerror=_raise, dir_fd=source):
         target = kernel.open_in_root(into, folder, os.O_RDONLY | os.O_DIRECTORY)
         for name in (*directories, *files):
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -139,6 +142,10 @@ def _tree(source: int, root: int, place: str, without: str) -> dict[str, int]:
                 os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target)
         os.close(target)
     return {"bytes": total}
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _make_directories(root: int, path: str) -> int:
@@ -250,6 +257,8 @@ def _execute(cell: Cell, order: dict[str, Any]) -> int:
         if child == 0:
             _become(argv, order["environ"])
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code in (FAILED, FULL):
+            return 255
         if code:
             return code if code > 0 else 128 - code
     return 0

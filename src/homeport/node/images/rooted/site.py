@@ -178,10 +178,8 @@ class Site:
         started: list[str] = []
 
         def report(line: str) -> None:
-            if len(started) < len(titles) and line.endswith(titles[len(started)]):
-                started.append(
-                    titles[len(started)]
-                )  # what the last command printed may have no end of line
+            if len(started) < len(titles) and _announces(line, titles[len(started)]):
+                started.append(titles[len(started)])
             self._report(line)
 
         order = {
@@ -252,6 +250,16 @@ def cell_of(store: Store, lowers: Sequence[str], storage: Path, binds: Sequence[
         binds=tuple(binds),
         ids=identity.own(),
     )
+
+
+def _announces(line: str, title: str) -> bool:
+    """Return whether a line of the output is the first one of a command's title, as the command's start prints it.
+
+    >>> _announces("no end of line$ if true", "$ if true \\nthen ls; fi")
+    True
+    """
+    # What the command before it printed may have no end of line.
+    return line.endswith(command.shown(title.partition("\n")[0]))
 
 
 def _why(result: Done, started: list[str], op: Op, failed: Any) -> str:
