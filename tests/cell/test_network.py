@@ -300,3 +300,17 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
     assert 2 == len(names)
     assert "ConnectionRefusedError" == told
+
+
+#: After `pivot_root`, an import would find the image's modules.
+LATE = """
+import contextlib, sys
+from homeport.cell import base
+sys.meta_path.clear()
+with contextlib.suppress(PermissionError):
+    base.loopback_up()
+"""
+
+
+def test_the_network_of_a_cell_is_set_up_without_a_module_of_the_image():
+    subprocess.run([sys.executable, "-c", LATE], check=True)

@@ -224,7 +224,6 @@ COVERED = {
     "node/images/equipment": "node/images/test_sealed.py",
     "node/images/installers": "node/images/test_environments.py",
     "node/images/made": "node/images/test_environments.py",
-    "node/images/owned/laying": "node/images/rooted/test_dockerfiles.py",
     "node/images/rooted/plan": "node/images",
     "node/images/rooted/operations": "node/images",
     "node/images/rooted/instructions": "node/images/rooted/test_dockerfiles.py",

@@ -12,10 +12,12 @@ it may. Both happen before pivot_root, after which the process can reach no file
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -167,9 +169,6 @@ def lower(cell: Cell, top: str = HIDDEN) -> str:
 
 def loopback_up() -> None:
     """Switch the loopback of a new network namespace on (man 7 netdevice)."""
-    import fcntl  # only where there is such a namespace
-    import struct
-
     set_flags, up, running = 0x8914, 1, 0x40  # SIOCSIFFLAGS, IFF_UP, IFF_RUNNING
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket.fileno(), set_flags, struct.pack("16sh14x", b"lo", up | running))

@@ -10,6 +10,7 @@ import lzma
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import BuiltinImporter, FrozenImporter
 from typing import IO, Any
 
 MAX_HEADER_BYTES = 2 * 1024**2  # tarfile reads a header's long names into memory at once
@@ -23,10 +24,16 @@ class UnfitError(Exception):
 
 
 def load() -> None:
-    """Import modules that are otherwise imported later: in a cell, they would come from the image."""
+    """Import modules that are otherwise imported later: in a cell, they would come from the image.
+
+    A module that is missing even so cannot be imported from now on.
+    """
     _zstd()
     for encoding in ("latin-1", "ascii", "utf-8"):
         codecs.lookup(encoding)
+    import traceback  # noqa: F401 - newer Pythons print an error with it
+
+    sys.meta_path[:] = [BuiltinImporter, FrozenImporter]
 
 
 def _zstd() -> Any:
