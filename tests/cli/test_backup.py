@@ -56,6 +56,23 @@ def restore(home, *words, stdin=subprocess.DEVNULL) -> tuple[int, str]:
     return done.returncode, " ".join(done.stderr.split())
 
 
+def test_a_backup_does_not_get_a_passphrase_and_none_at_once(home, tmp_path):
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    words = ["--no-passphrase", "--passphrase-file", tmp_path / "passphrase"]
+    done = subprocess.run(
+        [sys.executable, "-m", "homeport", "backup", tmp_path / "a.backup", *words],
+        env={**os.environ, "HOMEPORT_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode
+    assert "exclude each other" in done.stderr
+    assert not (tmp_path / "a.backup").exists()
+
+
 @pytest.mark.parametrize("words", [(), ("--force",)])
 def test_a_file_without_a_passphrase_is_not_restored_unasked(unprotected, home, words):
     code, told = restore(home, unprotected, *words)
