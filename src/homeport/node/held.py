@@ -34,6 +34,14 @@ class Held:
         os.set_inheritable(pidfd, False)
         return Held(_field(f"/proc/self/fdinfo/{pidfd}", "Pid:"), pidfd)
 
+    @staticmethod
+    def is_one(descriptor: int) -> bool:
+        """Return whether a descriptor is a pidfd; a sender could send any other."""
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+            return any(line.startswith("Pid:") for line in lines)
+        return False
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal; do nothing if it has ended."""
         if self.pidfd >= 0:

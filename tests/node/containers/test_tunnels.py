@@ -1,6 +1,7 @@
 """A container's tunnels at its node: only a fresh Unix socket gets an address, and only so many."""
 
 import os
+import select
 import socket
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from homeport.contract.container import MAX_TUNNELS
 from homeport.node.containers import door as doors
 from homeport.node.containers.tunnels import Tunnels
+from tests.waiting import wait_for
 
 NAME = "0" * 20
 
@@ -40,6 +42,12 @@ def test_the_container_accepts_what_comes_to_the_address(tunnels):
         visitor.connect(doors.path(tunnel.address))
 
 
+def _has_no_reader(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def test_nothing_but_a_fresh_unix_socket_gets_an_address(tunnels, tmp_path):
     taken = socket.socket(socket.AF_UNIX)
     taken.bind(str(tmp_path / "mine"))
@@ -52,12 +60,13 @@ def test_nothing_but_a_fresh_unix_socket_gets_an_address(tunnels, tmp_path):
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as letters,
     ):
         for wrong in (taken, one, internet, letters):
-            assert not tunnels.open(NAME, 8000, os.dup(wrong.fileno()))
+            with pytest.raises(ValueError, match="not a new socket"):
+                tunnels.open(NAME, 8000, os.dup(wrong.fileno()))
     read, write = os.pipe()
+    with pytest.raises(ValueError, match="not a new socket"):
+        tunnels.open(NAME, 8000, read)
+    wait_for(lambda: _has_no_reader(write), "the end of the other end")
     os.close(write)
-    assert not tunnels.open(NAME, 8000, read)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(read)
     assert not tunnels.open(NAME, 8000, None)
     assert () == tunnels.all
 
@@ -67,7 +76,11 @@ def test_a_container_has_only_so_many_and_a_closed_one_makes_room(tunnels):
     for number in range(MAX_TUNNELS + 1):
         listener, descriptor = fresh()
         opened.append(listener)
-        assert (number < MAX_TUNNELS) == tunnels.open(f"{number:020x}", 8000, descriptor)
+        if number < MAX_TUNNELS:
+            assert tunnels.open(f"{number:020x}", 8000, descriptor)
+        else:
+            with pytest.raises(ValueError, match="too many"):
+                tunnels.open(f"{number:020x}", 8000, descriptor)
     assert len({tunnel.address for tunnel in tunnels.all}) == MAX_TUNNELS
     assert tunnels.close(f"{3:020x}")
     listener, descriptor = fresh()

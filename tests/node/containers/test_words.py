@@ -71,6 +71,11 @@ def test_a_line_that_is_no_message_is_refused(line):
         'os.write(report, b\'{\\"kind\\": \\"ready\\", \\"held\\": [1]}\\n\')',
         "os.write(report, b'x' * (3 << 20))",
         "[say(kind='held', held=n % 5) for n in range(100_000)]",
+        (
+            "import socket; way = socket.socket(fileno=report); way.setblocking(True); "
+            "event = json.dumps({'kind': 'tunnel', 'tunnel': '0' * 20, 'port': 80}).encode(); "
+            "socket.send_fds(way, [event + b'\\n'], [0])"
+        ),
     ],
 )
 async def test_a_container_that_says_something_else_ends_and_the_reason_says_so(

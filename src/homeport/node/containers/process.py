@@ -18,6 +18,7 @@ from typing import Protocol
 from homeport.contract import codec
 from homeport.contract.container import MAX_TUNNELS, Descriptors, Event, Launch, sent
 from homeport.contract.sizes import MIB
+from homeport.node import received
 from homeport.node.containers import words
 from homeport.node.containers.pulses import usage
 from homeport.node.held import Held
@@ -207,7 +208,7 @@ class Process:
         while self._report is not None and left_bytes > 0 and self._has_word():
             self._read()
             left_bytes -= READ_BYTES
-        self._deafen()
+        self._deafen(is_read=False)
         self._met()
         for held in (self._init, self._runner):
             if held is not None:
@@ -221,13 +222,17 @@ class Process:
         report.setblocking(False)
         asyncio.get_running_loop().add_reader(report.fileno(), self._read)
 
-    def _deafen(self) -> None:
+    def _deafen(self, *, is_read: bool) -> None:
+        """Read no more events; `is_read` says that none is left in the socket, with descriptors of the container."""
         if self._report is not None:
             asyncio.get_running_loop().remove_reader(self._report.fileno())
-            self._report.close()
+            if is_read:
+                self._report.close()
+            else:
+                self._passed.append(self._report.detach())
             self._report = None
-        while (descriptor := self.passed()) is not None:
-            os.close(descriptor)
+        received.close(self._passed)
+        self._passed.clear()
 
     def _meet(self) -> None:
         """Receive the runner's pidfd from init."""
@@ -266,7 +271,7 @@ class Process:
             data, descriptors = b"", []
         self._passed.extend(descriptors)
         if not data:
-            self._deafen()
+            self._deafen(is_read=True)
             return
         lines: list[bytes] = []
         self._rest += data  # without a copy: a container may send a line of a MiB byte by byte
@@ -282,7 +287,7 @@ class Process:
             for line in lines:
                 self._said(words.read(line))
         except ValueError as error:
-            self._deafen()
+            self._deafen(is_read=False)
             self._spoilt(f"the node cannot read its report: {error}")
 
     def _count(self, count: int) -> None:

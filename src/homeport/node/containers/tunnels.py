@@ -12,6 +12,7 @@ from pathlib import Path
 
 from homeport.contract.container import MAX_TUNNELS, Event, OpenTunnel
 from homeport.contract.sizes import DOOR_BACKLOG
+from homeport.node import received
 from homeport.node.containers import door as doors
 
 
@@ -38,18 +39,24 @@ class Tunnels:
         return self.open(event.tunnel, event.port, passed())
 
     def open(self, name: str, port: int, descriptor: int | None) -> bool:
-        """Listen at the socket that the container has sent; return False if that is not possible."""
+        """Listen at the socket that the container has sent; return False if that is not possible.
+
+        `ValueError` if it is something that no runner sends: then the container must end.
+        """
         if descriptor is None:
             return False
-        try:
+        if len(self._open) < MAX_TUNNELS and name not in self._open and _is_fresh(descriptor):
             listener = socket.socket(fileno=descriptor)
-        except OSError:  # it is no socket
-            os.close(descriptor)
-            return False
-        with listener:
-            if len(self._open) >= MAX_TUNNELS or name in self._open or not _is_fresh(listener):
+            is_open = self._listen(name, port, listener)
+            listener.detach()
+            if is_open:
+                os.close(descriptor)
+                return True
+            if _is_fresh(descriptor):  # it is not the container's fault, as on a full disk
+                received.close([descriptor])
                 return False
-            return self._listen(name, port, listener)
+        received.close([descriptor])
+        raise ValueError("it sends a descriptor that is not a new socket, or too many")
 
     def close(self, name: str) -> bool:
         """Remove a tunnel's address; return False if there is no such tunnel."""
@@ -86,10 +93,20 @@ class Tunnels:
         return next(address for address in addresses if address not in used_addresses)
 
 
-def _is_fresh(candidate: socket.socket) -> bool:
-    """Return whether it is a Unix socket without an address: user code can send any other."""
-    with contextlib.suppress(OSError):
-        return (candidate.family, candidate.type) == (socket.AF_UNIX, socket.SOCK_STREAM) and not (
-            candidate.getsockname() or candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        )
-    return False
+def _is_fresh(descriptor: int) -> bool:
+    """Return whether it is a Unix socket without an address and a peer: user code can send any other."""
+    try:
+        candidate = socket.socket(fileno=descriptor)
+    except OSError:  # it is no socket
+        return False
+    try:
+        if (candidate.family, candidate.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+            return False
+        if candidate.getsockname() or candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return False
+        with contextlib.suppress(OSError):
+            candidate.getpeername()
+            return False
+        return True
+    finally:
+        candidate.detach()

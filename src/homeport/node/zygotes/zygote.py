@@ -19,6 +19,7 @@ from homeport import removing
 from homeport.contract.container import Descriptors, Event
 from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
+from homeport.node import received
 from homeport.node.cells.sandbox import Sandbox
 from homeport.node.held import Held
 
@@ -254,8 +255,11 @@ class Zygote:
             if not data:
                 self._lost()
                 return
-            unused = list(descriptors)
+            unused = [descriptor for descriptor in descriptors if Held.is_one(descriptor)]
             try:
+                if len(unused) < len(descriptors):
+                    received.close(set(descriptors) - set(unused))
+                    raise ValueError("it sends descriptors that are no processes")
                 self._handle(json.loads(data), unused)
             except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
                 # The user's code in a snapshot may write anything here.
@@ -311,7 +315,7 @@ class Zygote:
             os.close(self._output)
             self._output = None
         self._loop.remove_reader(self._control.fileno())
-        self._control.close()
+        received.close([self._control.detach()])
         if self._held is not None:
             self._held.close()
         waits: list[asyncio.Future[Any]] = [self._first, *self._answers]
