@@ -12,6 +12,7 @@ from sqlalchemy import text
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.contract.manifest import SourceFile
 from homeport.contract.scope import MAIN
+from homeport.control.deploys import versions
 from homeport.control.fleet.owner import Owner
 from homeport.state import urls
 from homeport.state.database import Database
@@ -143,6 +144,30 @@ def test_a_stopped_app_can_be_rolled_back_and_its_earlier_versions_answer_again(
             with pytest.raises(NotFound):
                 await plane.roll_back(version=17)
 
+    virtually(story())
+
+
+def test_a_version_that_is_forgotten_has_no_pool_and_a_tree_of_no_container_goes(
+    tmp_path, monkeypatch
+):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            for number in range(1, 5):
+                await plane.deploy(version(number))
+                await settled(plane)
+            kept = {revision.id for revision in await plane.store.revisions("shop")}
+
+            assert 2 == len(kept)
+            assert kept == {pool.key.revision for pool in plane.pools if not pool.retired}
+            for name in ("rv-runs", "rv-half-written"):
+                (plane.rollout.trees.directory / name).mkdir()
+        async with Plane(tmp_path) as plane:
+            await plane.deployer.restore(["rv-runs"])
+
+            trees = {path.name for path in plane.rollout.trees.directory.iterdir()}
+            assert {"rv-runs", *kept} == trees
+
+    monkeypatch.setattr(versions, "KEPT", 2)
     virtually(story())
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from homeport.contract.errors import NotFound, StartError
-from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract.manifest import FunctionSpec, Parameter, WebKind, WebMethod
 from homeport.contract.scope import MAIN
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet import pools as module
@@ -258,3 +258,16 @@ def test_a_container_that_runs_for_long_is_known_however_many_came_after_it(monk
 
     assert ["rv-1", "", "rv-1"] == [pools.revision_of(f"ta-{n}") for n in (0, 1, 4)]
     assert [subject.owner, None, subject.owner] == [pools.owner_of(f"ta-{n}") for n in (0, 1, 4)]
+
+
+@pytest.mark.parametrize("name", ["add", "open"])
+async def test_a_pool_takes_no_port_of_this_machine_where_containers_have_their_own(name):
+    pools = Pools()
+    pools.own_ports = True
+    getattr(pools, name)(
+        pool(web=(WebMethod(tag="x", attribute="x", kind=WebKind.WEB_SERVER, port=80),))
+    )
+    (added,) = pools
+
+    assert (80,) == tuple(added.function.ports)
+    assert () == added.ports

@@ -71,7 +71,6 @@ class Pools:
 
     def open(self, pool: Pool) -> Pool:
         """Add the pool, or revive the one with its key whose last containers still drain."""
-        pool.own_ports = self.own_ports
         existing = self._pools.get(pool.key)
         if existing is None:
             self.add(pool)
