@@ -4,12 +4,15 @@ import asyncio
 import http.server
 import json
 import stat
+import time
 
 import dns.asyncquery
 import dns.message
 import pytest
+import requests
 from cryptography import x509
 
+from homeport.control.certificates.acme import network
 from homeport.control.certificates.acme.client import Client
 from homeport.control.certificates.dns.hook import Hook
 from homeport.control.certificates.dns.rfc2136 import Rfc2136
@@ -241,3 +244,33 @@ async def test_a_hook_that_fails_or_hangs_is_ended_and_told(tmp_path):
         await Hook(str(script)).add("n", "v")
     with pytest.raises(OrderFailed, match="has not ended"):
         await Hook(str(script), time_s=0.2).remove("n", "v")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("120", 120.0), (" 0 ", 0.0), ("9" * 5000, network.MAX_RETRY_S)],
+)
+def test_seconds_that_a_ca_asks_to_wait_count_from_now(text, seconds):
+    response = requests.Response()
+    response.headers["Retry-After"] = text
+    before = time.time()
+
+    assert before + seconds <= network.retry_at(response) <= time.time() + seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1445412480.0),
+        ("Thu, 01 Jan 1960 00:00:00 GMT", 0.0),
+        ("soon", 0.0),
+        ("\u00b2", 0.0),
+        ("-5", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_a_date_of_a_ca_is_that_moment_and_nonsense_is_none(text, at):
+    response = requests.Response()
+    response.headers["Retry-After"] = text
+
+    assert at == network.retry_at(response)

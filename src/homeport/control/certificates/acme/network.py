@@ -64,7 +64,7 @@ def retry_at(response: requests.Response) -> float:
     """Return when the CA wants to be asked again, in seconds since the epoch; 0 if it does not say."""
     text = response.headers.get("Retry-After", "").strip()
     now = time.time()
-    if text.isdigit():
+    if text.isascii() and text.isdecimal():
         return now + min(float(text[:9]), MAX_RETRY_S)
     try:
         at = email.utils.parsedate_to_datetime(text).timestamp()
