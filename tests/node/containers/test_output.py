@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -203,3 +204,16 @@ def test_an_output_with_lines_reads_no_more_until_they_are_taken():
     assert ["three"] == [text for text, _, _ in followed.lines(9)]
     for end in (comes_out, pipe):
         os.close(end)
+
+
+def test_the_output_of_a_process_that_never_pauses_has_an_end():
+    ours, theirs = os.pipe()
+    with subprocess.Popen(["yes", "x" * 1000], stdout=theirs) as process:
+        os.close(theirs)
+        try:
+            lines = output.Output(ours, lambda *_: None).everything()
+        finally:
+            process.kill()
+            os.close(ours)
+
+    assert sum(len(text) + 1 for text, _, _ in lines) <= output.MAX_LAST + output.READ_BYTES

@@ -25,6 +25,9 @@ PASS_LINES = 1_000  # of all containers together: 20,000 a second
 READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 MAX_LINE = 16 * 1024
+MAX_LAST = (
+    1024 * 1024
+)  # bytes that are read after its end: the largest pipe that an ordinary user may make
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,128}")  # an X-Request-Id, as the ingress makes them
 WHY = "they came faster than a container may print"
 PATIENCE_S = 1.0  # a piece without a newline is a line after that
@@ -45,6 +48,7 @@ class Output:
         self.on_line = on_line
         self.done: asyncio.Future[None] | None = None  # set while a caller waits for its end
         self._partial = b""
+        self._read_bytes = 0
         self._since = 0.0  # when the last piece came
 
     @property
@@ -64,6 +68,7 @@ class Output:
             return True
         if data:
             self._partial += data
+            self._read_bytes += len(data)
             self._since = time.monotonic()
         return bool(data)
 
@@ -76,11 +81,15 @@ class Output:
         return [line for text in whole for line in _pieces(text)]
 
     def everything(self) -> list[Line]:
-        """Return everything that has been written so far."""
+        """Return everything that has been written so far.
+
+        A process that the container has left behind may write without a pause.
+        """
         lines_found: list[Line] = []
-        size = -1
+        most, size = self._read_bytes + MAX_LAST, -1
         while size != 0:
-            self.read()
+            if self._read_bytes < most:
+                self.read()
             size = len(self._partial)
             lines_found += self.lines(PASS_LINES, last=b"\n" not in self._partial)
         return lines_found
