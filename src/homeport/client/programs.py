@@ -1,5 +1,6 @@
 """Programs that run in containers (control/api/programs.py)."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -45,9 +46,16 @@ class Running:
     def __init__(self, connection: Connection, socket: "ClientConnection") -> None:
         self._connection, self._socket = connection, socket
         self.container = ""
+        #: For how many pieces of input the server has room. None: it does not say so, and a signal waits behind them.
+        self._room: asyncio.Semaphore | None = None
 
     async def write(self, data: bytes) -> None:
-        """Give it input; empty data ends its input."""
+        """Give it input; empty data ends its input.
+
+        It waits while the program takes none, so that a signal is not behind it: read `outputs` meanwhile.
+        """
+        if self._room is not None:
+            await self._room.acquire()
         await self._socket.send(data)
 
     async def resize(self, rows: int, columns: int) -> None:
@@ -65,21 +73,31 @@ class Running:
             if isinstance(message, bytes) and message:
                 yield message[0], message[1:]
                 continue
-            yield 0, str(self._value("code", message)).encode()
-            return
+            name, value = self._told(message, "taken", "code")
+            if name == "code":
+                yield 0, str(value).encode()
+                return
+            if self._room is not None:
+                self._room.release()
 
     async def started(self) -> str:
         """Return the name of its container; raise the failure if it cannot start."""
-        return str(self._value("started", await self._message()))
+        message = await self._message()
+        _, container = self._told(message, "started")
+        name, pieces = self._told(message, "ahead", "started")
+        if name == "ahead":
+            self._room = asyncio.Semaphore(pieces)
+        return str(container)
 
-    def _value(self, name: str, message: str | bytes) -> Any:
-        """Return a field of a text message; raise the failure that it describes."""
+    def _told(self, message: str | bytes, *names: str) -> tuple[str, Any]:
+        """Return the first of these fields that a text message has, and its value; raise the failure that it describes."""
 
-        def decode(text: str | bytes) -> Any:
+        def decode(text: str | bytes) -> tuple[str, Any]:
             data = json.loads(text)
             if "error" in data:
                 raise codec.decode(Fault, data["error"]).failure()
-            return data[name]
+            name = next((name for name in names if name in data), names[-1])
+            return name, data[name]
 
         return self._connection.read(decode, message)
 

@@ -1,18 +1,21 @@
 """Programs in containers over the API: who may run them, what they are told, and how long their container stays."""
 
+import asyncio
 import json
 
 import pytest
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from homeport.client import Client
 from homeport.contract import calls
 from homeport.contract.api.audit import AuditQuery
+from homeport.contract.programs import OUT, Order
 from homeport.contract.scope import MAIN
 from homeport.control.api.access import Inside
 from homeport.control.api.bearer import Bearer
 from homeport.control.api.listener import listening, unix_socket
-from homeport.control.api.programs import PATH
+from homeport.control.api.programs import AHEAD, PATH, TAKEN
 from homeport.state.api_tokens import ApiTokens
 from tests.control.api import served
 from tests.control.plane import Plane, function, manifest
@@ -44,7 +47,14 @@ async def connect(plane, tmp_path):
 
 
 async def told(socket) -> dict:
-    return json.loads(await socket.recv())
+    return json.loads(await received(socket))
+
+
+async def received(socket) -> str | bytes:
+    """Receive the next message that does not only say that input was taken."""
+    while (message := await socket.recv()) == TAKEN:
+        pass
+    return message
 
 
 async def test_a_program_gets_input_sizes_and_signals_in_a_container_that_is_started_for_it(
@@ -54,14 +64,14 @@ async def test_a_program_gets_input_sizes_and_signals_in_a_container_that_is_sta
         await socket.send(json.dumps(ORDER))
         container = (await told(socket))["started"]
         await socket.send(b"typed")
-        echoed = await socket.recv()
+        echoed = await received(socket)
         await socket.send(json.dumps({"resize": [41, 97]}))
         await socket.send(json.dumps({"signal": 2}))
         await socket.send(json.dumps({"signal": 99}))
         await socket.send(b"")
         code = await told(socket)
         with pytest.raises(ConnectionClosed):
-            await socket.recv()
+            await received(socket)
 
     (name, order, environ) = plane.node.executed[0]
     assert container == name
@@ -86,6 +96,39 @@ async def test_a_program_that_reads_no_input_gets_signals_and_ends_with_its_sock
     await until(lambda: program.is_closed, "the program's end")
     pool = plane.pools.of_container(name)
     await until(lambda: not pool.members[name].programs, "the container to be free")
+
+
+async def test_input_that_a_program_does_not_take_is_not_sent_so_that_a_signal_overtakes_it(
+    plane, connect
+):
+    api = Client(plane.settings)
+    order = Order(argv=("sleep",), terminal=None)
+    async with api.programs.run(order, app="shop", function="f") as running:
+        for _ in range(AHEAD):
+            await running.write(b"x")
+        more = asyncio.create_task(running.write(b"more"))
+        await running.signal(2)
+        (program,) = plane.node.programs
+        await until(lambda: program.signals == [2], "the signal")
+
+        assert not more.done()
+        more.cancel()
+
+
+async def test_input_of_any_length_reaches_a_program_that_takes_it(plane, connect):
+    api = Client(plane.settings)
+    pieces = [str(number).encode() for number in range(3 * AHEAD)]
+    async with api.programs.run(Order(argv=("cat",)), app="shop", function="f") as running:
+
+        async def feed():
+            for piece in (*pieces, b""):
+                await running.write(piece)
+
+        feeding = asyncio.create_task(feed())
+        outputs = [output async for output in running.outputs()]
+        await feeding
+
+    assert [*((OUT, piece) for piece in pieces), (0, b"0")] == outputs
 
 
 async def test_the_audit_log_says_which_program_ran_where_and_not_its_arguments(connect):

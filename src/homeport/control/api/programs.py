@@ -4,13 +4,14 @@ A WebSocket at `/v1/programs`, with `?container=ta-…`, or `?app=shop&function=
 or `run`: then a container of the function, which is started if none runs. Texts are JSON, and bytes are input and output.
 
     -> {"argv": ["bash"], "terminal": [24, 80], "environ": {"TERM": "xterm"}}    first; `terminal` null: pipes
-    <- {"started": "ta-…"}                      or {"error": …}, and the end
+    <- {"started": "ta-…", "ahead": 32}         or {"error": …}, and the end
     -> bytes                                    input; no bytes at all: its end
     -> {"resize": [24, 80]}, {"signal": 2}
+    <- {"taken": 1}                             the program has taken one more piece of input
     <- 1 and bytes, 2 and bytes                 what it has written to standard output, to standard error
     <- {"code": 0}                              and the end
 
-When the socket closes, the program ends. A container stays as long as a program runs in it, if nobody stops its app.
+Who sends more than `ahead` pieces that were not taken waits with the next message, a signal too. When the socket closes, the program ends. A container stays as long as a program runs in it, if nobody stops its app.
 """
 
 import asyncio
@@ -39,7 +40,8 @@ PATH = "/v1/programs"
 NEEDS = Permission.DEPLOY
 ALLOWED = ("socket", "token")  # the callers: the user, and never a container
 MAX_SIZE = 10_000  # rows or columns of a terminal
-AHEAD = 32  # messages with input that a program has not taken yet: 1 MiB, as the command sends them
+AHEAD = 32  # pieces of input that a program has not taken yet: 1 MiB, as the command sends them
+TAKEN = json.dumps({"taken": 1})
 SIGNALS = range(1, 32)
 
 
@@ -85,10 +87,13 @@ class Programs:
             program = await self._parts.nodes.execute(member.id, order, environ)
             try:
                 await record.end(OK)
-                await socket.send_text(json.dumps({"started": member.id}))
+                await socket.send_text(json.dumps({"started": member.id, "ahead": AHEAD}))
                 code = await _both_ways(socket, program)
                 if code is not None:
-                    await socket.send_text(json.dumps({"code": code}))
+                    with contextlib.suppress(
+                        RuntimeError, WebSocketDisconnect
+                    ):  # the user has left
+                        await socket.send_text(json.dumps({"code": code}))
             finally:
                 await asyncio.shield(asyncio.ensure_future(program.close()))
 
@@ -150,7 +155,7 @@ async def _both_ways(socket: WebSocket, program: Program) -> int | None:
     ahead = asyncio.Queue[bytes](maxsize=AHEAD)
     out = asyncio.create_task(_carry_out(socket, program))
     into = asyncio.create_task(_carry_in(socket, program, ahead))
-    feeding = asyncio.create_task(_feed(program, ahead))
+    feeding = asyncio.create_task(_feed(socket, program, ahead))
     tasks = {out, into, feeding}
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -187,10 +192,11 @@ async def _carry_in(socket: WebSocket, program: Program, ahead: asyncio.Queue[by
                 await _obey(program, _object(text))
 
 
-async def _feed(program: Program, ahead: asyncio.Queue[bytes]) -> None:
+async def _feed(socket: WebSocket, program: Program, ahead: asyncio.Queue[bytes]) -> None:
     """Give the program its input, as fast as it takes it."""
     while True:
         await program.write(await ahead.get())
+        await socket.send_text(TAKEN)
 
 
 async def _obey(program: Program, message: dict[str, Any]) -> None:
