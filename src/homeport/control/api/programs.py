@@ -11,7 +11,8 @@ or `run`: then a container of the function, which is started if none runs. Texts
     <- 1 and bytes, 2 and bytes                 what it has written to standard output, to standard error
     <- {"code": 0}                              and the end
 
-Who sends more than `ahead` pieces that were not taken waits with the next message, a signal too. When the socket closes, the program ends. A container stays as long as a program runs in it, if nobody stops its app.
+Behind more than `ahead` pieces of input that were not taken, every message waits, a signal too. When the socket closes, the
+program ends. A container stays as long as a program runs in it, if nobody stops its app.
 """
 
 import asyncio
@@ -90,9 +91,7 @@ class Programs:
                 await socket.send_text(json.dumps({"started": member.id, "ahead": AHEAD}))
                 code = await _both_ways(socket, program)
                 if code is not None:
-                    with contextlib.suppress(
-                        RuntimeError, WebSocketDisconnect
-                    ):  # the user has left
+                    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                         await socket.send_text(json.dumps({"code": code}))
             finally:
                 await asyncio.shield(asyncio.ensure_future(program.close()))
