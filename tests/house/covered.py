@@ -228,7 +228,6 @@ COVERED = {
     "node/images/rooted/operations": "node/images",
     "node/images/rooted/instructions": "node/images/rooted/test_dockerfiles.py",
     "node/images/rooted/given": "node/images/rooted/test_dockerfiles.py",
-    "node/images/rooted/pull": "node/images",
     "node/images/rooted/python": "node/images",
     "node/images/rooted/tools": "node/images",
     "node/images/rooted/site": "node/images",

@@ -19,15 +19,14 @@ import time
 from collections.abc import Callable
 
 from homeport.contract.output import MARK, REQUEST, REQUEST_END, read_dropped
+from homeport.contract.sizes import MIB
 
 PAUSE_S = 0.05  # between two passes
 PASS_LINES = 1_000  # of all containers together: 20,000 a second
 READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 MAX_LINE = 16 * 1024
-MAX_LAST = (
-    1024 * 1024
-)  # bytes that are read after its end: the largest pipe that an ordinary user may make
+MAX_LAST = MIB  # bytes that are read after its end: no pipe of an ordinary user holds more
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,128}")  # an X-Request-Id, as the ingress makes them
 WHY = "they came faster than a container may print"
 PATIENCE_S = 1.0  # a piece without a newline is a line after that

@@ -157,3 +157,30 @@ async def test_a_registry_that_gives_other_content_than_it_says_is_refused(
     assert "cannot be fetched" in failure.message
     assert [] == house.half()
     assert [] == list(house.root.glob("*/files/srv/file"))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"index": []},
+        {"index": {"manifests": []}},
+        {"index": "[" * 100_000},
+        {"config": []},
+        {"config": {"config": ["PATH=/bin"]}},
+        {"manifest": {"config": {"digest": "sha256:config"}, "layers": 7}},
+        {"manifest": {"config": {"digest": "sha256:config"}, "layers": [{"size": 1}]}},
+    ],
+)
+def test_files_that_describe_no_image_are_an_error_of_the_image(files, tmp_path):
+    good = {
+        "index": {"manifests": [{"digest": "sha256:manifest"}]},
+        "manifest": {"config": {"digest": "sha256:config"}, "layers": []},
+        "config": {"config": {"Env": ["A=1"]}},
+    }
+    (tmp_path / "blobs" / "sha256").mkdir(parents=True)
+    for name, content in {**good, **files}.items():
+        path = tmp_path / "index.json" if name == "index" else tmp_path / "blobs" / "sha256" / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    with pytest.raises(ImageError, match="describes no image"):
+        registry.read(tmp_path)

@@ -130,7 +130,7 @@ class _Unpacking:
             self.counted.devices += 1
             return
         if member.isdir():
-            if self._lays and _leads_to_directory(parent, name):
+            if self._lays and _is_link(parent, name):
                 return
             self._directory(parent, name)
             self._dates.append((member.name, member.mtime))
@@ -296,8 +296,8 @@ def _parts(path: str) -> list[str]:
     return parts
 
 
-def _leads_to_directory(parent: int, name: str) -> bool:
-    """Return whether it is a link to a directory, which a directory of the archive does not replace."""
+def _is_link(parent: int, name: str) -> bool:
+    """Return whether it is a link, which a directory of the archive does not replace."""
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except FileNotFoundError:

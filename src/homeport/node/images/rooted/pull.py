@@ -62,15 +62,33 @@ def unpacking(directory: Path, archive: Path) -> Callable[[Say], Awaitable[None]
 
 
 def config_of(settings: Mapping[str, Any]) -> Config:
-    """Return the image's settings for its containers (OCI image spec, config.md)."""
-    pairs = [str(variable).partition("=") for variable in settings.get("Env") or []]
+    """Return the image's settings for its containers (OCI image spec, config.md); `ImageError` for others.
+
+    Who made the image wrote them, and no registry looks at them.
+    """
+    pairs = [variable.partition("=") for variable in _texts(settings, "Env")]
     environ = {name: value for name, _, value in pairs if name}
+    (workdir,) = _texts({"WorkingDir": [settings.get("WorkingDir") or ""]}, "WorkingDir")
     return Config(
         environ={"PATH": PATH, **environ},
-        workdir=str(settings.get("WorkingDir") or "").rstrip("/"),
-        shell=tuple(settings.get("Shell") or SHELL),
-        entrypoint=tuple(settings.get("Entrypoint") or ()),
+        workdir=workdir.rstrip("/"),
+        shell=_texts(settings, "Shell") or SHELL,
+        entrypoint=_texts(settings, "Entrypoint"),
     )
+
+
+def _texts(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return a setting that is a list of texts which a program can get."""
+    values = settings.get(name) or []
+    try:
+        is_fit = isinstance(values, list) and all(
+            "\0" not in value.encode().decode() for value in values
+        )
+    except (AttributeError, UnicodeError):
+        is_fit = False
+    if not is_fit:
+        raise ImageError(f"the image's setting `{name}` is not what a program can get")
+    return tuple(values)
 
 
 def reason(lines: list[str]) -> str:

@@ -88,18 +88,27 @@ def host(tag: str) -> str:
 
 
 def read(layout: Path) -> Fetched:
-    """Read the image that skopeo has fetched."""
+    """Read the image that skopeo has fetched; `ImageError` if its files describe none."""
+    try:
+        return _read(layout)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ImageError(f"what the registry sent describes no image: {error!r}") from None
+
+
+def _read(layout: Path) -> Fetched:
     index = json.loads((layout / "index.json").read_text())
     described = index["manifests"][0]
     manifest = json.loads(_blob(layout, described["digest"]).read_text())
     config = json.loads(_blob(layout, manifest["config"]["digest"]).read_text())
-    layers = manifest["layers"]
+    settings, layers = config.get("config") or {}, manifest["layers"]
+    if not isinstance(settings, dict):
+        raise TypeError("its settings are no object")
     if len(layers) > MAX_LAYERS:
         raise ImageError(f"it has {len(layers)} layers, and at most {MAX_LAYERS} can be mounted")
     return Fetched(
         digest=described["digest"],
         blobs=tuple((layer["digest"], _blob(layout, layer["digest"])) for layer in layers),
-        config=config.get("config") or {},
+        config=settings,
     )
 
 
