@@ -191,7 +191,6 @@ COVERED = {
     "control/fleet/orders": "control/fleet/test_reconciler.py",
     "control/fleet/owner": "control/deploys/test_deployer.py",
     "control/fleet/past": "control/fleet/test_arriving.py",
-    "control/fleet/looking": "control/fleet/test_away.py",
     "control/fleet/member": "control/fleet/test_pools.py",
     "control/fleet/pool": "control/fleet/test_pools.py",
     "control/fleet/starts": "control/fleet/test_reconciler.py",

@@ -486,3 +486,15 @@ def test_nodes_that_do_not_answer_hold_up_no_other_when_all_are_asked_what_they_
             assert elapsed() - began <= ANSWER_S
 
     virtually(story())
+
+
+def test_a_question_to_a_node_that_has_hung_up_is_an_error_and_makes_it_suspect():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, _told):
+            a.has_agent = False
+            with pytest.raises(NodeLost, match="`a` does not answer"):
+                await nodes.mirrors["a"].build_log("key")
+            assert nodes.mirrors["a"].health is Health.SUSPECT
+
+    virtually(story())
