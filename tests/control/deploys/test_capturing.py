@@ -255,7 +255,7 @@ def failing_at(plane: Plane, is_broken: list[bool]) -> None:
     plane.ingress.fault = fault
 
 
-def test_nothing_captured_stays_of_a_stopped_app_if_the_ingress_fails(tmp_path):
+def test_nothing_captured_stays_of_a_stopped_app_if_the_ingress_fails(tmp_path, caplog):
     async def tell(plane: Plane, captor: Captor):
         await captor.start(MAIN, "shop", "f", **LIMITS)
         await captor.take(MAIN, token := token_of(plane), request())
@@ -265,6 +265,9 @@ def test_nothing_captured_stays_of_a_stopped_app_if_the_ingress_fails(tmp_path):
         assert [] == await captor.every(MAIN)
         with pytest.raises(NotFound):
             await captor.take(MAIN, token, request())
+        tries = len(plane.ingress.calls)
+        await until(lambda: len(plane.ingress.calls) >= tries + 3, "more tries")
+        assert caplog.text.count("does not end yet") == 1
         is_broken[0] = False
         await until(lambda: not captor.running(MAIN), "the end")
 

@@ -68,6 +68,7 @@ class Capturing:
     lost: int = 0  # copies for which there was no room
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     is_forgotten: bool = False  # its app was stopped: what is still being written is not wanted
+    is_overdue: bool = False  # the ingress has failed to end it, and the log says so
 
     @property
     def order(self) -> str:
@@ -304,7 +305,9 @@ class Captor:
         try:
             await self._end(capturing)
         except Exception as error:
-            log.warning("the capture of `%s` does not end yet: %s", capturing.endpoint, error)
+            if not capturing.is_overdue:
+                log.warning("the capture of `%s` does not end yet: %s", capturing.endpoint, error)
+            capturing.is_overdue = True
 
     async def _look(self) -> None:
         while True:
