@@ -24,7 +24,8 @@ APP = """
 
     @app.function(secrets=[modal.Secret.from_dict({"WORD": "sesame"})], min_containers=1)
     def greet():
-        return open("/tmp/seen").read()
+        import os
+        return open("/tmp/seen").read() + " ".join(map(os.environ.get, ("HOME", "TMPDIR")))
 
     @app.cls()
     class Idle:
@@ -105,7 +106,8 @@ def test_a_program_runs_in_a_container_and_can_do_no_more_than_it(user, script, 
 
     execute("sh", "-c", "echo from-outside > /tmp/seen", input="")
     calls = "import modal; print(modal.Function.from_name('rooms', 'greet').remote())"
-    assert "from-outside\n\n" == execute("python", "-c", calls, input="").stdout
+    said = execute("python", "-c", calls, input="").stdout
+    assert "from-outside\n/root /tmp\n" == said, "its variables name its own directories"
     assert "403\n" == execute("python", "-c", ASK, input="").stdout, "no container may run programs"
     assert 127 == execute("no-such-program", input="").returncode
 
