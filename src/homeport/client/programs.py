@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from homeport.client.connection import Connection
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 PATH = "/v1/programs"
+
+T = TypeVar("T")
 
 
 class Programs:
@@ -73,31 +75,30 @@ class Running:
             if isinstance(message, bytes) and message:
                 yield message[0], message[1:]
                 continue
-            name, value = self._told(message, "taken", "code")
-            if name == "code":
-                yield 0, str(value).encode()
+            code = self._read(message, lambda fields: None if "taken" in fields else fields["code"])
+            if code is not None:
+                yield 0, str(code).encode()
                 return
             if self._room is not None:
                 self._room.release()
 
     async def started(self) -> str:
         """Return the name of its container; raise the failure if it cannot start."""
-        message = await self._message()
-        _, container = self._told(message, "started")
-        name, pieces = self._told(message, "ahead", "started")
-        if name == "ahead":
+        container, pieces = self._read(
+            await self._message(), lambda fields: (str(fields["started"]), fields.get("ahead"))
+        )
+        if pieces is not None:
             self._room = asyncio.Semaphore(pieces)
-        return str(container)
+        return container
 
-    def _told(self, message: str | bytes, *names: str) -> tuple[str, Any]:
-        """Return the first of these fields that a text message has, and its value; raise the failure that it describes."""
+    def _read(self, message: str | bytes, picked: Callable[[dict[str, Any]], T]) -> T:
+        """Return what is picked of a text message; raise the failure that it describes."""
 
-        def decode(text: str | bytes) -> tuple[str, Any]:
-            data = json.loads(text)
-            if "error" in data:
-                raise codec.decode(Fault, data["error"]).failure()
-            name = next((name for name in names if name in data), names[-1])
-            return name, data[name]
+        def decode(text: str | bytes) -> T:
+            fields = json.loads(text)
+            if "error" in fields:
+                raise codec.decode(Fault, fields["error"]).failure()
+            return picked(fields)
 
         return self._connection.read(decode, message)
 

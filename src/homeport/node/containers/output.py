@@ -26,7 +26,8 @@ PASS_LINES = 1_000  # of all containers together: 20,000 a second
 READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 MAX_LINE = 16 * 1024
-MAX_LAST = MIB  # bytes that are read after its end: no pipe of an ordinary user holds more
+#: Bytes that are read after its end: no pipe of a user holds more (man 7 pipe, pipe-max-size), and no terminal.
+MAX_LAST = MIB
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,128}")  # an X-Request-Id, as the ingress makes them
 WHY = "they came faster than a container may print"
 PATIENCE_S = 1.0  # a piece without a newline is a line after that

@@ -21,7 +21,7 @@ from homeport.contract.container import CALLS, Launch
 from homeport.contract.errors import StartError
 from homeport.contract.image import HOME
 from homeport.contract.programs import ERR, OUT, Order
-from homeport.contract.sizes import MIB
+from homeport.node.containers import output
 from homeport.node.containers.shared import Shared
 from homeport.node.held import Held
 from homeport.node.launch import environ_for
@@ -29,7 +29,6 @@ from homeport.undo import unbroken
 
 READ_BYTES = 64 * 1024
 HANG_UP_S = 2.0  # a program whose terminal is gone may take that long to end
-MAX_LEFT = MIB  # no pipe of a user holds more (man 7 pipe, pipe-max-size), and no terminal
 
 
 class Entered:
@@ -149,7 +148,7 @@ class Entered:
 
         A process that the program has left behind may keep the stream open, and write without a pause.
         """
-        left_bytes = MAX_LEFT
+        left_bytes = output.MAX_LAST
         while left_bytes > 0:
             try:
                 data = os.read(descriptor, READ_BYTES)

@@ -68,7 +68,9 @@ def config_of(settings: Mapping[str, Any]) -> Config:
     """
     pairs = [variable.partition("=") for variable in _texts(settings, "Env")]
     environ = {name: value for name, _, value in pairs if name}
-    (workdir,) = _texts({"WorkingDir": [settings.get("WorkingDir") or ""]}, "WorkingDir")
+    workdir = settings.get("WorkingDir") or ""
+    if not _is_fit(workdir):
+        raise _unfit("WorkingDir")
     return Config(
         environ={"PATH": PATH, **environ},
         workdir=workdir.rstrip("/"),
@@ -78,17 +80,26 @@ def config_of(settings: Mapping[str, Any]) -> Config:
 
 
 def _texts(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Return a setting that is a list of texts which a program can get."""
+    """Return a setting that is a list of texts."""
     values = settings.get(name) or []
-    try:
-        is_fit = isinstance(values, list) and all(
-            "\0" not in value.encode().decode() for value in values
-        )
-    except (AttributeError, UnicodeError):
-        is_fit = False
-    if not is_fit:
-        raise ImageError(f"the image's setting `{name}` is not what a program can get")
+    if not isinstance(values, list) or not all(map(_is_fit, values)):
+        raise _unfit(name)
     return tuple(values)
+
+
+def _is_fit(value: object) -> bool:
+    """Return whether a program can get a value: a text without NUL, and without half a character."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unfit(name: str) -> ImageError:
+    return ImageError(f"the image's setting `{name}` is not what a program can get")
 
 
 def reason(lines: list[str]) -> str:
